@@ -1,0 +1,65 @@
+# One door for every task. `make` alone lists them; all they need is python3 (3.11 or newer), its venv module and make.
+# Every target builds its own virtual environment in .venv, with the exact versions of .ci/constraints.txt, and does so
+# again when these or pyproject.toml have changed.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo check test wheel bench campaign clean
+
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+python := .venv/bin/python
+# The project itself is built by the pinned hatchling of .venv, not by whichever one is the newest today.
+pip := $(python) -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --no-build-isolation
+
+KILLS ?= 1000
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/runtime ## the real job against a stand-in of the operator, into ./demo/, in under a minute
+	@$(python) -m cdrsync demo $(ARGS)
+
+check: .venv/development ## lint, format, types and architecture
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy
+	.venv/bin/lint-imports
+
+test: .venv/development ## the whole suite; ARGS='-k lease -x' goes to pytest
+	@$(python) -m pytest $(ARGS)
+
+wheel: .venv/runtime ## wheel and source archive, into dist/
+	@$(python) -m hatchling build --clean --directory dist --target sdist --target wheel
+
+bench: .venv/development ## measure: records per second, start-up, memory; ARGS go to the benchmarks
+	@$(python) -m tests.benchmarks $(ARGS)
+
+campaign: .venv/development ## kill -9 at random moments on every database: make campaign KILLS=1000
+	@$(python) -m tests.fault.campaign --kills $(KILLS) $(ARGS)
+
+clean: ## remove .venv and everything that the other targets made
+	rm -rf .venv dist build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find cdrsync migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/created:
+	@for python in $(PYTHONS); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "cdrsync needs Python 3.11 or newer, and found none among: $(PYTHONS)." >&2; \
+	    echo "If it is somewhere else: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	"$$python" -m venv .venv || { echo "Python's venv module is missing; Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+.venv/runtime: .venv/created pyproject.toml .ci/constraints.txt
+	@echo "Installing cdrsync and what it runs on into .venv (once) …"
+	@$(pip) hatchling
+	@$(pip) --editable .
+	@touch $@
+
+# Dependency groups need a newer pip than Debian 12 brings: the pinned one comes first.
+.venv/development: .venv/runtime
+	@echo "Installing the drivers and the tools of tests and checks into .venv (once) …"
+	@$(pip) pip
+	@$(pip) --editable '.[postgres,mysql]' --group test --group check
+	@touch $@

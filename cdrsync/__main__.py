@@ -1,0 +1,23 @@
+"""The process: `cdrsync …` and `python -m cdrsync …`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main() -> int:
+    """Run the command line and return the exit code."""
+    if "run" in sys.argv[1:]:
+        # The daemon ends with 0 when it is told to stop, also in the half second before it listens for signals itself.
+        # Nothing is in hand yet.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: os._exit(0))
+    from cdrsync import cli
+
+    return cli.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Reading ahead: while one page is being saved, the next ones are fetched and decoded in threads."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+T = TypeVar("T")
+
+
+class _End:
+    """A stream has no more items. A type of its own, because None may be an item."""
+
+
+_END: Final = _End()
+
+
+def read_ahead(streams: Sequence[Iterator[T]]) -> Iterator[T]:
+    """Every item of every stream, each stream in its own order, each read one item ahead in a thread of its own.
+
+    At most one item a stream waits unread, so memory is bounded by the streams. An exception of a stream is raised
+    here, after the items read before it; the other streams then stop after the item they are at.
+    """
+    pool = ThreadPoolExecutor(max_workers=len(streams), thread_name_prefix="read-ahead")
+    ahead: dict[Future[T | _End], Iterator[T]] = {pool.submit(_next, stream): stream for stream in streams}
+    try:
+        while ahead:
+            done, _ = wait(ahead, return_when=FIRST_COMPLETED)
+            for future in done:
+                stream = ahead.pop(future)
+                item = future.result()
+                if isinstance(item, _End):
+                    continue
+                ahead[pool.submit(_next, stream)] = stream
+                yield item
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _next(stream: Iterator[T]) -> T | _End:
+    return next(stream, _END)

@@ -1,0 +1,111 @@
+"""What the daemon is doing, as it tells the status page, the metrics and the service manager.
+
+Workers `publish` what changed; readers take a `snapshot`, which never touches the database and never waits for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from cdrsync.model import utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+
+class Phase(StrEnum):
+    """What an account's worker is at."""
+
+    STARTING = "starting"
+    STANDING_BY = "standing by"  # another instance holds the lease
+    POLLING = "polling"
+    LOOKING_BACK = "looking back"
+    BACKFILLING = "backfilling"
+    SWEEPING = "sweeping"
+    AUDITING = "auditing"
+    IDLE = "idle"  # all done, waiting for the next poll
+    FAILING = "failing"  # will try again by itself
+    PARKED = "parked"  # a person must act (login refused, schema, uids fell)
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """One account, as of now. Instants are aware, UTC; counts are since the daemon's start."""
+
+    name: str
+    phase: Phase = Phase.STARTING
+    lease_held: bool = False
+    last_success: datetime | None = None  # end of the last poll that read the tail to its end
+    read_until: datetime | None = None  # when that poll began: everything the operator showed by then is held
+    last_error: str | None = None  # one line, without secrets; None once a poll has succeeded again
+    last_error_kind: str | None = None  # class of that error: ApiUnreachable, LoginRefused, …
+    last_error_at: datetime | None = None
+    high_water_uid: int | None = None
+    newest_call: datetime | None = None  # start of the youngest call saved
+    inserted: int = 0
+    updated: int = 0
+    rejected: int = 0
+    next_runs: Mapping[str, datetime] = field(default_factory=dict)  # poll, look-back, … → when
+
+    def lag(self, now: datetime) -> float | None:
+        """Seconds by which the table may be behind the operator; None before the first complete poll."""
+        return None if self.read_until is None else max(0.0, (now - self.read_until).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Every account at one moment."""
+
+    started_at: datetime
+    taken_at: datetime
+    stopping: bool
+    accounts: tuple[AccountState, ...]
+
+
+class Board:
+    """The one place where workers say what they do. Safe from any thread."""
+
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._started_at = clock()
+        self._stopping = False
+        self._states: dict[str, AccountState] = {}
+
+    def reset(self, names: Iterable[str]) -> None:
+        """Show these accounts, in this order; what is known of those that stay is kept."""
+        with self._lock:
+            self._states = {name: self._states.get(name, AccountState(name)) for name in names}
+
+    def publish(self, name: str, **changes: Any) -> None:
+        """Change fields of an account's state. An account that was reconfigured away is ignored."""
+        with self._lock:
+            if name in self._states:
+                self._states[name] = replace(self._states[name], **changes)
+
+    def count(self, name: str, *, inserted: int, updated: int, rejected: int) -> None:
+        """Add to an account's counts."""
+        with self._lock:
+            state = self._states.get(name)
+            if state is not None:
+                self._states[name] = replace(
+                    state,
+                    inserted=state.inserted + inserted,
+                    updated=state.updated + updated,
+                    rejected=state.rejected + rejected,
+                )
+
+    def stop(self) -> None:
+        """Say that the daemon is on its way out."""
+        with self._lock:
+            self._stopping = True
+
+    def snapshot(self) -> Snapshot:
+        """Every account's state at this moment."""
+        with self._lock:
+            return Snapshot(self._started_at, self._clock(), self._stopping, tuple(self._states.values()))

@@ -1,0 +1,97 @@
+"""`cdrsync config`: every value with its source, every problem at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cdrsync.cli import output
+from cdrsync.cli.options import config_options, json_option
+from cdrsync.config import KEYS, read
+from cdrsync.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cdrsync.config import Inputs, Reading, Value
+
+
+@click.group("config", short_help="Show the configuration, or check it")
+def config_group() -> None:
+    """Show every value with its source, or check everything at once.
+
+    \b
+    A value comes from the first of these that has it:
+      a flag            --database-url …, --set page_size=500
+      the environment   CDRSYNC_PAGE_SIZE; secrets also CDRSYNC_PASSWORD_FILE
+      a credential      $CREDENTIALS_DIRECTORY/password (systemd)
+      the TOML file     --config FILE, else ./cdrsync.toml or /etc/cdrsync/cdrsync.toml
+      its default
+    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+
+
+@config_group.command("show", short_help="Print every value with its source, secrets masked")
+@config_options
+@json_option
+def show(inputs: Inputs, *, as_json: bool) -> int:
+    """Print every value with its source, secrets masked. Problems are printed too (exit 78).
+
+    JSON: {"file", "values": {key: {"value", "source", "help"}}, "accounts": {name: {key: …}}, "problems": []}.
+    """
+    reading = read(inputs)
+    if as_json:
+        output.emit(
+            "config show",
+            file=reading.file,
+            values=_shown(reading.shared),
+            accounts={name: _shown(found) for name, found in reading.accounts.items()},
+            problems=reading.problems,
+        )
+    else:
+        _print(reading)
+    for problem in [] if as_json else reading.problems:
+        output.note(f"error: {problem}")
+    return EXIT_CONFIG if reading.problems else EXIT_OK
+
+
+@config_group.command("check", short_help="Report every problem of the configuration at once")
+@config_options
+@json_option
+def check(inputs: Inputs, *, as_json: bool) -> int:
+    """Report every problem of the configuration at once. Exit 0: good; 78: problems.
+
+    JSON: {"ok": true, "file", "accounts": [names], "problems": []}.
+    """
+    reading = read(inputs)
+    problems: list[str] = []
+    try:
+        reading.settings(credentials=True)
+    except ConfigError as error:
+        problems = error.problems
+    names = list(reading.accounts)
+    if as_json:
+        output.emit("config check", ok=not problems, file=reading.file, accounts=names, problems=problems)
+    elif not problems:
+        output.line(f"configuration is good: {_origin(reading)}, accounts: {', '.join(names)}")
+    for problem in [] if as_json else problems:
+        output.note(f"error: {problem}")
+    return EXIT_CONFIG if problems else EXIT_OK
+
+
+def _origin(reading: Reading) -> str:
+    return str(reading.file) if reading.file else "no file, environment and defaults only"
+
+
+def _shown(found: Mapping[str, Value]) -> dict[str, Any]:
+    return {name: {"value": v.show(), "source": v.source, "help": KEYS[name].help} for name, v in found.items()}
+
+
+def _print(reading: Reading) -> None:
+    rows: list[tuple[str, str, str]] = []
+    for name, found in reading.accounts.items():
+        prefix = "" if len(reading.accounts) == 1 else f"accounts.{name}."
+        rows += [(prefix + key, value.show(), value.source) for key, value in found.items()]
+    rows += [(key, value.show(), value.source) for key, value in reading.shared.items()]
+    output.line(f"# {_origin(reading)}")
+    output.table(rows, ("KEY", "VALUE", "SOURCE"))

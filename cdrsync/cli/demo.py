@@ -1,0 +1,218 @@
+"""`cdrsync demo`: the real job against the stand-in of the operator, ending in a comparison value by value.
+
+The stand-in runs in this process and is spoken to over HTTP. `cdrsync sync` and `cdrsync run` are the programs that
+would speak to the real operator, as processes of their own, told what to do through their environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cdrsync.cli import demo_report
+from cdrsync.errors import EXIT_BUG, EXIT_FOUND, EXIT_OK
+from cdrsync.sandbox import DEMO_LOGIN, World, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+CALLS_PER_SECOND = 4.0  # live ones, enough to watch
+LATE = (1.0, 3.0)  # seconds by which some records appear after younger ones
+CHANGED = (1.0, 3.0)  # seconds after which some records change
+LONGEST_SYNC = 120.0  # seconds
+CATCH_UP = 30.0  # seconds for the daemon to start, to hold everything, and to stop
+TICK = 0.2  # seconds between two looks
+
+
+class DemoFailed(Exception):
+    """The demo did not end as it should: one line for the person who watches."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demonstration: its stand-in operator, its database, and how much of it."""
+
+    console: Console
+    world: World
+    directory: Path
+    calls: int
+    days: int
+    seconds: float
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.directory / "cdrsync.db"
+
+    def environment(self, api_url: str) -> dict[str, str]:
+        """What the processes are told. The user's own settings, perhaps real credentials, stay out of it."""
+        since = demo_report.today() - timedelta(days=self.days + 1)
+        told = {
+            "API_URL": api_url,
+            "USERNAME": DEMO_LOGIN.username,
+            "PASSWORD": DEMO_LOGIN.password,
+            "VKEY": DEMO_LOGIN.vkey,
+            "DATABASE_URL": f"sqlite:///{self.database.resolve()}",
+            "START_DATE": since.isoformat(),
+            "POLL_INTERVAL": "1s",
+            "LOOKBACK_INTERVAL": "2s",
+            "LOOKBACK": "4h",
+            "AUDIT_TIME": "off",
+            "HTTP_LISTEN": "",
+            "CONFIG": os.devnull,
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CDRSYNC_")}
+        return inherited | {f"CDRSYNC_{key}": value for key, value in told.items()}
+
+
+@click.command("demo", short_help="The whole job against a stand-in of the operator, in under a minute")
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=Path("demo"), show_default=True,
+              help="Where the database goes; an earlier demo's is replaced.")  # fmt: skip
+@click.option("--calls", type=click.IntRange(1), default=50_000, show_default=True, help="Calls in the history.")
+@click.option("--days", type=click.IntRange(1, 3650), default=60, show_default=True, help="Days of history.")
+@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="How long the daemon runs.")
+def demo(directory: Path, calls: int, days: int, seconds: float) -> int:
+    """Watch the real job run: log in, download by date, poll, and stay current, into SQLite.
+
+    The operator is a stand-in on this machine, with made-up calls of invented people. At the end every column of every
+    row is compared with the stand-in's own records. Exit 0: all equal; 1: not.
+    """
+    return run_demo(directory=directory, calls=calls, days=days, seconds=seconds)
+
+
+def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: float = 10.0) -> int:
+    """Run the demo; `seconds` is how long the daemon works. Return the exit code: 0 only if everything is equal."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    started = time.monotonic()
+    with _stopped_like_ctrl_c():
+        console.print(f"A stand-in of the operator with {calls:,} made-up calls of the last {days} days …")
+        world = World(seed=7)
+        world.add_history(calls=calls, days=days)
+        world.configure(
+            rate=CALLS_PER_SECOND, late_share=0.25, late_delay=LATE, change_share=0.25, change_delay=CHANGED
+        )
+        show = Demo(console, world, directory, calls, days, seconds)
+        try:
+            _clear(show)
+            with running(world) as api_url:
+                environment = show.environment(api_url)
+                _sync(show, environment)
+                _stay_current(show, environment)
+            differences = demo_report.differences(show.database, world.records())
+            demo_report.show(console, show.database, world, differences, time.monotonic() - started)
+        except DemoFailed as failure:
+            console.print(f"[red]The demo failed:[/] {failure}")
+            return EXIT_BUG
+    return EXIT_FOUND if differences else EXIT_OK
+
+
+def _clear(show: Demo) -> None:
+    """Make the directory, and remove an earlier demo's files from it: nothing else."""
+    show.directory.mkdir(parents=True, exist_ok=True)
+    for ending in ("", "-wal", "-shm", ".lock"):
+        show.database.with_name(show.database.name + ending).unlink(missing_ok=True)
+
+
+def _sync(show: Demo, environment: dict[str, str]) -> None:
+    """`cdrsync sync`, with its own progress bar on our terminal."""
+    show.console.print(f"\n[bold]$ cdrsync sync[/]  (into {show.database})")
+    show.console.file.flush()
+    began = time.monotonic()
+    with _process("sync", environment) as sync:
+        try:
+            code = sync.wait(LONGEST_SYNC)
+        except subprocess.TimeoutExpired:
+            raise DemoFailed(f"cdrsync sync was not done after {LONGEST_SYNC:.0f} s") from None
+    if code != EXIT_OK:
+        raise DemoFailed(f"cdrsync sync ended with exit code {code}")
+    held = demo_report.count(show.database)
+    show.console.print(f"{held:,} calls in {time.monotonic() - began:.1f} s, processes' start and all.")
+
+
+def _stay_current(show: Demo, environment: dict[str, str]) -> None:
+    """`cdrsync run` while calls go on arriving, until it holds them all; then SIGTERM."""
+    log = show.directory / "daemon.log"
+    show.console.print(f"\n[bold]$ cdrsync run[/]  (its log: {log})")
+    with log.open("wb") as sink, _process("run", environment, stdout=sink, stderr=sink) as daemon:
+        held_before = demo_report.count(show.database)
+        _watch(show, daemon, held_before)
+        daemon.send_signal(signal.SIGTERM)
+        try:
+            code = daemon.wait(CATCH_UP)
+        except subprocess.TimeoutExpired:
+            raise DemoFailed(f"the daemon did not stop within {CATCH_UP:.0f} s of SIGTERM; see {log}") from None
+    if code != EXIT_OK:
+        raise DemoFailed(f"the daemon ended with exit code {code}; see {log}")
+    seen = show.world.counters()
+    caught = demo_report.count(show.database) - held_before
+    show.console.print(
+        f"It caught {caught} new calls and stopped on SIGTERM. Since the demo began {seen['appeared_later']} records "
+        f"had appeared late, after younger ones, and {seen['changed']} had changed."
+    )
+
+
+def _watch(show: Demo, daemon: subprocess.Popen[Any], held_before: int) -> None:
+    """Show what comes in for `seconds`; then let no more calls come, and wait until the daemon has the last one."""
+    began = time.monotonic()
+    quiet_at: float | None = None  # when the last call had arrived, and the last late or changed one with it
+    settled = sum(LATE[1:] + CHANGED[1:])
+    with show.console.status("") as status:
+        while True:
+            if daemon.poll() is not None:
+                raise DemoFailed(f"the daemon ended by itself with exit code {daemon.returncode}")
+            now = time.monotonic()
+            held, visible = demo_report.count(show.database), show.world.counters()["visible"]
+            status.update(f"{visible:,} calls at the operator, {held:,} held, {held - held_before} new")
+            if quiet_at is None and now - began > show.seconds and held > held_before:
+                show.world.configure(rate=0)
+                quiet_at = now + settled
+            if quiet_at and now > quiet_at and not demo_report.differences(show.database, show.world.records()):
+                return
+            if now - began > show.seconds + settled + CATCH_UP:
+                return  # the comparison that follows says what is missing
+            time.sleep(TICK)
+
+
+@contextmanager
+def _process(command: str, environment: dict[str, str], **files: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m cdrsync COMMAND`, certainly gone afterwards."""
+    process = subprocess.Popen([sys.executable, "-m", "cdrsync", command], env=environment, **files)  # noqa: S603 - ourselves
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(CATCH_UP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextmanager
+def _stopped_like_ctrl_c() -> Iterator[None]:
+    """Whatever ends the demo (SIGTERM, a closed terminal) ends its processes too, as Ctrl-C does."""
+
+    def stop(number: int, _: Any) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,66 @@
+"""Options that commands share, and the settings that come of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cdrsync import logs
+from cdrsync.config import Inputs, Settings, load
+from cdrsync.config.values import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Command = Callable[..., Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+account_option = click.option(
+    "--account", "names", multiple=True, metavar="NAME", help="Only this account; may be given more than once."
+)
+
+
+def config_options(command: Command) -> Command:
+    """Give a command `--config`, `--database-url` and `--set`, and pass it the `inputs` of the configuration."""
+
+    @click.option(
+        "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (TOML)."
+    )
+    @click.option("--database-url", metavar="URL", help="Database, in place of the configured one.")
+    @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other key; may be repeated.")
+    @wraps(command)
+    def wrapped(
+        *args: Any, config_file: Path | None, database_url: str | None, assignments: tuple[str, ...], **kwargs: Any
+    ) -> Any:
+        flags = {}
+        for assignment in assignments:
+            key, equals, value = assignment.partition("=")
+            if not equals:
+                raise click.UsageError(f"--set takes KEY=VALUE, like --set page_size=500, not {assignment!r}")
+            flags[key] = value
+        if database_url is not None:
+            flags["database_url"] = database_url
+        above = click.get_current_context().find_object(Inputs) or Inputs()
+        inputs = Inputs(flags=flags, config=config_file or above.config, environ=above.environ)
+        return command(*args, inputs=inputs, **kwargs)
+
+    return wrapped
+
+
+def settings_of(inputs: Inputs, names: Sequence[str] = (), *, credentials: bool = True) -> Settings:
+    """Load the settings for a command, limited to the accounts in `names`. From here on their secrets never show."""
+    settings = load(inputs, credentials=credentials)
+    logs.hide(settings.secrets())
+    known = [account.name for account in settings.accounts]
+    for name in names:
+        if name not in known:
+            raise click.UsageError(
+                f"no account {name!r}; the configuration has {', '.join(known)}{did_you_mean(name, known)}"
+            )
+    if names:
+        settings = replace(settings, accounts=tuple(a for a in settings.accounts if a.name in names))
+    return settings

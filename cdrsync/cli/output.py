@@ -1,0 +1,90 @@
+"""What commands print: tables and lines for people, one JSON object with `--json` for programs.
+
+Every JSON object begins `{"version": 1, "command": "…"}`. Within version 1 keys are only ever added. Money is a text
+with its exact decimals, a time an ISO 8601 text with its offset, a missing value null. A failure prints
+`{"version": 1, "command": "…", "error": {"kind": "LoginRefused", "message": "…", "hint": "…", "exit_code": 77}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+JSON_VERSION = 1
+
+
+def emit(command: str, **payload: Any) -> None:
+    """Print the one JSON object of a command."""
+    document = {"version": JSON_VERSION, "command": command, **payload}
+    click.echo(json.dumps(document, default=plain, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON has no type for as something it has: exact decimals and ISO times as texts, spans as seconds."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+def clean(text: object) -> str:
+    """Return the text with everything that could steer a terminal made visible: records carry what strangers sent."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def line(text: str = "") -> None:
+    """Print one line on standard output."""
+    click.echo(clean(text))
+
+
+def note(text: str) -> None:
+    """Print one line on standard error, for people beside a machine-readable output."""
+    click.echo(clean(text), err=True)
+
+
+def table(rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: Sequence[int] = ()) -> None:
+    """Print rows in aligned columns; `right`: indexes of the columns aligned to the right."""
+    texts = [[clean("" if cell is None else cell) for cell in row] for row in rows]
+    widths = [max(len(row[n]) for row in [list(headings), *texts]) for n in range(len(headings))]
+    for row in [list(headings), *texts]:
+        cells = [
+            cell.rjust(width) if n in right else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def facts(pairs: Mapping[str, object]) -> None:
+    """Print `name  value` lines, names aligned."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        click.echo(f"{clean(name):<{width}}  {clean('-' if value is None else value)}")
+
+
+def when(instant: datetime | None) -> str:
+    """Return a UTC instant as `2024-05-23 09:30:00Z`, `never` for None."""
+    return f"{instant:%Y-%m-%d %H:%M:%S}Z" if instant else "never"
+
+
+def ago(seconds: float | None) -> str:
+    """Return a span as a person says it: `12 s`, `5 min`, `3 h`, `2 days`."""
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400 * 2, 86400), (7200, 3600), (120, 60)):
+        if seconds >= size:
+            return f"{seconds / unit:.0f} {'days' if unit == 86400 else 'h' if unit == 3600 else 'min'}"  # noqa: PLR2004
+    return f"{max(0, seconds):.0f} s"

@@ -1,0 +1,195 @@
+"""`cdrsync sync`, `backfill` and `fetch`: one piece of work, then the end."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cdrsync import logs
+from cdrsync.cli import output, progress
+from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
+from cdrsync.model import Window
+from cdrsync.runs import Tally
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Callable, Iterator
+
+    from cdrsync.config import AccountSettings, Inputs, Settings
+    from cdrsync.model import PageSaved
+    from cdrsync.wiring import AccountParts
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command("sync", short_help="Catch up once, then exit")
+@config_options
+@account_option
+@json_option
+def sync(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
+    """Catch up once: newest calls, history from start_date, everything new since; then exit.
+
+    Run it as often as you like, from cron for example: what is held already is not read again. The first run creates
+    the tables. Records that can't be read are kept aside (cdrsync rejects list) and stop nothing.
+
+    \b
+      cdrsync sync
+      cdrsync sync --database-url postgresql+psycopg://cdrsync@db/calls --set start_date=2024-01-01
+
+    JSON: {"accounts": [{"name", "inserted", "updated", "unchanged", "rejected", "pages", "seconds", "high_water_uid",
+    "newest_call", "error"}]}.
+    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    settings = settings_of(inputs, names)
+    return _for_each(settings, "sync", as_json, lambda parts, show: _shown(parts.sync.catch_up(), show), _catch_up_bar)
+
+
+@click.command("backfill", short_help="(Re)read a range of days")
+@click.option("--since", type=DAY, required=True, metavar="DATE", help="First day, yyyy-mm-dd.")
+@click.option("--until", type=DAY, metavar="DATE", help="Last day, included; yesterday by default.")
+@config_options
+@account_option
+@json_option
+def backfill(inputs: Inputs, names: tuple[str, ...], since: datetime, until: datetime | None, *, as_json: bool) -> int:
+    """Read a range of days again, newest first. What is held is compared, not doubled.
+
+    May be stopped at any time (Ctrl-C): the same command goes on where it was.
+
+    \b
+      cdrsync backfill --since 2023-01-01
+      cdrsync backfill --since 2024-05-01 --until 2024-05-07
+
+    JSON: as for sync, and "since", "until".
+    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    settings = settings_of(inputs, names)
+    windows = {}
+    for account in settings.accounts:
+        today = datetime.now(account.timezone).date()
+        windows[account.name] = window = Window(since.date(), until.date() if until else _yesterday(today))
+        if window.first > window.last:
+            raise click.UsageError(f"--since {window.first} is after --until {window.last}")
+        if window.last > today:
+            raise click.UsageError(f"--until {window.last} is in the future")
+    some = next(iter(windows.values()))
+    return _for_each(
+        settings,
+        "backfill",
+        as_json,
+        lambda parts, show: _shown(parts.sync.backfill(windows[parts.name]), show),
+        lambda parts: progress.bar(parts.name, days=len(windows[parts.name].days())),
+        since=some.first,
+        until=some.last,
+    )
+
+
+@click.command("fetch", short_help="Fetch, store and print one record")
+@click.option("--uid", type=click.IntRange(min=1), metavar="N", help="The record's uid.")
+@click.option("--ref", metavar="R", help="The record's ref.")
+@config_options
+@account_option
+@json_option
+def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | None, *, as_json: bool) -> int:
+    """Fetch one record from the operator (GetCDR), store it and print it. Exit 1: the operator has none.
+
+    JSON: {"account", "record": {column: value} or null, "rejected": problem or null, "stored": "inserted", "updated",
+    "unchanged" or "rejected"}.
+    """
+    from cdrsync import wiring
+
+    if (uid is None) == (ref is None):
+        raise click.UsageError("give either --uid or --ref")
+    settings = settings_of(inputs, names)
+    account = wiring.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
+    with wiring.open_account(settings, account) as parts:
+        batch, saved = parts.sync.fetch(uid=uid, ref=ref)
+    record = batch.cdrs[0]._asdict() if batch.cdrs else None
+    problem = batch.rejects[0].problem if batch.rejects else None
+    stored = next((word for word in ("inserted", "updated", "unchanged", "rejected") if getattr(saved, word)), None)
+    if as_json:
+        output.emit("fetch", account=account.name, record=record, rejected=problem, stored=stored)
+    elif record is not None:
+        output.facts({**record, "stored": stored})
+    elif problem is not None:
+        output.line(f"the record can't be read ({problem}); it is kept: cdrsync rejects list")
+    else:
+        output.line(f"the operator has no record with {f'uid {uid}' if uid else f'ref {ref}'}")
+    return EXIT_OK if record is not None else EXIT_FOUND
+
+
+def _yesterday(today: date) -> date:
+    return date.fromordinal(today.toordinal() - 1)
+
+
+def _shown(steps: Iterator[PageSaved], show: Callable[[PageSaved], None]) -> Tally:
+    tally = Tally()
+    for saved in steps:
+        tally.add(saved)
+        show(saved)
+    return tally
+
+
+def _catch_up_bar(parts: AccountParts) -> contextlib.AbstractContextManager[Callable[[PageSaved], None]]:
+    """Return a bar that knows how much is left, where somebody looks at it."""
+    if not progress.wanted():
+        return progress.bar(parts.name)
+    days = len(parts.sync.pending_days())
+    return progress.bar(parts.name, days=days) if days else progress.bar(parts.name, calls=parts.sync.expected_calls())
+
+
+def _for_each(
+    settings: Settings,
+    command: str,
+    as_json: bool,  # noqa: FBT001 - the command's own flag, handed on
+    work: Callable[[AccountParts, Callable[[PageSaved], None]], Tally],
+    bar: Callable[[AccountParts], contextlib.AbstractContextManager[Callable[[PageSaved], None]]],
+    **facts: Any,
+) -> int:
+    """Do the work for every account in turn; one that fails does not stop the others. Return the first one's code."""
+    from cdrsync import wiring
+
+    reports: list[dict[str, Any]] = []
+    code = EXIT_OK
+    for account in settings.accounts:
+        try:
+            with wiring.open_account(settings, account) as parts, bar(parts) as show:
+                tally = work(parts, show)
+        except CdrsyncError as error:
+            code = code or error.exit_code
+            reports.append(_failed(account, error))
+            output.note(logs.redact(f"error: {account.name}: {error}"))
+            continue
+        reports.append(_done(account, tally))
+        if not as_json:
+            output.line(_sentence(account, tally))
+        if tally.rejected:
+            output.note(f"{account.name}: {tally.rejected} records can't be read; they are kept: cdrsync rejects list")
+    if as_json:
+        output.emit(command, **facts, accounts=reports)
+    return code
+
+
+def _done(account: AccountSettings, tally: Tally) -> dict[str, Any]:
+    counts = {key: getattr(tally, key) for key in ("inserted", "updated", "unchanged", "rejected", "pages")}
+    return {
+        "name": account.name,
+        **counts,
+        "seconds": round(tally.seconds(), 3),
+        "high_water_uid": tally.high_water_uid,
+        "newest_call": tally.newest_call,
+        "error": None,
+    }
+
+
+def _failed(account: AccountSettings, error: CdrsyncError) -> dict[str, Any]:
+    what = {"kind": type(error).__name__, "message": logs.redact(error.message), "hint": error.hint}
+    return {"name": account.name, "error": {**what, "exit_code": error.exit_code}}
+
+
+def _sentence(account: AccountSettings, tally: Tally) -> str:
+    newest = f", newest {output.when(tally.newest_call)}" if tally.newest_call else ""
+    return (
+        f"{account.name}: {tally.inserted:,} new, {tally.updated:,} changed, {tally.unchanged:,} unchanged, "
+        f"{tally.rejected:,} rejected in {tally.seconds():.1f} s{newest}"
+    )

@@ -1,0 +1,146 @@
+"""Held against stated: the arithmetic of an audit, pure.
+
+The operator states totals (GetTotals) without saying how a call is sorted into answered, missed and voicemail, what the
+unit of MinsTotalNoFormat is, nor how it rounds. So each undocumented figure has *readings*; what is held has to agree
+with one of them. A reading that once decided an agreement by itself is *established* and is the only one from then on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cdrsync.model import Cdr, Held, Totals
+
+PENNY = Decimal("0.01")
+"""Charges agree when they differ by less: totals show two decimals, costs three, and the rounding is not documented."""
+
+SECONDS_PER_MINUTE = 60
+
+CALLS_READINGS = ("answered+missed+voicemail", "answered+missed")
+"""The second: voicemail is counted among the others."""
+
+DURATION_READINGS = ("seconds", "minutes")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Number of calls, their duration (seconds) and charge (pounds, exact)."""
+
+    calls: int = 0
+    duration: int = 0
+    charge: Decimal = Decimal(0)
+
+    @classmethod
+    def of(cls, days: Iterable[Held]) -> Figures:
+        """The sum over days."""
+        figures = cls()
+        for day in days:
+            figures = cls(figures.calls + day.calls, figures.duration + day.duration, figures.charge + day.charge)
+        return figures
+
+    @classmethod
+    def of_calls(cls, cdrs: Iterable[Cdr]) -> Figures:
+        """The sum over calls."""
+        figures = cls()
+        for cdr in cdrs:
+            figures = figures.plus(cdr)
+        return figures
+
+    def plus(self, cdr: Cdr) -> Figures:
+        """One call more."""
+        return Figures(self.calls + 1, self.duration + cdr.duration, self.charge + cdr.user_cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Which readings of the undocumented figures earlier agreements have established; None: not yet."""
+
+    calls: str | None = None
+    duration: str | None = None
+
+    def __str__(self) -> str:
+        """How it is stored with a verdict: `calls=answered+missed+voicemail duration=seconds`."""
+        known = (("calls", self.calls), ("duration", self.duration))
+        return " ".join(f"{name}={reading}" for name, reading in known if reading is not None)
+
+    @classmethod
+    def parse(cls, text: str | None) -> Readings:
+        """What `str` made. Unknown words are ignored: an older or newer program may have written them."""
+        found = dict(re.findall(r"(\w+)=(\S+)", text or ""))
+        calls, duration = found.get("calls"), found.get("duration")
+        return cls(
+            calls if calls in CALLS_READINGS else None,
+            duration if duration in DURATION_READINGS else None,
+        )
+
+    def or_else(self, other: Readings) -> Readings:
+        """These readings, and the other's where nothing is established here."""
+        return Readings(self.calls or other.calls, self.duration or other.duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What one GetTotals answer says of what is held.
+
+    `unusable` says why nothing can be said; then it neither agrees nor disagrees. `differences` is empty where all
+    agrees. `remarks` differ too, but rest on an undocumented reading alone and are no reason for an alarm.
+    """
+
+    held: Figures
+    differences: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
+    readings: Readings = field(default_factory=Readings)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the operator's figures were readable and are those of what is held."""
+        return not self.differences and not self.unusable
+
+
+def compare(held: Figures, totals: Totals, established: Readings) -> Comparison:
+    """Compare one period. Figures that the operator did not send readably make it unusable, never an agreement."""
+    if totals.answered is None or totals.missed is None or totals.voicemail is None or totals.charge is None:
+        return Comparison(held, unusable=totals.unusable or ("figures are missing",))
+    differences: list[str] = []
+    remarks: list[str] = []
+    counted = totals.answered + totals.missed
+    calls = [
+        reading
+        for reading, number in zip(CALLS_READINGS, (counted + totals.voicemail, counted), strict=True)
+        if number == held.calls and established.calls in (None, reading)
+    ]
+    if not calls:
+        parts = f"{totals.answered} answered, {totals.missed} missed, {totals.voicemail} voicemail"
+        differences.append(f"{held.calls} calls are held, the operator counts {parts}")
+    if abs(held.charge - totals.charge) >= PENNY:
+        differences.append(f"£{held.charge.normalize():f} is held, the operator states £{totals.charge:f}")
+    duration = _durations(held.duration, totals.minutes_no_format)
+    if established.duration is not None:
+        duration = [reading for reading in duration if reading == established.duration]
+    if not duration and totals.minutes_no_format is not None:
+        text = f"{held.duration} seconds are held, MinsTotalNoFormat is {totals.minutes_no_format.normalize():f}"
+        (remarks if established.duration is None else differences).append(text)
+    readings = Readings(
+        calls[0] if len(calls) == 1 else None,
+        duration[0] if len(duration) == 1 and not differences else None,
+    )
+    return Comparison(held, tuple(differences), tuple(remarks), readings=established.or_else(readings))
+
+
+def _durations(held: int, stated: Decimal | None) -> list[str]:
+    """The units of MinsTotalNoFormat that agree with what is held. Minutes may be rounded either way."""
+    if stated is None:
+        return []
+    units = []
+    if stated == held:
+        units.append("seconds")
+    if abs(stated * SECONDS_PER_MINUTE - held) < SECONDS_PER_MINUTE:
+        units.append("minutes")
+    return units

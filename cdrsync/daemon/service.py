@@ -1,0 +1,237 @@
+"""The daemon's main thread: starts the workers, listens for signals, tells the service manager, ends in order.
+
+It never waits for the API or the database, so that a signal is answered at any phase of start-up or work.
+
+    SIGTERM, SIGINT   finish or roll back the page in hand, exit 0 within seconds; a second one exits at once
+    SIGHUP            read the configuration again; a bad one is refused and the old one kept
+    SIGUSR1           poll every account now
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from cdrsync import config, logs
+from cdrsync.board import Board, Phase
+from cdrsync.daemon.notify import Notifier
+from cdrsync.daemon.signals import STOP_SIGNALS, Signals, listening
+from cdrsync.errors import EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    from cdrsync.board import Snapshot
+    from cdrsync.config import Inputs, Settings
+    from cdrsync.daemon.worker import Worker
+
+GRACE = 5.0  # seconds for the page in hand; what is not committed by then is rolled back by the database
+LOOK_ROUND = 1.0  # seconds between two looks at the workers
+STATUS_INTERVAL = 5.0  # seconds between two STATUS lines
+LONGEST_SILENCE = 420.0  # seconds: longer than one document of the API may take, with its retries' pauses
+
+
+class Service:
+    """One daemon process."""
+
+    def __init__(self, inputs: Inputs, *, names: tuple[str, ...] = ()) -> None:
+        self._inputs = inputs
+        self._names = names
+        self._notifier = Notifier()
+        self._board = Board()
+        self._workers: dict[str, Worker] = {}
+        self._web: Any = None
+        self._fed_at = self._status_at = 0.0
+
+    def run(self) -> int:
+        """Run until a signal, or until every account waits for a person; return the exit code.
+
+        Raises ConfigError for a configuration that is bad at the start.
+        """
+        with listening() as signals:
+            self._settings = self._load()
+            self._start()
+            while True:
+                for number in signals.wait(LOOK_ROUND):
+                    if number in STOP_SIGNALS:
+                        return self._stop(signals)
+                    if number == signal.SIGHUP:
+                        self._reload()
+                    elif number == signal.SIGUSR1:
+                        self.ring(None)
+                if all(worker.parked for worker in self._workers.values()):
+                    return self._give_up()
+                self._tell()
+
+    def ring(self, account: str | None) -> bool:
+        """Make an account (None: every account) poll now; False where there is no such account. From any thread."""
+        workers = [w for name, w in list(self._workers.items()) if account in (None, name)]
+        for worker in workers:
+            worker.poll_now()
+        return bool(workers)
+
+    # ── start and reload ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _load(self) -> Settings:
+        settings = config.load(self._inputs)
+        logs.hide(settings.secrets())
+        logs.set_up(settings.log_format, settings.log_level, numbers=settings.log_numbers)
+        return settings
+
+    def _start(self) -> None:
+        from cdrsync.daemon.tasks import Schedule
+        from cdrsync.metrics import Metrics
+
+        self._log = logs.get()
+        self._metrics = Metrics(self._board)
+        self._schedule = Schedule()
+        self._serve()
+        self._employ(self._settings, before=None)
+        names = ", ".join(self._workers)
+        self._log.info("started", accounts=names, page=self._web.url if self._web else None)
+        self._notifier.ready(f"starting: {names}")
+
+    def _employ(self, settings: Settings, before: Settings | None) -> None:
+        """Start a worker for each account that is new, changed or parked; stop those of accounts that are gone."""
+        from cdrsync.daemon.worker import Worker
+        from cdrsync.wiring import Database
+
+        accounts = {a.name: a for a in settings.accounts if not self._names or a.name in self._names}
+        self._board.reset(accounts)
+        database = Database(settings)
+        moved = before is not None and _database(before) != _database(settings)
+        for name, worker in list(self._workers.items()):
+            if name not in accounts:
+                worker.stop()
+                del self._workers[name]
+        for name, account in accounts.items():
+            old = self._workers.get(name)
+            if old is not None and old.is_alive() and old.account == account and not moved:
+                continue
+            if old is not None:
+                old.stop()
+            self._workers[name] = Worker(
+                settings,
+                account,
+                database=database,
+                board=self._board,
+                metrics=self._metrics,
+                schedule=self._schedule,
+                after=old,
+            )
+            self._workers[name].start()
+
+    def _serve(self) -> None:
+        """Start the web server where one is configured, in place of the one before."""
+        if self._web is not None:
+            self._web.close()
+            self._web = None
+        listen = self._settings.http_listen
+        if listen is None:
+            return
+        from cdrsync import web
+
+        try:
+            self._web = web.serve(
+                listen,
+                board=self._board,
+                metrics=self._metrics,
+                database_url=self._settings.database_url,
+                ring=self.ring,
+                doorbell_token=self._settings.doorbell_token,
+            )
+        except OSError as error:
+            problem = f"http_listen: can't listen on {listen}: {error.strerror or error}"
+            raise ConfigError([problem], hint='Choose another address, or http_listen = "" for none') from None
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        before = self._settings
+        try:
+            self._settings = self._load()
+            if _web(before) != _web(self._settings):
+                self._serve()
+        except ConfigError as error:
+            self._settings = before
+            if self._web is None and before.http_listen is not None:
+                self._serve()
+            self._log.error("configuration refused, the old one stays", problems=error.problems)
+        else:
+            self._employ(self._settings, before)
+            self._log.info("configuration read again", accounts=", ".join(self._workers))
+        self._notifier.ready(_status(self._board.snapshot()))
+
+    # ── watch and end ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self) -> None:
+        """Feed the watchdog while every worker makes progress; keep the status line true."""
+        now = time.monotonic()
+        interval = self._notifier.watchdog_interval
+        silent = max(worker.silent_for() for worker in self._workers.values() if not worker.parked)
+        if interval is not None and now - self._fed_at >= interval - LOOK_ROUND and silent < LONGEST_SILENCE:
+            self._notifier.feed()
+            self._fed_at = now
+        if now - self._status_at >= STATUS_INTERVAL:
+            self._notifier.status(_status(self._board.snapshot()))
+            self._status_at = now
+
+    def _stop(self, signals: Signals) -> int:
+        self._log.info("stopping")
+        self._board.stop()
+        self._notifier.stopping()
+        for worker in self._workers.values():
+            worker.stop()
+        deadline = time.monotonic() + GRACE
+        while any(worker.is_alive() for worker in self._workers.values()):
+            left = deadline - time.monotonic()
+            if left <= 0 or STOP_SIGNALS.intersection(signals.wait(min(left, 0.05))):
+                # What is still in hand was not committed; the database rolls it back when the connection ends.
+                self._log.warning("stopped with a page in hand: it will be read again")
+                end_now(EXIT_OK)
+        self._close()
+        self._log.info("stopped")
+        return EXIT_OK
+
+    def _give_up(self) -> int:
+        """Every account waits for a person: end with the code that says for what."""
+        error = next(worker.parked for worker in self._workers.values() if worker.parked)
+        self._notifier.stopping()
+        self._close()
+        self._log.error("no account can go on", exit_code=error.exit_code)
+        return error.exit_code
+
+    def _close(self) -> None:
+        self._schedule.close()
+        if self._web is not None:
+            self._web.close()
+
+
+def end_now(code: int) -> None:
+    """End the process without waiting for any thread."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _database(settings: Settings) -> tuple[object, ...]:
+    return settings.database_url, settings.auto_migrate
+
+
+def _web(settings: Settings) -> tuple[object, ...]:
+    return settings.http_listen, settings.doorbell_token, settings.database_url
+
+
+def _status(snapshot: Snapshot) -> str:
+    """Return one line: `default: last sync 12 s ago, lag 14 s; sales: failing: …`."""
+    words = []
+    for state in snapshot.accounts:
+        lag = state.lag(snapshot.taken_at)
+        if state.phase in (Phase.FAILING, Phase.PARKED):
+            words.append(f"{state.name}: {state.phase}: {state.last_error}")
+        elif state.last_success is None or lag is None:
+            words.append(f"{state.name}: {state.phase}")
+        else:
+            since = (snapshot.taken_at - state.last_success).total_seconds()
+            words.append(f"{state.name}: {state.phase}, last sync {since:.0f} s ago, lag {lag:.0f} s")
+    return " ".join("; ".join(words).split())[:500]

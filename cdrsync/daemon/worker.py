@@ -1,0 +1,310 @@
+"""One account's thread: does what is due, by priority, and deals with what goes wrong.
+
+Retry   waits with growing pauses, says so once, reads its position again from the database
+Skip    says so once, goes on; the task comes again at its next time
+Stop    the account is parked until a person acts (new configuration by SIGHUP, or a restart)
+LeaseHeld   stands by and takes over
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from cdrsync import logs, wiring
+from cdrsync.board import Phase
+from cdrsync.daemon.tasks import URGENT, Due, Task
+from cdrsync.errors import ApiUnreachable, CdrsyncError, DatabaseUnavailable, LeaseHeld, LeaseLost, Retry, Skip, Stop
+from cdrsync.model import utc_now
+from cdrsync.sync import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from datetime import timedelta
+
+    from cdrsync.board import Board
+    from cdrsync.config import AccountSettings, Settings
+    from cdrsync.daemon.tasks import Schedule
+    from cdrsync.metrics import Metrics
+    from cdrsync.model import PageSaved
+    from cdrsync.source.api import RequestDone
+    from cdrsync.wiring import AccountParts, Database
+
+TICK = 5.0  # seconds between two signs of life of an idle worker
+STANDBY_PAUSE = 2.0  # seconds between two attempts to take the lease over
+FIRST_PAUSE = 1.0  # seconds after the first failure, doubled after each
+LONGEST_PAUSE = 60.0
+BUG_KIND = "InternalError"
+
+PHASES = {
+    Task.POLL: Phase.POLLING,
+    Task.LOOKBACK: Phase.LOOKING_BACK,
+    Task.BACKFILL: Phase.BACKFILLING,
+    Task.SWEEP: Phase.SWEEPING,
+    Task.AUDIT: Phase.AUDITING,
+}
+
+
+class Worker(threading.Thread):
+    """Keeps one account current until it is told to stop, or parks it. `parked` is the error that a person must see."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        account: AccountSettings,
+        *,
+        database: Database,
+        board: Board,
+        metrics: Metrics,
+        schedule: Schedule,
+        after: Worker | None = None,
+    ) -> None:
+        super().__init__(name=f"account-{account.name}", daemon=True)
+        self.account = account
+        self.parked: Stop | None = None
+        self._settings = settings
+        self._database = database
+        self._board = board
+        self._metrics = metrics
+        self._schedule = schedule
+        self._after = after
+        self._due = Due()
+        self._stop_asked = threading.Event()
+        self._ready = False  # the lease is held and the position is the database's
+        self._failures = 0  # in a row
+        self._said: dict[Task | None, set[str]] = {}  # kinds of failure already logged, by task, until it succeeds
+        self._failing_since: float | None = None
+        self._beat = time.monotonic()
+        self._log = logs.get(account.name)
+
+    # ── from other threads ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def stop(self) -> None:
+        """Ask the worker to end after the page in hand."""
+        self._stop_asked.set()
+        self._due.wake()
+
+    def poll_now(self) -> None:
+        """Make the next poll happen now."""
+        self._due.mark(Task.POLL)
+
+    def silent_for(self) -> float:
+        """Seconds since the last progress: a page, an answer of the API, a tick of an idle or waiting worker."""
+        return time.monotonic() - self._beat
+
+    # ── the thread ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """Work until stopped or parked."""
+        phase = Phase.STOPPED
+        try:
+            self._wait_for_predecessor()
+            with wiring.parts(
+                self._settings, self.account, stop=self._stop_asked, on_request=self._request_done
+            ) as parts:
+                while not self._stop_asked.is_set():
+                    self._turn(parts)
+        except Stop as error:
+            self.parked = error
+            phase = Phase.PARKED
+            self._note(error)
+            self._log.error("account parked", kind=type(error).__name__, message=error.message, hint=error.hint)
+        finally:
+            self._schedule.end(self.account.name)
+            self._board.publish(self.account.name, phase=phase, lease_held=False, next_runs={})
+
+    def _wait_for_predecessor(self) -> None:
+        while self._after is not None and self._after.is_alive() and not self._stop_asked.is_set():
+            self._alive()
+            self._after.join(TICK)
+        self._after = None
+
+    def _turn(self, parts: AccountParts) -> None:
+        """Do one task, or wait for one; whatever passes by itself ends here."""
+        self._alive()
+        try:
+            if not self._ready:
+                self._get_ready(parts)
+            task = self._due.take()
+            if task is None:
+                self._due.wait(TICK)
+            else:
+                self._do(task, parts)
+                self._board.publish(
+                    self.account.name, phase=Phase.IDLE, next_runs=self._schedule.next_runs(self.account.name)
+                )
+        except LeaseHeld as error:
+            self._stand_by(error)
+        except Retry as error:
+            self._ready = self._ready and not isinstance(error, DatabaseUnavailable | LeaseLost)
+            self._fail(error, None)
+            self._pause(error)
+        except CdrsyncError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one account's work must not end the others'
+            self._ready = False
+            self._report_bug(error)
+            self._pause(None)
+
+    def _get_ready(self, parts: AccountParts) -> None:
+        """Schema, lease and position; then everything may be due."""
+        self._database.prepare()
+        parts.store.refresh()
+        self._ready = True
+        self._board.publish(self.account.name, lease_held=True)
+        self._schedule.begin(self.account, self._due.mark)
+        self._due.mark(Task.POLL, Task.LOOKBACK, Task.BACKFILL, Task.SWEEP)
+        self._log.info("lease taken")
+
+    def _do(self, task: Task, parts: AccountParts) -> None:
+        """Do a task page by page; urgent ones are done in between. A task that fails stays due."""
+        self._board.publish(self.account.name, phase=PHASES[task])
+        began, clock = utc_now(), time.monotonic()
+        pages = records = inserted = updated = rejected = 0
+        try:
+            with closing(self._pages(task, parts)) as steps:
+                for saved in steps:
+                    self._saved(saved)
+                    pages += 1
+                    records += saved.records
+                    inserted, updated = inserted + saved.inserted, updated + saved.updated
+                    rejected += saved.rejected
+                    if self._stop_asked.is_set():
+                        return
+                    if task not in URGENT:
+                        self._do_urgent(task, parts)
+        except Skip as error:
+            self._fail(error, task)
+            return
+        except Retry:
+            self._due.mark(task)
+            raise
+        self._succeeded(task)
+        if task is Task.POLL:
+            self._board.publish(self.account.name, last_success=utc_now(), read_until=began)
+        if task is Task.BACKFILL and records:
+            self._due.mark(Task.AUDIT)
+        if inserted or updated or rejected:
+            counts = {"inserted": inserted, "updated": updated, "rejected": rejected}
+            self._log.info(f"{task} done", **counts, seconds=round(time.monotonic() - clock, 3))
+
+    def _do_urgent(self, task: Task, parts: AccountParts) -> None:
+        while (urgent := self._due.take(URGENT)) is not None:
+            self._do(urgent, parts)
+            self._board.publish(self.account.name, phase=PHASES[task])
+
+    def _pages(self, task: Task, parts: AccountParts) -> Generator[PageSaved]:
+        yield from self._steps(task, parts)
+
+    def _steps(self, task: Task, parts: AccountParts) -> Iterator[PageSaved]:
+        sync = parts.sync
+        match task:
+            case Task.POLL:
+                return sync.poll()
+            case Task.LOOKBACK if self._overdue(parts, LOOKBACK_STREAM, self.account.lookback_interval):
+                return sync.look_back()
+            case Task.BACKFILL:
+                return sync.backfill()
+            case Task.SWEEP if self._overdue(parts, SWEEP_STREAM, SWEEP_INTERVAL):
+                return sync.sweep()
+            case _:
+                return iter(())
+
+    def _overdue(self, parts: AccountParts, stream: str, interval: timedelta) -> bool:
+        """Say whether a stream was last read an interval ago; the schedule may be a moment early."""
+        checkpoint = parts.store.checkpoint(stream)
+        if checkpoint is None or checkpoint.begun_at is None:
+            return True
+        since: timedelta = abs(utc_now() - checkpoint.begun_at)  # abs: the host's clock may have been set back
+        return since >= interval * 0.95
+
+    # ── what happened ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _alive(self) -> None:
+        self._beat = time.monotonic()
+
+    def _request_done(self, done: RequestDone) -> None:
+        self._alive()
+        self._metrics.request_done(self.account.name, seconds=done.seconds, size=done.bytes, outcome=done.outcome)
+
+    def _saved(self, saved: PageSaved) -> None:
+        self._alive()
+        name = self.account.name
+        self._metrics.page_saved(name, saved)
+        self._board.count(name, inserted=saved.inserted, updated=saved.updated, rejected=saved.rejected)
+        if saved.high_water_uid is not None:
+            self._board.publish(name, high_water_uid=saved.high_water_uid)
+        if saved.newest_started_at is not None:
+            self._board.publish(name, newest_call=saved.newest_started_at)
+        self._log.debug("page saved", origin=saved.origin.value, records=saved.records, inserted=saved.inserted)
+
+    def _succeeded(self, task: Task) -> None:
+        self._said.pop(task, None)
+        if task is not Task.POLL:
+            return
+        self._said.pop(None, None)
+        self._failures = 0
+        self._board.publish(self.account.name, last_error=None, last_error_kind=None)
+        if self._failing_since is not None:
+            self._log.info("recovered", after_seconds=round(time.monotonic() - self._failing_since))
+            self._failing_since = None
+
+    def _fail(self, error: CdrsyncError, task: Task | None) -> None:
+        """Say a failure once, until the task succeeds again. `task` is None for what concerns the whole account."""
+        kind = type(error).__name__
+        self._note(error)
+        if task is None:
+            self._failures += 1
+            self._failing_since = self._failing_since or time.monotonic()
+            self._board.publish(self.account.name, phase=Phase.FAILING, lease_held=self._ready)
+        if kind not in self._said.setdefault(task, set()):
+            self._said[task].add(kind)
+            what = f"{task} failed" if task else "waiting, will go on by itself"
+            self._log.warning(what, kind=kind, message=error.message, hint=error.hint)
+
+    def _note(self, error: CdrsyncError) -> None:
+        kind = type(error).__name__
+        self._metrics.failed(self.account.name, kind)
+        self._board.publish(
+            self.account.name, last_error=logs.redact(str(error)), last_error_kind=kind, last_error_at=utc_now()
+        )
+
+    def _report_bug(self, error: Exception) -> None:
+        self._failures += 1
+        self._failing_since = self._failing_since or time.monotonic()
+        self._metrics.failed(self.account.name, BUG_KIND)
+        message = logs.redact(f"{type(error).__name__}: {error}")
+        self._board.publish(
+            self.account.name,
+            phase=Phase.FAILING,
+            last_error=f"internal error: {message}",
+            last_error_kind=BUG_KIND,
+            last_error_at=utc_now(),
+        )
+        if BUG_KIND not in self._said.setdefault(None, set()):
+            self._said[None].add(BUG_KIND)
+            self._log.error("internal error", message=message, traceback=logs.traceback_of(error))
+
+    def _stand_by(self, error: LeaseHeld) -> None:
+        self._ready = False
+        if self._said.setdefault(None, set()).isdisjoint({"LeaseHeld"}):
+            self._said[None].add("LeaseHeld")
+            self._log.info("standing by", message=error.message)
+        self._board.publish(self.account.name, phase=Phase.STANDING_BY, lease_held=False)
+        self._sleep(STANDBY_PAUSE)
+
+    def _pause(self, error: Retry | None) -> None:
+        """Wait before the next attempt: longer after each failure, as long as the operator wishes."""
+        seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10))
+        seconds *= random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
+        if isinstance(error, ApiUnreachable) and error.retry_after is not None:
+            seconds = max(seconds, error.retry_after)
+        self._sleep(seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self._stop_asked.wait(min(left, TICK)):
+            self._alive()

@@ -1,0 +1,159 @@
+"""Everything that can go wrong, classed by what the caller must do about it.
+
+    CdrsyncError
+    ├── Retry                   passes by itself: try again later, position read again from the database
+    │   ├── ApiUnreachable      no answer, HTTP 429 or 5xx, deadline passed                        exit 69
+    │   │   └── BadAnswer       an answer that can't be trusted: refused whole, nothing stored     exit 69
+    │   ├── DatabaseUnavailable connection cut, restart, deadlock, lock wait, disk full, read-only exit 69
+    │   └── LeaseLost           the connection that held the lease is gone                         exit 75
+    ├── Stop                    a person must act; trying again only makes it worse
+    │   ├── ConfigError         every problem of the configuration at once                         exit 78
+    │   ├── LoginRefused        user name, password, VKey or source address                        exit 77
+    │   ├── SchemaMismatch      the database's schema is not this program's                        exit 78
+    │   ├── LeaseHeld           another instance writes for this account                           exit 75
+    │   └── SequenceReset       the operator's uids fell: a new sequence has begun                 exit 1
+    └── Skip                    this one request or period can't be had; the others go on
+        ├── RequestRefused      the operator answered a Code other than 200                        exit 69
+        └── NoProgress          a page without a new record where one was promised                 exit 69
+
+Drivers' and libraries' exceptions are translated once, at the edge where they arise. What is not translated is a bug
+of ours (exit 70).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_OK = 0
+EXIT_FOUND = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 69
+EXIT_BUG = 70
+EXIT_LEASE_HELD = 75
+EXIT_LOGIN_REFUSED = 77
+EXIT_CONFIG = 78
+
+
+class CdrsyncError(Exception):
+    """A failure with a one-line message, a remedy (`hint`) and the process's exit code.
+
+    Messages never carry a secret: no password, VKey, session id, nor a database URL with its password.
+    """
+
+    exit_code: ClassVar[int] = EXIT_BUG
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+
+    def __str__(self) -> str:
+        """Message and remedy on one line."""
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+
+class Retry(CdrsyncError):
+    """Passes by itself. Whoever catches it forgets its position and reads it again from the database."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
+class Stop(CdrsyncError):
+    """A person must act. Trying again is useless or harmful."""
+
+
+class Skip(CdrsyncError):
+    """This one request can't be had. The others go on."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
+class ApiUnreachable(Retry):
+    """No usable answer from the API: network, timeout, HTTP 429 or 5xx.
+
+    `retry_after` is the operator's own wish in seconds (`Retry-After`), None where it sent none.
+    """
+
+    default_hint = "Check api_url and the network; cdrsync doctor looks at each step"
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class BadAnswer(ApiUnreachable):
+    """An answer that is not what the reference page describes. It is refused whole."""
+
+    default_hint = "Nothing of it was stored; if it stays, send the message to the operator"
+
+
+class DatabaseUnavailable(Retry):
+    """The database can't be used at the moment."""
+
+    default_hint = "Check that the server at database_url runs, accepts this user and has free disk space"
+
+
+class LeaseLost(Retry):
+    """The connection that held the lease died, and with it the right to write."""
+
+    exit_code = EXIT_LEASE_HELD
+    default_hint = "Another instance may have taken over; nothing of the page in hand was stored"
+
+
+class ConfigError(Stop):
+    """All problems of the configuration at once, one per line in `problems`."""
+
+    exit_code = EXIT_CONFIG
+    default_hint = "cdrsync config show prints every value with its source"
+
+    def __init__(self, problems: list[str], *, hint: str | None = None) -> None:
+        super().__init__("; ".join(problems), hint=hint)
+        self.problems = problems
+
+
+class LoginRefused(Stop):
+    """The operator refused the login. Never retried by itself: storms lock accounts."""
+
+    exit_code = EXIT_LOGIN_REFUSED
+    default_hint = (
+        "Check username, password and vkey, and that this machine's public address is on the VKey's allow-list "
+        "in the operator's control panel"
+    )
+
+
+class SchemaMismatch(Stop):
+    """The database's schema is newer, older (with auto_migrate off) or not ours."""
+
+    exit_code = EXIT_CONFIG
+
+
+class LeaseHeld(Stop):
+    """Another instance holds the lease of this account."""
+
+    exit_code = EXIT_LEASE_HELD
+    default_hint = "Stop it first, or let it do the work"
+
+
+class SequenceReset(Stop):
+    """The operator hands out lower uids than before: going on would overwrite old calls or miss new ones."""
+
+    exit_code = EXIT_FOUND
+    default_hint = (
+        "Ask the operator whether its sequence was restarted; if so, give the login a new name under [accounts.NAME] "
+        "so that the new calls get rows of their own"
+    )
+
+
+class RequestRefused(Skip):
+    """The operator answered this request with a Code other than 200. `code` is that Code, as sent."""
+
+    def __init__(self, message: str, *, code: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class NoProgress(Skip):
+    """A page that brought no new record although it was not empty: going on would never end."""
+
+    default_hint = "Nothing is lost: the position did not move; if it stays, send the message to the operator"

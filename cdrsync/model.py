@@ -1,0 +1,279 @@
+"""The things cdrsync moves, frozen and free of any library: what comes out of `source` and goes into `store`.
+
+An `Ask` is answered by a `Batch` (GetCDRs) or by `Totals` (GetTotals). Batches become a `Page`, the unit of saving:
+records plus what is true once they are committed. Saving answers a `PageSaved`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+TAIL_STREAM = "tail"
+BACKFILL_STREAM = "backfill"
+
+COST_PLACES = 6
+"""Decimal places kept of a cost in pounds. The operator prints three; six hold a thousandth of a penny and more."""
+
+MAX_UID = 2**63 - 1
+
+
+class WallClock(StrEnum):
+    """How `started_at` follows from the UK wall clock where that is not plain. NULL in the table where it is."""
+
+    REPEATED_FIRST = "repeated-first"  # autumn night, the first pass (summer time): `ref` said so
+    REPEATED_SECOND = "repeated-second"  # autumn night, the second pass (winter time): `ref` said so
+    REPEATED_UNKNOWN = "repeated-unknown"  # autumn night, `ref` does not agree with either: first pass assumed
+    SKIPPED = "skipped"  # spring night, a time that no clock showed: read with the offset before the jump
+
+
+class Cdr(NamedTuple):
+    """One call data record as the API said it (`noverocdr-api`, GetCDRs), typed and otherwise untouched.
+
+    Text is as sent: an empty element is "", an absent one None. A flag is None where its element is absent: unknown.
+    """
+
+    uid: int
+    ref: str | None
+    call_date: date  # UK wall clock
+    call_time: time  # UK wall clock
+    started_at: datetime  # aware, UTC, computed from the two above (and `ref` in the repeated autumn hour)
+    wall_clock: str | None  # a WallClock, None where the wall clock is plain
+    anumber: str | None
+    anumber_location: str | None
+    bnumber: str | None
+    alias: str | None
+    dialled: str | None
+    dialled_location: str | None
+    duration: int  # seconds
+    ring_time: int | None  # seconds
+    user_cost: Decimal  # pounds, at most COST_PLACES decimals
+    reason: int | None
+    reason_q805: int | None
+    has_recorded_call: bool | None
+    has_voicemail_recording: bool | None
+    has_fax_document: bool | None
+    extra: str | None  # canonical JSON object {element: text} of the elements we don't know, None where there are none
+
+
+FLAGS = ("has_recorded_call", "has_voicemail_recording", "has_fax_document")
+"""Columns in which NULL means unknown and never overwrites a known value."""
+
+
+class Reject(NamedTuple):
+    """A record that can't be typed or held, kept as sent."""
+
+    uid: int | None  # where it could be read
+    raw: str  # the record's XML, from <CDR> to </CDR>
+    problem: str  # one line: which element, what is wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Records after a uid (`LastId`, exclusive)."""
+
+    after_uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Records of a range of days in the account's time zone, both included.
+
+    Whether the API's EndDate is included is unknown: `Window` says what is wanted, `CdrsAsk.end_date` what is asked.
+    """
+
+    first: date
+    last: date
+
+    def days(self) -> list[date]:
+        """Every day of the window, oldest first."""
+        return [self.first + timedelta(days=n) for n in range((self.last - self.first).days + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class CdrsAsk:
+    """One GetCDRs request: either `after_uid` (LastId) or a pair of dates, with offset and limit."""
+
+    limit: int
+    offset: int = 0
+    after_uid: int | None = None
+    start_date: date | None = None
+    end_date: date | None = None
+    number: str | None = None
+
+
+class Period(StrEnum):
+    """GetTotals' periods, as the operator spells them."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    LAST_MONTH = "last-month"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsAsk:
+    """One GetTotals request."""
+
+    period: Period
+    number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The answer to a CdrsAsk: every record it carried, typed or rejected, in the operator's order."""
+
+    cdrs: list[Cdr]
+    rejects: list[Reject] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Records in the answer, readable or not: what `offset` must advance by."""
+        return len(self.cdrs) + len(self.rejects)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The answer to a TotalsAsk (GetTotals). A figure that can't be read is None and named in `unusable`."""
+
+    period: Period
+    number: str | None
+    answered: int | None
+    missed: int | None
+    voicemail: int | None
+    minutes_no_format: Decimal | None  # MinsTotalNoFormat: unit not stated by the operator
+    charge: Decimal | None  # pounds, two decimals
+    texts: dict[str, str]  # every element of <CDRTotals> as sent
+    unusable: tuple[str, ...] = ()  # one line for each figure that could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One request of a document was answered with a Code other than 200; its siblings may be fine."""
+
+    code: str
+    message: str  # the operator's <ResponseMessage>
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The answers to one document of requests, in the order of the asks.
+
+    `answered_at` is the operator's clock (HTTP `Date`, aware, UTC), or ours where it sent none.
+    """
+
+    answers: list[Batch | Totals | Refusal]
+    answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A position in a stream that is true once the page that carries it is committed.
+
+    `tail` streams carry the high-water mark; `backfill` carries the job: its window and when it began. The store
+    never moves `high_water_uid` backwards.
+    """
+
+    stream: str
+    high_water_uid: int | None = None
+    high_water_ended_at: datetime | None = None  # when that call had ended, UTC: how a fall in uids is noticed
+    window: Window | None = None
+    begun_at: datetime | None = None
+    done: bool = False
+
+
+class Origin(StrEnum):
+    """Which step of the algorithm read a page."""
+
+    BOOTSTRAP = "bootstrap"
+    TAIL = "tail"
+    LOOKBACK = "lookback"
+    BACKFILL = "backfill"
+    SWEEP = "sweep"
+    HEAL = "heal"
+    FETCH = "fetch"
+    REJECTS = "rejects"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records, and what is true once they are committed: one transaction of `Store.save`."""
+
+    origin: Origin
+    cdrs: list[Cdr]
+    rejects: list[Reject] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
+    completes: tuple[date, ...] = ()  # days that this page ends: every record the API had of them is now held
+
+    def __len__(self) -> int:
+        """Records in the page, readable or not."""
+        return len(self.cdrs) + len(self.rejects)
+
+
+@dataclass(frozen=True, slots=True)
+class PageSaved:
+    """What one commit did."""
+
+    origin: Origin
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    high_water_uid: int | None = None  # of the page's checkpoint stream, after the commit
+    completed: tuple[date, ...] = ()
+    newest_started_at: datetime | None = None  # of the page's calls, UTC
+
+    @property
+    def records(self) -> int:
+        """Records of the page, readable or not."""
+        return self.inserted + self.updated + self.unchanged + self.rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the database holds of one UK day, counted from the rows themselves."""
+
+    day: date
+    calls: int
+    duration: int  # seconds
+    charge: Decimal  # pounds, exact
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerDay:
+    """One row of the ledger (`coverage`): what save counted as it wrote, and what is known of the day."""
+
+    day: date
+    calls: int
+    duration: int  # seconds
+    charge: Decimal  # pounds, exact
+    downloaded_at: datetime | None  # when a page last completed the day, UTC
+    audited_at: datetime | None  # UTC
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Days whose calls do not add up, and why, in words."""
+
+    window: Window
+    problem: str
+
+
+class Verdict(StrEnum):
+    """What the ledger says of a day."""
+
+    UNAUDITED = "unaudited"
+    COMPLETE = "complete"
+    GAP = "gap"
+    HEALED = "healed"
+
+
+def utc_now() -> datetime:
+    """Now, aware, UTC."""
+    return datetime.now(UTC)

@@ -1,0 +1,110 @@
+"""From disagreeing periods to the days at fault: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from cdrsync.comparison import Figures, Readings
+from cdrsync.model import Gap, Held, LedgerDay, Period, Totals, Verdict, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BEGINNING = date(1990, 1, 1)
+"""Before any call that the API can have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database holds at one moment (one read transaction)."""
+
+    held: list[Held]  # counted from the rows up to the uid asked for
+    rows: list[Held]  # counted from all rows
+    ledger: list[LedgerDay]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the audit says of one period. `problem` is empty where the verdict is COMPLETE."""
+
+    period: Period
+    window: Window
+    number: str | None
+    verdict: Verdict
+    held: Figures
+    totals: Totals | None
+    readings: Readings
+    problem: str = ""
+    remark: str = ""
+
+
+def period_window(period: Period, today: date) -> Window:
+    """The days that a period of GetTotals means: UK days, weeks from Monday."""
+    month = today.replace(day=1)
+    match period:
+        case Period.DAY:
+            return Window(today, today)
+        case Period.WEEK:
+            return Window(today - timedelta(days=today.weekday()), today)
+        case Period.MONTH:
+            return Window(month, today)
+        case Period.LAST_MONTH:
+            last = month - timedelta(days=1)
+            return Window(last.replace(day=1), last)
+        case Period.ALL:
+            return Window(BEGINNING, today)
+
+
+def tampered(snapshot: Snapshot) -> list[Gap]:
+    """Days whose rows are not what was written: changed behind cdrsync's back."""
+    rows = {day.day: Figures(day.calls, day.duration, day.charge) for day in snapshot.rows}
+    ledger = {day.day: Figures(day.calls, day.duration, day.charge) for day in snapshot.ledger}
+    gaps = []
+    for day in sorted(rows.keys() | ledger.keys()):
+        is_held, written = rows.get(day, Figures()), ledger.get(day, Figures())
+        if is_held != written:
+            problem = (
+                f"the table holds {is_held.calls} calls, {is_held.duration} s, £{is_held.charge.normalize():f}; "
+                f"cdrsync wrote {written.calls} calls, {written.duration} s, £{written.charge.normalize():f}"
+            )
+            gaps.append(Gap(Window(day, day), problem))
+    return gaps
+
+
+def narrow(disagreeing: Sequence[Finding], vouched: Sequence[Window], known: set[date]) -> list[Gap]:
+    """The days at fault, as far as the periods tell: those of a disagreeing period that no agreeing one vouches for.
+
+    A shorter disagreeing period explains the longer ones around it, and so does a day already known to be at fault.
+    """
+    gaps: list[Gap] = []
+    explained = set(known)
+    for finding in sorted(disagreeing, key=lambda finding: finding.window.last - finding.window.first):
+        if any(finding.window.first <= day <= finding.window.last for day in explained):
+            continue
+        window = finding.window
+        for sure in sorted(vouched, key=lambda sure: sure.last, reverse=True):
+            if sure.first <= window.last <= sure.last and sure.first > window.first:
+                window = Window(window.first, sure.first - timedelta(days=1))
+        gaps.append(Gap(window, f"{finding.period}: {finding.problem}"))
+        explained.add(window.last)
+    return gaps
+
+
+def verdicts(ledger: Sequence[LedgerDay], vouched: Sequence[Window], gaps: Sequence[Gap]) -> dict[date, Verdict]:
+    """The verdict of each day in the ledger that this audit speaks of. A healed day stays healed while it agrees."""
+    verdicts: dict[date, Verdict] = {}
+    for entry in ledger:
+        day = entry.day
+        if any(gap.window.first <= day <= gap.window.last for gap in gaps):
+            verdicts[day] = Verdict.GAP
+        elif any(window.first <= day <= window.last for window in vouched):
+            verdicts[day] = Verdict.HEALED if entry.verdict is Verdict.HEALED else Verdict.COMPLETE
+    return verdicts
+
+
+def within(window: Window, first: date, last: date) -> list[date]:
+    """Days of the window between `first` and `last`, both included, oldest first."""
+    start, end = max(window.first, first), min(window.last, last)
+    return Window(start, end).days() if start <= end else []

@@ -1,0 +1,52 @@
+"""The two ports of the core: where records come from and where they go. Small, and owned by their user, `sync`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date, datetime
+
+    from cdrsync.model import Batch, CdrsAsk, Checkpoint, Document, Page, PageSaved, TotalsAsk, Window
+
+
+class Source(Protocol):
+    """Where records come from: the operator's API."""
+
+    def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
+        """The answers to one document of requests, in order.
+
+        Raises ApiUnreachable or BadAnswer (nothing of the document may be used), LoginRefused.
+        """
+
+    def fetch(self, *, uid: int | None = None, ref: str | None = None) -> Batch:
+        """One record by uid or ref (GetCDR); an empty Batch where the operator has none."""
+
+    def close(self) -> None:
+        """End connections and make waits in progress end promptly."""
+
+
+class Store(Protocol):
+    """Where records go. Raises DatabaseUnavailable, LeaseLost: whatever was not committed is to be read again."""
+
+    def save(self, page: Page) -> PageSaved:
+        """Commit the page: rows, rejects, coverage and checkpoint in one transaction. The only way to write CDRs."""
+
+    def checkpoint(self, stream: str) -> Checkpoint | None:
+        """The checkpoint of a stream, None before its first."""
+
+    def look_back_uid(self, instant: datetime) -> int | None:
+        """The LastId after which every held call that began at or after `instant` is read again.
+
+        The highest held uid below the lowest uid of those calls; None where no call began since.
+        """
+
+    def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
+        """Days of the window that a page has completed, at or after `since`."""
+
+    def calls_held(self) -> int:
+        """Calls of the account in the ledger."""
+
+    def refresh(self) -> None:
+        """Forget what is remembered, connect and take the lease anew. For use after an error."""

@@ -1,0 +1,86 @@
+"""`cdrsync sandbox`: the stand-in on a port, for as long as it is wanted."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
+
+from cdrsync.sandbox.settings import DEMO_LOGIN, Login, Settings
+from cdrsync.sandbox.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 9811
+
+
+def serve(
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    settings: Settings | None = None,
+    *,
+    login: Login = DEMO_LOGIN,
+    calls: int = 50_000,
+    days: float = 60,
+    seed: int = 1,
+    out: TextIO,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then end at once. Main thread only. Port 0 takes a free one.
+
+    Prints the URL and the environment to paste to `out` once it answers. Raises OSError where the address can't be had.
+    """
+    from cdrsync.sandbox.server import running
+
+    with _ended_by_signals():
+        world = World(settings, logins=[login], seed=seed)
+        world.add_history(calls=calls, days=days)
+        with running(world, host=host, port=port) as url:
+            print(_introduction(url, world, days), file=out, flush=True)
+            threading.Event().wait()
+
+
+class _Ended(BaseException):
+    """Raised in the main thread by the first signal, wherever it is: in a long `add_history` too."""
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM end the block without a word; the handlers before are put back at the end."""
+
+    def end(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)  # the clean-up is short, and is not to be cut in half
+        raise _Ended
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        with suppress(_Ended):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _introduction(url: str, world: World, days: float) -> str:
+    login, counters, rate = world.logins[0], world.counters(), world.settings.rate
+    live = f"{rate:g} new calls per second" if rate else "no new calls arrive"
+    environment = {
+        "CDRSYNC_API_URL": url,
+        "CDRSYNC_USERNAME": login.username,
+        "CDRSYNC_PASSWORD": login.password,
+        "CDRSYNC_VKEY": login.vkey,
+    }
+    exports = "\n".join(f"  export {name}={shlex.quote(value)}" for name, value in environment.items())
+    return (
+        f"A stand-in for the operator's API is listening at {url}\n"
+        f"{counters['visible']:,} invented calls of the last {days:g} days; {live}. Ctrl-C ends it.\n\n"
+        f"These credentials are stand-ins and open nothing but this sandbox. To sync from it, in another terminal:\n\n"
+        f"{exports}\n  cdrsync sync\n\n"
+        f"What it really holds: {url.removesuffix('/api/')}/_sandbox/records and /_sandbox/counters"
+    )

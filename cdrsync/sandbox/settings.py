@@ -1,0 +1,64 @@
+"""What can be set about the stand-in: everything that the reference page leaves open, and what may go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+
+class Login(NamedTuple):
+    """A stand-in login. These are no secrets: they open nothing but this sandbox."""
+
+    username: str
+    password: str
+    vkey: str
+
+
+DEMO_LOGIN = Login("demo@example.com", "demo-password", "demo-vkey")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Each field is one answer to a question that the reference page leaves open, or one kind of trouble.
+
+    Shares are 0..1, times are seconds. `World.configure` replaces fields while the sandbox runs.
+    """
+
+    # What the operator's answers look like
+    date_order: Literal["ascending", "descending"] = "ascending"  # of pages asked by date
+    last_id_order: Literal["ascending", "shuffled", "descending", "newest-first"] = "ascending"
+    # shuffled, descending: within the page of the next records; newest-first: the newest page first, against the page
+    end_date_included: bool = True
+    limit_clamp: int | None = None  # a silent maximum of `limit`
+    empty_page: Literal["pair", "self-closing", "absent"] = "pair"  # how <CDRs> without records is written
+    mins_unit: Literal["seconds", "minutes"] = "seconds"  # of MinsTotalNoFormat
+    separators: bool = False  # totals as "7,859" and "£10.00"
+    gzip: bool = False  # compress for clients that accept it (costs more than the loopback saves)
+
+    # Sessions and refusals
+    session_life: float = 1800
+    session_slides: bool = False  # whether use prolongs it
+    refusal_status: int = 200  # HTTP status of a document whose login or session is refused
+    refusal_code: str = "401"  # Code of such a response
+    allowed_addresses: tuple[str, ...] | None = None  # source addresses of the VKey; None: any
+
+    # How calls come about
+    rate: float = 0.0  # live calls per second over all logins
+    appear: Literal["at-end", "at-start"] = "at-end"
+    # when the uid is handed out; at-start: a long call appears after younger calls with higher uids
+    late_share: float = 0.0
+    late_delay: tuple[float, float] = (5.0, 7200.0)
+    change_share: float = 0.0  # later re-rated, or a flag flips
+    change_delay: tuple[float, float] = (10.0, 86400.0)
+    absent_flags_share: float = 0.1
+    hostile_share: float = 0.0
+    unknown_elements_share: float = 0.0
+    untypeable_share: float = 0.0
+
+    # Trouble
+    latency: float = 0.0  # before every answer
+    retry_after: int = 1  # of 429 and 503
+    drip_pause: float = 0.5  # between the pieces of a slow answer
+    drip_bytes: int = 64  # in each of them
+    huge_bytes: int = 200_000_000  # decoded size of a huge answer
+    faults_in_a_row: int | None = None  # then one good answer; None: no such mercy

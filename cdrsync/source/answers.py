@@ -1,0 +1,63 @@
+"""Responses → the answers to the asks: each must be that to its request, of the kind that was asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from cdrsync.errors import BadAnswer, RequestRefused
+from cdrsync.model import Batch, CdrsAsk, Refusal, Totals, TotalsAsk
+from cdrsync.source.totals import read_totals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdrsync.source.envelope import Response
+    from cdrsync.source.request import RecordAsk, Request
+
+_HAS_NONE = re.compile(r"not? (?:be )?(?:found|exist|such|record|cdr|call)|unknown (?:record|cdr|call)", re.IGNORECASE)
+
+
+def match(requests: list[Request], found: list[Response], said: Callable[[Response], str]) -> None:
+    """Make sure that each answer is that to its request: by order, by RequestId and by what was asked.
+
+    `said` gives the words of a refusal without secrets. Raises BadAnswer.
+    """
+    if len(requests) != len(found):
+        refused = next((one for one in found if not one.ok), None)
+        why = f" ({said(refused)})" if refused else ""
+        raise BadAnswer(f"{len(found)} answers to {len(requests)} requests{why}")
+    for asked, one in zip(requests, found, strict=True):
+        named = (one.request_id, one.target, one.name)
+        if named != (asked.id, asked.target, asked.name) and (one.ok or one.request_id not in {asked.id, ""}):
+            raise BadAnswer(f"the answer to {asked.name} {asked.id} names itself {' '.join(named)[:100]!r}")
+
+
+def answer(response: Response, ask: CdrsAsk | TotalsAsk, words: str) -> Batch | Totals | Refusal:
+    """Give what `response` answers to `ask`; `words` are the operator's where it is a refusal. Raises BadAnswer."""
+    if not response.ok:
+        return Refusal(response.code, words)
+    if isinstance(ask, TotalsAsk):
+        return read_totals(response.totals, ask)
+    return _batch(response)
+
+
+def fetched(response: Response, wanted: RecordAsk, said: str) -> Batch:
+    """Give the answer to GetCDR, empty where the operator has no such record. Raises BadAnswer, RequestRefused.
+
+    How the operator says that it has none is not documented: by no record, by Code 404, or in words.
+    """
+    if not response.ok:
+        if response.code == "404" or _HAS_NONE.search(response.message):
+            return Batch([])
+        raise RequestRefused(f"the operator refused GetCDR: {said}", code=response.code)
+    batch = _batch(response)
+    if len(batch) > 1 or (wanted.uid is not None and any(cdr.uid != wanted.uid for cdr in batch.cdrs)):
+        raise BadAnswer("the operator sent another record than the one that was asked for")
+    return batch
+
+
+def _batch(response: Response) -> Batch:
+    if response.batch is None:
+        raise BadAnswer(f"the answer to {response.name} holds no records, not even none")
+    return response.batch

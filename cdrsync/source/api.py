@@ -1,0 +1,282 @@
+"""The operator's API as a `Source`: asks in, typed answers out, one HTTP document at a time.
+
+A document carries SessionLogin with the asks where there is no session, and the SessionId above them where there is
+one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import threading
+import time
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING
+
+import httpx
+
+from cdrsync import __version__
+from cdrsync.errors import ApiUnreachable, BadAnswer, CdrsyncError, LoginRefused
+from cdrsync.model import Batch, CdrsAsk, Document, TotalsAsk, utc_now
+from cdrsync.source import session
+from cdrsync.source.address import checked
+from cdrsync.source.answers import answer, fetched, match
+from cdrsync.source.decode import decode
+from cdrsync.source.halt import SLICE, Halt
+from cdrsync.source.reply import OK, Reply, reply
+from cdrsync.source.request import Ask, Login, RecordAsk, Request, document, request
+from cdrsync.source.retry import RetryPolicy, run
+from cdrsync.source.wire import Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    from cdrsync.source.envelope import Response
+
+_TOKEN = re.compile("[0-9A-Fa-f]{24,}")  # what a SessionId or a VKey looks like
+
+MAX_BYTES = 64 * 1024 * 1024  # of one decoded answer: about 80,000 records
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one document may take, in seconds."""
+
+    connect: float = 10.0
+    read: float = 120.0  # between two pieces of an answer; the operator's own client waits as long
+    total: float = 300.0  # from the first byte sent to the last one received
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone:
+    """One HTTP round trip, for metrics. `outcome`: ok, sessionrefused, or the error's class in lower case."""
+
+    seconds: float
+    bytes: int  # of the decoded answer
+    asks: int
+    outcome: str
+
+
+class NoveroApi:
+    """One account's way to the API: session, limits, retries. Every thread of an account may use it at once.
+
+    Raises ConfigError where `url` is not https (plain http only to this machine) or a credential can't be sent in XML.
+    `stop`, once set, ends every wait within a second by ApiUnreachable, as `close()` does.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        username: str,
+        password: str,
+        vkey: str,
+        *,
+        timezone: ZoneInfo,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        max_bytes: int = MAX_BYTES,
+        transport: httpx.BaseTransport | None = None,
+        on_request: Callable[[RequestDone], None] | None = None,
+        stop: threading.Event | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._login = Login(username, password, vkey)
+        self._url = checked(url, self._login)
+        self._timezone = timezone
+        self._timeouts = timeouts or Timeouts()
+        self._retry = retry or RetryPolicy()
+        self._max_bytes = max_bytes
+        self._on_request = on_request
+        self._clock = clock
+        self._monotonic = monotonic
+        self._halt = Halt(stop)
+        self._sessions = session.Sessions(self._halt, monotonic)
+        self._ids = itertools.count(1)
+        self._busy = threading.Condition()
+        self._under_way = 0
+        self._client = httpx.Client(
+            transport=transport or Transport(self._url, self._halt),
+            headers={
+                "User-Agent": f"cdrsync/{__version__}",
+                "Content-Type": "text/xml",
+                "Accept": "text/xml",
+                "Accept-Encoding": "gzip",
+            },
+            timeout=httpx.Timeout(self._timeouts.read, connect=self._timeouts.connect),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # the session is in the document; keep no other
+            trust_env=False,  # `wire` looks at the proxy variables itself; .netrc is not for us
+        )
+
+    def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
+        """Send the asks in one document; give their answers in order, a Refusal for each that was refused.
+
+        Raises ApiUnreachable, BadAnswer, LoginRefused.
+        """
+
+        def once() -> Document:
+            found, answered_at = self._exchange(asks)
+            return Document(
+                [answer(one, ask, self._words(one)) for one, ask in zip(found, asks, strict=True)], answered_at
+            )
+
+        return run(once, self._retry, self._halt)
+
+    def fetch(self, *, uid: int | None = None, ref: str | None = None) -> Batch:
+        """Read one record again (GetCDR), by its uid or its ref. An empty Batch where the operator has none.
+
+        Raises ApiUnreachable, BadAnswer, LoginRefused, RequestRefused.
+        """
+        wanted = RecordAsk(uid=uid, ref=ref)
+        found, _ = run(lambda: self._exchange([wanted]), self._retry, self._halt)
+        return fetched(found[0], wanted, self._said(found[0]))
+
+    def close(self) -> None:
+        """End every wait, then close the connections. Asking afterwards raises ApiUnreachable."""
+        self._halt.set()
+        with self._busy:
+            # A connection is not closed under the thread that reads it: its number might be given to another at once.
+            self._busy.wait_for(lambda: not self._under_way, timeout=8 * SLICE)
+            idle = not self._under_way
+        if idle:
+            self._client.close()
+
+    def _exchange(self, asks: Sequence[Ask]) -> tuple[list[Response], datetime]:
+        """One document and its answers, with one silent login where the session is refused."""
+        for _ in range(2):
+            now = self._sessions.current()
+            if now is None:
+                with self._one_login():
+                    now = self._sessions.current()  # maybe another thread has logged in meanwhile
+                    if now is None:
+                        return self._round_trip(asks, None)
+            try:
+                return self._round_trip(asks, now)
+            except session.SessionRefused:
+                self._sessions.forget(now)
+        with self._one_login():
+            return self._round_trip(asks, None)
+
+    @contextlib.contextmanager
+    def _one_login(self) -> Iterator[None]:
+        with self._sessions.login() as held:
+            if not held:
+                raise _stopping()
+            yield
+
+    def _round_trip(self, asks: Sequence[Ask], now: session.Session | None) -> tuple[list[Response], datetime]:
+        requests = [request(ask, f"Request{next(self._ids)}") for ask in asks]
+        if now is None:
+            requests.insert(0, request(self._login, f"SessionRequest{next(self._ids)}"))
+        sent = document(requests, session_id=now.id if now else None)
+        began = self._monotonic()
+        outcome, size = "ok", 0
+        try:
+            got = self._post(sent)
+            size = len(got.body)
+            found = self._judge(got, requests, now, began)
+        except (session.SessionRefused, CdrsyncError) as error:
+            outcome = type(error).__name__.lower()
+            raise
+        finally:
+            if self._on_request:
+                self._on_request(RequestDone(self._monotonic() - began, size, len(asks), outcome))
+        return found, got.answered_at
+
+    def _post(self, content: bytes) -> Reply:
+        deadline = time.monotonic() + self._timeouts.total
+        with self._counted():
+            try:
+                with self._client.stream(
+                    "POST", self._url, content=content, extensions={"deadline": deadline}
+                ) as response:
+                    return reply(response, self._clock(), max_bytes=self._max_bytes, deadline=deadline)
+            except httpx.TimeoutException as error:
+                raise ApiUnreachable(f"no answer from {self._url.host} in time: {error}") from None
+            except httpx.HTTPError as error:
+                if self._halt.is_set():
+                    raise _stopping() from None
+                raise ApiUnreachable(f"the connection to {self._url.host} failed: {_first_line(error)}") from None
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Let `close` know that a request is under way."""
+        with self._busy:
+            if self._halt.is_set():
+                raise _stopping()
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._busy:
+                self._under_way -= 1
+                self._busy.notify_all()
+
+    def _judge(
+        self, got: Reply, requests: list[Request], now: session.Session | None, asked_at: float
+    ) -> list[Response]:
+        """Give the answers to the asks, once it is sure that they are the answers to these asks."""
+        found = self._responses(got)
+        if now is None:
+            found = self._logged_in(found, requests[0], asked_at)
+            requests = requests[1:]
+            if session.refuses_after_login(found):
+                raise self._login_refused(next(one for one in found if session.refuses_session(one)))
+        elif any(session.refuses_session(one) for one in found):
+            raise session.SessionRefused
+        if got.says_later:
+            refused = next((one for one in found if not one.ok), None)
+            raise got.error(self._said(refused) if refused else "")
+        match(requests, found, self._said)
+        return found
+
+    def _responses(self, got: Reply) -> list[Response]:
+        try:
+            return decode(got.body, timezone=self._timezone).responses
+        except BadAnswer as error:
+            if got.status == OK:
+                raise
+            raise got.error(error.message) from None
+
+    def _logged_in(self, found: list[Response], login: Request, asked_at: float) -> list[Response]:
+        """Take the login's answer off the others, and keep the session it brought."""
+        if not found or found[0].request_id != login.id or found[0].name != login.name:
+            refused = next((one for one in found if session.refuses_login(one)), None)
+            if refused and session.refuses_session(refused):
+                raise self._login_refused(refused)
+            raise BadAnswer("the answer does not begin with that to SessionLogin")
+        first, *others = found
+        if session.refuses_login(first):
+            raise self._login_refused(first)
+        if not first.ok:
+            raise ApiUnreachable(f"the operator can't log anybody in at the moment: {self._said(first)}")
+        if not first.session_id:
+            raise BadAnswer("the answer to SessionLogin holds no SessionId")
+        self._sessions.keep(first.session_id, asked_at)
+        return others
+
+    def _login_refused(self, response: Response) -> LoginRefused:
+        return LoginRefused(f"the operator refused the login: {self._said(response)}")
+
+    def _said(self, response: Response) -> str:
+        """Give Code and words of a refusal on one line."""
+        return f"Code {response.code[:20] or 'missing'}: {self._words(response)}"
+
+    def _words(self, response: Response) -> str:
+        """Give the operator's message without a secret that it may echo."""
+        text = _TOKEN.sub("…", response.message) or "no message"
+        for secret in (self._login.password, self._login.vkey):
+            text = text.replace(secret, "…") if secret else text
+        return text[:300]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _stopping() -> ApiUnreachable:
+    return ApiUnreachable("cdrsync is stopping; the question to the operator was given up", hint="")

@@ -1,0 +1,34 @@
+"""When to give up waiting: the program is stopping, or this source was closed."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+SLICE = 0.25  # seconds: how late a blocked wait may notice that it should end
+
+
+class Halt:
+    """A program's stop event and an own one, waited for together."""
+
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        self._stop = stop or threading.Event()
+        self._own = threading.Event()
+
+    def set(self) -> None:
+        """End the waits of this source; the program's event is left alone."""
+        self._own.set()
+
+    def is_set(self) -> bool:
+        """Say whether either event is set."""
+        return self._own.is_set() or self._stop.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, at most `seconds`; say whether either event is set."""
+        end = time.monotonic() + seconds
+        while not self.is_set():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._own.wait(min(left, SLICE))
+        return True

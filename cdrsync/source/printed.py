@@ -1,0 +1,216 @@
+"""The operator's printed shape of an answer → responses: fast, and only where nothing is in doubt.
+
+One regular expression reads a record exactly as the operator's page prints it: the elements in their order, no
+attributes, nothing but white space between them. All of a document must have its printed form, to the last byte;
+wherever it has not, `responses` gives None and the document goes through `tree`. What is read here, `tree` reads
+alike: a property test holds that on mutated answers, so that a shortcut never lets through what is not well-formed.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import time
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from cdrsync.model import COST_PLACES, Batch, Cdr
+from cdrsync.source.clock import started_column
+from cdrsync.source.envelope import OK, Response
+from cdrsync.source.record import ELEMENTS, day_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from zoneinfo import ZoneInfo
+
+T = TypeVar("T")
+
+_SPACE = r"[ \t\n]*+"
+_TEXT = r"[^<&]*+(?:&(?:amp|lt|gt|quot|apos);[^<&]*+)*+"
+_COUNT = r"[0-9]{1,9}"
+_PATTERNS = {
+    "uid": r"[0-9]{1,18}",
+    "calldate": r"[0-9]{4}-[0-9]{2}-[0-9]{2}",
+    "calltime": r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]",
+    "duration": _COUNT,
+    "ring_time": _COUNT,
+    "user_cost": rf"[0-9]{{1,9}}\.[0-9]{{1,{COST_PLACES}}}",
+    "reason": _COUNT,
+    "reason_q805": _COUNT,
+    "HasRecordedCall": "[01]",
+    "HasVoicemailRecording": "[01]",
+    "HasFaxDocument": "[01]",
+}
+_MAY_BE_ABSENT = frozenset({"HasRecordedCall", "HasVoicemailRecording", "HasFaxDocument"})
+
+
+def _element(name: str) -> str:
+    text = f"{_SPACE}<{name}>({_PATTERNS.get(name, _TEXT)})</{name}>"
+    return f"(?:{text})?+" if name in _MAY_BE_ABSENT else text
+
+
+_RECORD = re.compile(f"<CDR>{''.join(map(_element, ELEMENTS))}{_SPACE}</CDR>{_SPACE}")
+_WIDTH = len(ELEMENTS) + 1  # of what `_RECORD.split` gives per record: what stands before it, and its texts
+
+_HEAD = re.compile(rf'(?:<\?xml version="1\.0"(?: encoding="(?i:utf-8)")?+ *+\?>)?+{_SPACE}<NoveroResponse>{_SPACE}')
+_RESPONSE = re.compile(rf'<Response((?: [A-Za-z]++="[^"<&\t\n]*+")*+)>{_SPACE}')
+_ATTRIBUTE = re.compile(r' ([A-Za-z]++)="([^"]*+)"')
+_SESSION = re.compile(rf"<SessionId>([0-9A-Za-z]++)</SessionId>{_SPACE}")
+_NONE = re.compile(rf"<CDRs ?+/>{_SPACE}")
+_RECORDS = re.compile(rf"<CDRs>{_SPACE}")
+_END_OF_RECORDS = "</CDRs>"
+_END = re.compile(rf"{_SPACE}</Response>{_SPACE}")
+_FOOT = re.compile(rf"</NoveroResponse>{_SPACE}")
+
+_ATTRIBUTES = frozenset({"target", "name", "Code", "RequestId"})
+_new_cdr = partial(tuple.__new__, Cdr)  # what `Cdr._make` does, without counting the columns of each record again
+_FLAGS = {"1": True, "0": False, None: None}
+
+# What well-formed XML never holds as it is: control characters, and two code points that are none.
+_CONTROLS = bytes({*range(0x20)} - {0x09, 0x0A, 0x0D})
+_NO_CHARACTERS = ("\ufffe", "\uffff")
+
+
+class _NotPrinted(Exception):
+    """Something has not the operator's printed form."""
+
+
+def responses(body: bytes, timezone: ZoneInfo) -> list[Response] | None:
+    """Read an answer in the operator's printed form; None where anything of it has another."""
+    try:
+        return _document(_text(body), timezone)
+    except _NotPrinted:
+        return None
+
+
+def _text(body: bytes) -> str:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise _NotPrinted from None
+    if len(body.translate(None, _CONTROLS)) != len(body) or ("]" in text and "]]>" in text):
+        raise _NotPrinted
+    if not text.isascii() and any(one in text for one in _NO_CHARACTERS):
+        raise _NotPrinted
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")  # as XML reads line ends
+    return text
+
+
+def _document(text: str, timezone: ZoneInfo) -> list[Response]:
+    found = []
+    at = _after(_HEAD, text, 0)
+    while text.startswith("<Response ", at):
+        one, at = _response(text, at, timezone)
+        found.append(one)
+    if _after(_FOOT, text, at) != len(text):
+        raise _NotPrinted
+    return found
+
+
+def _response(text: str, at: int, timezone: ZoneInfo) -> tuple[Response, int]:
+    head = _RESPONSE.match(text, at)
+    if not head:
+        raise _NotPrinted
+    named = _ATTRIBUTE.findall(head[1])
+    attributes = dict(named)
+    if len(attributes) != len(named) or attributes.keys() != _ATTRIBUTES or attributes["Code"] != OK:
+        raise _NotPrinted
+    at = head.end()
+    session_id = batch = None
+    if session := _SESSION.match(text, at):
+        session_id, at = session[1], session.end()
+    else:
+        batch, at = _batch(text, at, timezone)
+    one = Response(
+        target=attributes["target"],
+        name=attributes["name"],
+        code=OK,
+        request_id=attributes["RequestId"],
+        session_id=session_id,
+        batch=batch,
+    )
+    return one, _after(_END, text, at)
+
+
+def _batch(text: str, at: int, timezone: ZoneInfo) -> tuple[Batch, int]:
+    if none := _NONE.match(text, at):
+        return Batch([]), none.end()
+    begin = _after(_RECORDS, text, at)
+    end = text.find(_END_OF_RECORDS, begin)
+    if end < 0:
+        raise _NotPrinted
+    return Batch(_cdrs(text[begin:end], timezone)), end + len(_END_OF_RECORDS)
+
+
+def _cdrs(records: str, timezone: ZoneInfo) -> list[Cdr]:
+    """Read records that stand one after the other, column by column: one call per column, not per value."""
+    pieces = _RECORD.split(records)
+    if any(pieces[::_WIDTH]):  # something stands before, between or behind the records
+        raise _NotPrinted
+    if len(pieces) == 1:
+        return []
+    return _typed([pieces[place::_WIDTH] for place in range(1, _WIDTH)], "&" in records, timezone)
+
+
+def _typed(columns: list[list[str]], escaped: bool, timezone: ZoneInfo) -> list[Cdr]:  # noqa: FBT001
+    text = _unescaped if escaped else _as_it_is
+    uid, ref, call_date, call_time, *texts, duration, ring_time, cost, reason, q805, recorded, voicemail, fax = columns
+    uids = list(map(int, uid))
+    if min(uids) < 1:
+        raise _NotPrinted
+    try:
+        days = _each(day_of, call_date)
+    except ValueError:
+        raise _NotPrinted from None  # no such day: `tree` says which record it is
+    times = list(map(time.fromisoformat, call_time))
+    refs = text(ref)
+    started, how = started_column(days, times, refs, timezone)
+    flag = _FLAGS.__getitem__
+    rows = zip(
+        uids,
+        refs,
+        days,
+        times,
+        started,
+        how,
+        *map(text, texts),
+        map(int, duration),
+        map(int, ring_time),
+        _each(Decimal, cost),
+        map(int, reason),
+        map(int, q805),
+        map(flag, recorded),
+        map(flag, voicemail),
+        map(flag, fax),
+        [None] * len(uids),
+        strict=True,
+    )
+    return list(map(_new_cdr, rows))
+
+
+def _each(read: Callable[[str], T], column: Sequence[str]) -> list[T]:
+    """Read a column in which few values occur many times."""
+    values = {text: read(text) for text in set(column)}
+    return [values[text] for text in column]
+
+
+def _as_it_is(column: list[str]) -> list[str]:
+    return column
+
+
+def _unescaped(column: list[str]) -> list[str]:
+    return [_plain(text) if "&" in text else text for text in column]
+
+
+def _plain(text: str) -> str:
+    text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&apos;", "'")
+    return text.replace("&amp;", "&")
+
+
+def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Give the place after what must stand here."""
+    found = pattern.match(text, at)
+    if not found:
+        raise _NotPrinted
+    return found.end()

@@ -1,0 +1,98 @@
+"""Asks → the XML document that is posted (the request samples of the operator's page)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from cdrsync.model import CdrsAsk, TotalsAsk
+
+LOGIN = "SessionLogin"
+
+_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAsk:
+    """One GetCDR request: by `uid` (CDRUID) or by `ref` (CDRRef)."""
+
+    uid: int | None = None
+    ref: str | None = None
+
+
+Ask = CdrsAsk | TotalsAsk | RecordAsk
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An Auth/SessionLogin request. Never printed: its repr shows nothing."""
+
+    username: str
+    password: str
+    vkey: str
+
+    def __repr__(self) -> str:
+        return "Login(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One `<Request>`: its attributes, by which its answer is known again, and its parameters."""
+
+    target: str
+    name: str
+    id: str
+    parameters: tuple[tuple[str, str], ...]
+
+    def __repr__(self) -> str:
+        return f"Request({self.target}/{self.name} {self.id})"
+
+
+def request(ask: Ask | Login, request_id: str) -> Request:
+    """Give the request that asks for `ask`."""
+    match ask:
+        case Login():
+            parameters = {"Username": ask.username, "Password": ask.password, "VKey": ask.vkey}
+            return Request("Auth", LOGIN, request_id, tuple(parameters.items()))
+        case CdrsAsk():
+            name, asked = "GetCDRs", _cdrs(ask)
+        case TotalsAsk():
+            name, asked = "GetTotals", {"Period": ask.period.value, "Number": ask.number}
+        case RecordAsk():
+            name, asked = "GetCDR", {"CDRUID": ask.uid, "CDRRef": ask.ref}
+    sent = tuple((element, str(value)) for element, value in asked.items() if value is not None)
+    return Request("NoveroCDR", name, request_id, sent)
+
+
+def document(requests: list[Request], *, session_id: str | None) -> bytes:
+    """Give the document of these requests, in their order, with the SessionId above them where there is one."""
+    lines = ['<?xml version="1.0"?>', "<NoveroRequest>"]
+    if session_id is not None:
+        lines.append(f"<SessionId>{_text(session_id)}</SessionId>")
+    for one in requests:
+        lines.append(f'<Request target="{one.target}" name="{one.name}" id="{one.id}">')
+        lines += [f"<{element}>{_text(value)}</{element}>" for element, value in one.parameters]
+        lines.append("</Request>")
+    lines += ["</NoveroRequest>", ""]
+    return "\n".join(lines).encode()
+
+
+def can_be_sent(value: str) -> bool:
+    """Say whether XML can carry `value`: control characters have no form in it."""
+    return not _FORBIDDEN.search(value)
+
+
+def _cdrs(ask: CdrsAsk) -> dict[str, object]:
+    return {
+        "Number": ask.number,
+        "LastId": ask.after_uid,
+        "StartDate": ask.start_date and ask.start_date.isoformat(),
+        "EndDate": ask.end_date and ask.end_date.isoformat(),
+        "offset": ask.offset or None,  # the default of the operator's page
+        "limit": ask.limit,
+    }
+
+
+def _text(value: str) -> str:
+    return escape(value, {"\r": "&#13;"})

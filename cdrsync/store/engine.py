@@ -1,0 +1,183 @@
+"""How a database is opened: what each driver must be told, and what its errors mean to us.
+
+SQLite: write-ahead log, so that readers never wait for the writer, with `synchronous=FULL`: a commit that was reported
+survives a power cut. PostgreSQL and MySQL: sessions speak UTC, and nothing is read twice within a transaction that
+would need more than READ COMMITTED, because one writer per account holds the lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import NullPool, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    InternalError,
+    NoSuchModuleError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from cdrsync.errors import ConfigError, DatabaseUnavailable
+from cdrsync.store.kinds import MYSQL_FAMILY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection, Engine
+
+BUSY_SECONDS = 15  # how long SQLite waits for another writer
+CONNECT_SECONDS = 10
+READER_POOL = 5  # connections of the status page and the commands that only read
+EXTRAS = {"postgresql": ("psycopg", "postgres"), "mysql": ("pymysql", "mysql"), "mariadb": ("pymysql", "mysql")}
+WRITER = "cdrsync_writer"  # execution option: this connection begins as a writer
+
+# SQLSTATEs and MySQL error numbers that pass by themselves although the driver does not call them operational.
+_PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53", "08", "25006", "58", "XX001")
+
+
+def open_engine(url: str, *, writer: bool = False) -> Engine:
+    """An engine for a database URL; nothing is connected yet.
+
+    A `writer`'s engine has no pool: a connection that died must not come back without its lease.
+    Raises ConfigError for a URL that can't be read or whose driver is not installed.
+    """
+    parsed = _parsed(url)
+    backend = parsed.get_backend_name()
+    options: dict[str, Any] = {"connect_args": _connect_arguments(parsed)}
+    if writer:
+        options["poolclass"] = NullPool
+    elif backend != "sqlite":
+        options |= {"pool_size": READER_POOL, "max_overflow": 0, "pool_timeout": CONNECT_SECONDS, "pool_pre_ping": True}
+    if backend != "sqlite":
+        options["isolation_level"] = "READ COMMITTED"
+    try:
+        engine = create_engine(parsed, **options)
+    except ModuleNotFoundError as error:
+        module, extra = EXTRAS.get(backend, (str(error.name), ""))
+        raise ConfigError(
+            [f"database_url needs the module {module}, which is not installed"],
+            hint=f"pip install 'cdrsync[{extra}]'" if extra else None,
+        ) from None
+    if backend == "sqlite":
+        _set_up_sqlite(engine)
+    elif backend == "postgresql":
+        _on_connect(engine, "SET TIME ZONE 'UTC'", "SET DateStyle = 'ISO, YMD'")
+    else:
+        _on_connect(
+            engine,
+            "SET SESSION time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,"
+            "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+        )
+    return engine if not writer else engine.execution_options(**{WRITER: True})
+
+
+def safe_url(url: str | URL) -> str:
+    """The URL without its password, for messages."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """The one place where a driver's error becomes ours. What is not named here is a bug and goes through.
+
+    Raises DatabaseUnavailable for lost connections, restarts, deadlocks, lock waits, full disks, read-only databases.
+    """
+    try:
+        yield
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("no free connection to the database") from error
+    except DisconnectionError as error:
+        raise DatabaseUnavailable(f"the database can't be used: {_one_line(error)}") from error
+    except DBAPIError as error:
+        if not passes_by_itself(error):
+            raise
+        raise DatabaseUnavailable(f"the database can't be used: {_one_line(error.orig or error)}") from error
+
+
+def passes_by_itself(error: DBAPIError) -> bool:
+    """True for what is the database's state, not our statement's or our value's fault."""
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state:
+        return str(state).startswith(_PASSING_STATES)
+    return isinstance(error, OperationalError | InterfaceError | InternalError) and not _programming(error)
+
+
+def _programming(error: DBAPIError) -> bool:
+    """True for SQLite's "no such table", which it calls operational."""
+    return str(error.orig).startswith(("no such ", "near ", "table ", "duplicate column"))
+
+
+def _one_line(error: BaseException) -> str:
+    """A driver's message without line breaks and statement."""
+    arguments = error.args
+    if len(arguments) > 1 and isinstance(arguments[1], str):  # PyMySQL: (number, text)
+        return f"{arguments[1]} ({arguments[0]})"
+    return " ".join(str(error).split())
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise ConfigError(
+            ["database_url can't be read"],
+            hint="sqlite:///file.db, postgresql+psycopg://user@host/name or mysql+pymysql://user@host/name",
+        ) from None
+    except ModuleNotFoundError:
+        return parsed
+    if backend not in ("sqlite", *EXTRAS):
+        raise ConfigError([f"database_url names {backend}: cdrsync knows SQLite, PostgreSQL, MySQL and MariaDB"])
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigError(["database_url names no file: what SQLite holds in memory is lost at the end"])
+    return parsed
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        # Keep-alives find a dead server within seconds, and a server that set them finds a dead cdrsync.
+        return {
+            "application_name": "cdrsync",
+            "connect_timeout": CONNECT_SECONDS,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        }
+    if backend in MYSQL_FAMILY:
+        return {"charset": "utf8mb4", "connect_timeout": CONNECT_SECONDS}
+    return {"timeout": BUSY_SECONDS, "check_same_thread": False}
+
+
+def _on_connect(engine: Engine, *statements: str) -> None:
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, record: Any) -> None:
+        del record
+        with contextlib.closing(connection.cursor()) as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+        connection.commit()
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, record: Any) -> None:
+        del record
+        connection.isolation_level = None  # transactions begin where SQLAlchemy says so, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes the write lock at once: two that both began as readers would deadlock.
+        immediate = connection.get_execution_options().get(WRITER)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

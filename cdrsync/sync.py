@@ -1,0 +1,396 @@
+"""The algorithm: bootstrap by date, tail by LastId, look-back, backfill, sweep.
+
+The operator's "Downloading CDRs", and what it leaves open. Every method is a generator of `PageSaved`: it reads pages
+ahead, saves them one by one through the one write path and yields what each commit did. A caller may stop between any
+two pages. Nothing is remembered between calls: every method reads its position from the database, so after an error
+the caller just calls again.
+
+    bootstrap   no checkpoint yet     Window today..today (growing steps back to the start date while empty)
+    tail        every poll            LastId = high-water mark, until an empty page
+    look-back   every few minutes     LastId = below the calls of the last `lookback`
+    backfill    until done            a Window per day, newest first, days not downloaded yet
+    sweep       daily                 a Window per day, the last `sweep_days`
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from cdrsync.ahead import read_ahead
+from cdrsync.errors import SequenceReset
+from cdrsync.model import (
+    BACKFILL_STREAM,
+    TAIL_STREAM,
+    Batch,
+    Cdr,
+    CdrsAsk,
+    Checkpoint,
+    Origin,
+    Page,
+    PageSaved,
+    Period,
+    Totals,
+    TotalsAsk,
+    Window,
+    utc_now,
+)
+from cdrsync.reading import EndDates, HighWater, batches, tail_pages, window_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from zoneinfo import ZoneInfo
+
+    from cdrsync.ports import Source, Store
+
+BOOTSTRAP_STREAM = "bootstrap"
+HISTORY_STREAM = "history"
+LOOKBACK_STREAM = "lookback"
+SWEEP_STREAM = "sweep"
+
+SWEEP_INTERVAL = timedelta(days=1)
+EMPTY_MONTHS = 12
+"""Months in a row without a call after which `start_date = "all"` stops walking back."""
+
+RESET_MARGIN = timedelta(hours=2)
+"""A call that began this long after the high-water call had ended, yet has a lower uid, proves a new uid sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """What an account's configuration says about reading it."""
+
+    timezone: ZoneInfo
+    start: date | Literal["today", "all"] = "today"
+    numbers: tuple[str, ...] = ()
+    page_size: int = 1000
+    lookback: timedelta = timedelta(hours=2)
+    lookback_interval: timedelta = timedelta(minutes=10)
+    sweep_days: int = 7
+    workers: int = 2
+
+
+class Sync:
+    """One account's records from `source` into `store`."""
+
+    def __init__(
+        self, source: Source, store: Store, settings: SyncSettings, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._numbers: tuple[str | None, ...] = settings.numbers or (None,)
+
+    # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def poll(self) -> Iterator[PageSaved]:
+        """New calls: the tail, after the bootstrap where there is no high-water mark yet. Idle: one API request."""
+        for number in self._numbers:
+            uid = self._high_water_uid(number)
+            if uid is None:
+                yield from self._bootstrap(number)
+                uid = self._high_water_uid(number)
+            if uid is not None:
+                yield from self._tail(number, uid, Origin.TAIL)
+
+    def look_back(self) -> Iterator[PageSaved]:
+        """Read the recent tail again, and today's first page: late, out-of-order and changed records.
+
+        Raises SequenceReset where the operator hands out lower uids than before.
+        """
+        begun = self._clock()
+        after = self._store.look_back_uid(begun - self._settings.lookback)
+        for number in self._numbers:
+            high_water = self._high_water_uid(number)
+            if high_water is not None:
+                yield from self._tail(number, high_water if after is None else min(after, high_water), Origin.LOOKBACK)
+                yield self._todays_first_page(number)
+        yield from self._mark(Origin.LOOKBACK, LOOKBACK_STREAM, begun)
+
+    def backfill(self, window: Window | None = None) -> Iterator[PageSaved]:
+        """History: days of `window` newest first; by default the days since the start date not downloaded yet.
+
+        Resumable: a day that was read to its end is not read again by the same job, whoever runs it.
+        """
+        if window is not None:
+            yield from self._backfill_job(window)
+        elif self._settings.start == "all" and not self._history_done():
+            yield from self._walk_back()
+        else:
+            yield from self.read_days(self.pending_days(), Origin.BACKFILL)
+
+    def sweep(self) -> Iterator[PageSaved]:
+        """Read the last `sweep_days` again, today included: changed costs and flags, records that came very late."""
+        begun = self._clock()
+        today = self.today()
+        first = today - timedelta(days=max(self._settings.sweep_days - 1, 0))
+        start = self.start_day()
+        window = Window(first if start is None else min(max(first, start), today), today)
+        yield from self.read_days(reversed(window.days()), Origin.SWEEP)
+        yield from self._mark(Origin.SWEEP, SWEEP_STREAM, begun)
+
+    def catch_up(self) -> Iterator[PageSaved]:
+        """Everything that is due, once: poll, look-back, backfill, sweep, and the tail again after long work.
+
+        A first run counts as look-back and sweep: it reads everything anyway.
+        """
+        yield from self.poll()
+        worked = False
+        steps = (
+            (self.look_back, LOOKBACK_STREAM, self._settings.lookback_interval, Origin.LOOKBACK),
+            (self.backfill, None, None, Origin.BACKFILL),
+            (self.sweep, SWEEP_STREAM, SWEEP_INTERVAL, Origin.SWEEP),
+        )
+        for step, stream, interval, origin in steps:
+            if stream is None or interval is None or self._due(stream, interval):
+                for saved in step():
+                    worked = True
+                    yield saved
+            elif self._store.checkpoint(stream) is None:
+                yield from self._mark(origin, stream, self._clock())
+        if worked:
+            yield from self.poll()
+
+    def read_days(self, days: Iterable[date], origin: Origin) -> Iterator[PageSaved]:
+        """Read whole days in the order given, a few in parallel; the page that ends a day marks it downloaded."""
+        yield from self._windows((Window(day, day) for day in days), origin)
+
+    def reread(self, day: date) -> tuple[int, dict[int, Cdr]]:
+        """Read one day again. Returns how many records it changed, and the day's calls as the operator lists them."""
+        listed: dict[int, Cdr] = {}
+
+        def see(page: Page) -> None:
+            listed.update((cdr.uid, cdr) for cdr in page.cdrs if cdr.call_date == day)
+
+        pages = self._windows(iter([Window(day, day)]), Origin.HEAL, see=see)
+        return sum(saved.inserted + saved.updated for saved in pages), listed
+
+    def fetch(self, *, uid: int | None = None, ref: str | None = None) -> tuple[Batch, PageSaved]:
+        """One record by uid or ref (GetCDR), stored like any other. An empty Batch where the operator has none."""
+        batch = self._source.fetch(uid=uid, ref=ref)
+        return batch, self._store.save(Page(Origin.FETCH, batch.cdrs, batch.rejects))
+
+    # ── position ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def today(self) -> date:
+        """The current day of the account's time zone."""
+        return self._clock().astimezone(self._settings.timezone).date()
+
+    def start_day(self) -> date | None:
+        """The first day wanted. None where everything is and its beginning is not known yet.
+
+        "today" means the day of the first poll ever: it is kept, so that a call in the last second before midnight
+        is not missed.
+        """
+        start = self._settings.start
+        if isinstance(start, date):
+            return start
+        stream = BOOTSTRAP_STREAM if start == "today" else HISTORY_STREAM
+        checkpoint = self._store.checkpoint(stream)
+        if checkpoint is not None and checkpoint.window is not None:
+            return checkpoint.window.first
+        return self.today() if start == "today" else None
+
+    def pending_days(self) -> list[date]:
+        """Days from the start to yesterday that no page has completed yet, newest first."""
+        start, yesterday = self.start_day(), self.today() - timedelta(days=1)
+        if start is None or start > yesterday:
+            return []
+        window = Window(start, yesterday)
+        downloaded = self._store.days_downloaded(window)
+        return [day for day in reversed(window.days()) if day not in downloaded]
+
+    def _high_water_uid(self, number: str | None) -> int | None:
+        checkpoint = self._store.checkpoint(_tail_stream(number))
+        return None if checkpoint is None else checkpoint.high_water_uid
+
+    def _due(self, stream: str, interval: timedelta) -> bool:
+        checkpoint = self._store.checkpoint(stream)
+        if checkpoint is None or checkpoint.begun_at is None:
+            return False
+        return abs(self._clock() - checkpoint.begun_at) >= interval  # abs: the host's clock may have been set back
+
+    def _mark(self, origin: Origin, stream: str, begun: datetime) -> Iterator[PageSaved]:
+        yield self._store.save(Page(origin, [], checkpoint=Checkpoint(stream, begun_at=begun, done=True)))
+
+    # ── bootstrap and tail ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _bootstrap(self, number: str | None) -> Iterator[PageSaved]:
+        """Find the newest calls by date. The high-water mark is set after the last page, never before."""
+        today = self.today()
+        anchor = self._store.checkpoint(BOOTSTRAP_STREAM)
+        first_run = anchor is None or anchor.window is None
+        if first_run:
+            checkpoint = Checkpoint(BOOTSTRAP_STREAM, window=Window(today, today), begun_at=self._clock())
+            yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
+        since = today if anchor is None or anchor.window is None else min(anchor.window.first, today)
+        for window in itertools.chain([Window(since, today)], self._steps_back(since) if first_run else ()):
+            high = HighWater(-1)
+            yield from self._windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), see=high.see)
+            if high.uid >= 0:
+                checkpoint = high.checkpoint(_tail_stream(number))
+                yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
+                return
+
+    def _steps_back(self, since: date) -> Iterator[Window]:
+        """Windows of 1, 2, 4, … days before `since`, back to the start date, at most a year."""
+        start = self._settings.start
+        if start == "today":
+            return
+        first = start if isinstance(start, date) else since - timedelta(days=366)
+        last, length = since - timedelta(days=1), 1
+        while last >= first:
+            window = Window(max(first, last - timedelta(days=length - 1)), last)
+            yield window
+            last, length = window.first - timedelta(days=1), length * 2
+
+    def _tail(self, number: str | None, after_uid: int, origin: Origin) -> Iterator[PageSaved]:
+        pages = tail_pages(
+            self._source,
+            origin=origin,
+            stream=_tail_stream(number),
+            after_uid=after_uid,
+            limit=self._settings.page_size,
+            number=number,
+        )
+        first = next(pages, None)  # an idle poll ends here, without a thread
+        if first is not None:
+            for page in itertools.chain([first], read_ahead([pages])):
+                yield self._store.save(page)
+
+    def _todays_first_page(self, number: str | None) -> PageSaved:
+        """The one question by date of a look-back: LastId alone would never show that the uids have fallen."""
+        today = self.today()
+        ask = CdrsAsk(
+            limit=self._settings.page_size, start_date=today, end_date=today + timedelta(days=1), number=number
+        )
+        (batch,) = batches(self._source.ask([ask]))
+        page = Page(Origin.LOOKBACK, batch.cdrs, batch.rejects)
+        _refuse_reset(page, self._store.checkpoint(_tail_stream(number)))
+        return self._store.save(page)
+
+    # ── windows ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _windows(
+        self,
+        windows: Iterator[Window],
+        origin: Origin,
+        *,
+        numbers: tuple[str | None, ...] | None = None,
+        see: Callable[[Page], None] | None = None,
+    ) -> Iterator[PageSaved]:
+        """Read windows in a few threads that share them, and save their pages here, each shown to `see` before."""
+        shared, end_dates, today = _Shared(windows), EndDates(), self.today()
+        lanes = [
+            window_pages(
+                self._source,
+                shared,
+                origin=origin,
+                limit=self._settings.page_size,
+                numbers=numbers or self._numbers,
+                today=today,
+                end_dates=end_dates,
+            )
+            for _ in range(self._settings.workers)
+        ]
+        marks = [self._store.checkpoint(_tail_stream(number)) for number in self._numbers]
+        mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
+        for page in read_ahead(lanes):
+            _refuse_reset(page, mark)
+            if see is not None:
+                see(page)
+            yield self._store.save(page)
+
+    def _backfill_job(self, window: Window) -> Iterator[PageSaved]:
+        job = self._store.checkpoint(BACKFILL_STREAM)
+        if job is None or job.done or job.window != window or job.begun_at is None:
+            job = Checkpoint(BACKFILL_STREAM, window=window, begun_at=self._clock())
+            yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=job))
+        downloaded = self._store.days_downloaded(window, since=job.begun_at)
+        yield from self.read_days((day for day in reversed(window.days()) if day not in downloaded), Origin.BACKFILL)
+        done = Checkpoint(BACKFILL_STREAM, window=window, begun_at=job.begun_at, done=True)
+        yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=done))
+
+    # ── start_date = "all" ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _history_done(self) -> bool:
+        checkpoint = self._store.checkpoint(HISTORY_STREAM)
+        return checkpoint is not None and checkpoint.done
+
+    def _walk_back(self) -> Iterator[PageSaved]:
+        """Month by month into the past, until as many calls are held as GetTotals `all` counts, or a year is empty.
+
+        GetTotals may count a call twice (as answered and as voicemail: undocumented), so only its highest reading ends
+        the walk early; where that is never reached, the empty year does.
+        """
+        last = self.today() - timedelta(days=1)
+        oldest, empty = last, 0
+        while empty < EMPTY_MONTHS and not self._holds_everything():
+            window = Window(last.replace(day=1), last)
+            downloaded = self._store.days_downloaded(window)
+            found = 0
+            for saved in self.read_days(
+                (day for day in reversed(window.days()) if day not in downloaded), Origin.BACKFILL
+            ):
+                found += saved.records
+                yield saved
+            empty = 0 if found or downloaded else empty + 1
+            oldest, last = window.first, window.first - timedelta(days=1)
+        done = Checkpoint(HISTORY_STREAM, window=Window(oldest, self.today()), begun_at=self._clock(), done=True)
+        yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=done))
+
+    def _holds_everything(self) -> bool:
+        totals = self.expected_calls()
+        return totals is not None and self._store.calls_held() >= totals
+
+    def expected_calls(self) -> int | None:
+        """The most calls that GetTotals `all` can mean. None where it can't be read, or counts other numbers too."""
+        if self._settings.numbers:
+            return None
+        (answer,) = self._source.ask([TotalsAsk(Period.ALL)]).answers
+        if not isinstance(answer, Totals):
+            return None
+        counts = (answer.answered, answer.missed, answer.voicemail)
+        return None if None in counts else sum(count or 0 for count in counts)
+
+
+class _Shared:
+    """An iterator that several threads may take from."""
+
+    def __init__(self, windows: Iterator[Window]) -> None:
+        self._windows = windows
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> _Shared:
+        return self
+
+    def __next__(self) -> Window:
+        with self._lock:
+            return next(self._windows)
+
+
+def _tail_stream(number: str | None) -> str:
+    return TAIL_STREAM if number is None else f"{TAIL_STREAM}:{number}"
+
+
+def _mark_uid(mark: Checkpoint) -> int:
+    return -1 if mark.high_water_uid is None else mark.high_water_uid
+
+
+def _refuse_reset(page: Page, mark: Checkpoint | None) -> None:
+    """Raise SequenceReset where a call is clearly younger than the high-water call and yet has a lower uid."""
+    if mark is None or mark.high_water_uid is None or mark.high_water_ended_at is None or not page.cdrs:
+        return
+    limit = mark.high_water_ended_at + RESET_MARGIN
+    if max(cdr.started_at for cdr in page.cdrs) <= limit:
+        return
+    for cdr in page.cdrs:
+        if cdr.uid < mark.high_water_uid and cdr.started_at > limit:
+            raise SequenceReset(
+                f"uid {cdr.uid} began at {cdr.started_at:%Y-%m-%d %H:%M:%S} UTC, after the call with the high-water "
+                f"mark {mark.high_water_uid} had ended: the operator's uids have fallen"
+            )

@@ -1,0 +1,41 @@
+"""What the daemon shows over HTTP: liveness, readiness, metrics, a status page; and the doorbell.
+
+    request ─► app ─► health | page ◄─ recent ◄─ StatusSource (wiring's: the board, the database)
+                 └──► doorbell ─► ring()
+
+`state` is the seam: frozen values that the web server renders and the one port that it asks. Nothing here knows the
+store, the daemon or the configuration, and nothing here writes.
+"""
+
+from __future__ import annotations
+
+from cdrsync.web.app import create_app
+from cdrsync.web.doorbell import Doorbell
+from cdrsync.web.server import WebServer, serve
+from cdrsync.web.state import (
+    AccountNow,
+    Figures,
+    LedgerDay,
+    Now,
+    OperatorToday,
+    Records,
+    RejectLine,
+    RunLine,
+    StatusSource,
+)
+
+__all__ = [
+    "AccountNow",
+    "Doorbell",
+    "Figures",
+    "LedgerDay",
+    "Now",
+    "OperatorToday",
+    "Records",
+    "RejectLine",
+    "RunLine",
+    "StatusSource",
+    "WebServer",
+    "create_app",
+    "serve",
+]

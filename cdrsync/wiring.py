@@ -1,0 +1,154 @@
+"""The only file that names concrete classes: settings in, working parts out.
+
+They are imported where they are made: a command that needs no API does not wait for the HTTP library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from cdrsync.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.engine import Engine
+
+    from cdrsync.config import AccountSettings, Settings
+    from cdrsync.source.api import NoveroApi, RequestDone
+    from cdrsync.store.sql import SqlStore
+    from cdrsync.sync import Sync, SyncSettings
+
+NEVER = timedelta.max
+
+
+@dataclass(frozen=True, slots=True)
+class AccountParts:
+    """One account's parts, working on each other. `store` holds the lease while it is open."""
+
+    name: str
+    source: NoveroApi
+    store: SqlStore
+    sync: Sync
+
+
+class Database:
+    """The database of the settings, its schema brought up to date once for all accounts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.database_url
+        self._auto_migrate = settings.auto_migrate
+        self._lock = threading.Lock()
+        self._ready = False
+
+    def prepare(self) -> None:
+        """Bring the schema up to date, or refuse it. Raises SchemaMismatch, DatabaseUnavailable, ConfigError."""
+        from cdrsync.store import migrate
+
+        with self._lock:
+            if not self._ready:
+                with engine(self._url) as opened:
+                    migrate.ensure(opened, auto=self._auto_migrate)
+                self._ready = True
+
+
+@contextlib.contextmanager
+def engine(database_url: str) -> Iterator[Engine]:
+    """Open an engine for reading and schema work; its connections are closed at the end."""
+    from cdrsync.store.engine import open_engine
+
+    opened = open_engine(database_url)
+    try:
+        yield opened
+    finally:
+        opened.dispose()
+
+
+@contextlib.contextmanager
+def source(
+    account: AccountSettings,
+    *,
+    stop: threading.Event | None = None,
+    on_request: Callable[[RequestDone], None] | None = None,
+) -> Iterator[NoveroApi]:
+    """Make an account's way to the API; nothing is sent yet. `stop` ends every wait in it."""
+    from cdrsync.source.api import NoveroApi
+
+    made = NoveroApi(
+        account.api_url,
+        account.username,
+        account.password,
+        account.vkey,
+        timezone=account.timezone,
+        stop=stop,
+        on_request=on_request,
+    )
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
+def parts(
+    settings: Settings,
+    account: AccountSettings,
+    *,
+    stop: threading.Event | None = None,
+    on_request: Callable[[RequestDone], None] | None = None,
+) -> Iterator[AccountParts]:
+    """Make an account's parts; nothing is connected yet, `store.open()` takes the lease."""
+    from cdrsync.store.sql import SqlStore
+    from cdrsync.sync import Sync
+
+    with source(account, stop=stop, on_request=on_request) as api:
+        store = SqlStore(settings.database_url, account.name)
+        try:
+            yield AccountParts(account.name, api, store, Sync(api, store, sync_settings(account)))
+        finally:
+            store.close()
+
+
+@contextlib.contextmanager
+def open_account(settings: Settings, account: AccountSettings) -> Iterator[AccountParts]:
+    """Open an account for one command: schema up to date, lease taken.
+
+    Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
+    """
+    Database(settings).prepare()
+    with parts(settings, account) as made:
+        made.store.open()
+        yield made
+
+
+def sync_settings(account: AccountSettings) -> SyncSettings:
+    """Return what `Sync` needs to know of an account."""
+    from cdrsync.sync import SyncSettings
+
+    start = account.start_date
+    looks_back = bool(account.lookback and account.lookback_interval)
+    return SyncSettings(
+        timezone=account.timezone,
+        start=start if isinstance(start, date) else ("all" if start == "all" else "today"),
+        numbers=account.numbers,
+        page_size=account.page_size,
+        lookback=account.lookback,
+        lookback_interval=account.lookback_interval if looks_back else NEVER,
+        sweep_days=account.sweep_days,
+        workers=account.backfill_workers,
+    )
+
+
+def account_named(settings: Settings, name: str | None) -> AccountSettings:
+    """Return the account of that name, or the only one. Raises ConfigError where that is not one."""
+    if name is None and len(settings.accounts) == 1:
+        return settings.accounts[0]
+    found = [account for account in settings.accounts if account.name == name]
+    if not found:
+        names = ", ".join(account.name for account in settings.accounts)
+        raise ConfigError([f"say which account with --account: {names}"])
+    return found[0]

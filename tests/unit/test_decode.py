@@ -1,0 +1,295 @@
+"""Bytes of an answer → typed responses, or a refusal of the whole."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cdrsync.errors import BadAnswer
+from cdrsync.model import Cdr, Period, Reject, TotalsAsk
+from cdrsync.source.decode import decode, decode_record
+from cdrsync.source.totals import read_totals
+from tests.answers import FOLDER, GOLDEN, LONDON, as_json, envelope, golden, record, records, response
+
+if TYPE_CHECKING:
+    from cdrsync.model import Batch
+
+
+def _batch(body: bytes) -> Batch:
+    (one,) = decode(body, timezone=LONDON).responses
+    assert one.batch is not None
+    return one.batch
+
+
+def _one(**changes: str | None) -> Cdr | Reject:
+    batch = _batch(envelope(response(record(**changes))))
+    (only,) = [*batch.cdrs, *batch.rejects]
+    return only
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden(name: str) -> None:
+    """Each answer in tests/data/answers means what the JSON beside it says."""
+    expected = json.loads((FOLDER / f"{name}.json").read_text())
+
+    assert expected == as_json(decode(golden(name), timezone=LONDON))
+
+
+_GOOD = envelope(response(*records(3)))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "the answer is empty"),
+        (b" \r\n\t", "the answer is empty"),
+        (b"<!DOCTYPE html><html><body>Sorry</body></html>", "the answer is a web page (HTML)"),
+        (b"<html><head><title>502 Bad Gateway</title></head></html>", "the answer is a web page (HTML)"),
+        (b'{"error": 1}', "the answer is not a <NoveroResponse>"),
+        (b"<NoveroRequest></NoveroRequest>", "the answer is not a <NoveroResponse>"),
+        (b"<NoveroResponses/>", "the answer is not a <NoveroResponse>"),
+        (b"Warning: mysql_connect() in db.php\n" + _GOOD, "the answer is not a <NoveroResponse>"),
+        (_GOOD.replace(b"<NoveroResponse>", b'<NoveroResponse xmlns="urn:x">'), "the answer's root is <{urn:x}"),
+        (_GOOD[: len(_GOOD) // 2], "the answer is not well-formed XML"),
+        (_GOOD[:-3], "the answer is not well-formed XML"),
+        (_GOOD + b"<more/>", "the answer is not well-formed XML"),
+        (_GOOD + b"Fatal error", "the answer is not well-formed XML"),
+        (_GOOD.replace(b"Unknown", b"Un\xffknown", 1), "the answer is not well-formed XML"),
+        (_GOOD.replace(b"Unknown", b"Un\x00known", 1), "the answer is not well-formed XML"),
+        (_GOOD.replace(b"Unknown", b"Un\x0bknown", 1), "the answer is not well-formed XML"),
+        (_GOOD.replace(b"Unknown", b"Un&#11;known", 1), "the answer is not well-formed XML"),
+        (_GOOD.replace(b"Unknown", b"Un\xef\xbf\xbeknown", 1), "the answer is not well-formed XML"),
+        (_GOOD.replace(b"Unknown", b"Un]]>known", 1), "the answer is not well-formed XML"),
+        (_GOOD.replace(b"Unknown", b"Un&nbsp;known", 1), "the answer is not well-formed XML"),
+        (_GOOD.replace(b"Code=", b'Code="200" Code='), "the answer is not well-formed XML"),
+        (_GOOD.replace(b"<CDRs>", b"<CDRs>Notice: x", 1), "<CDRs> of the answer holds loose text"),
+        (_GOOD.replace(b"<CDRs>", b"Notice: x<CDRs>", 1), "<Response> of the answer holds loose text"),
+        (_GOOD.replace(b"<Response ", b"...<Response ", 1), "<NoveroResponse> of the answer holds loose text"),
+        (b"<NoveroResponse><Fault><Text>x</Text></Fault></NoveroResponse>", "<Fault> where a <Response> belongs"),
+        (_GOOD.replace(b"CDRs>", b"Calls>"), "<Calls>, which the operator's page does not know"),
+        (_GOOD.replace(b"CDR>", b"Call>"), "<Call>, which the operator's page does not know"),
+        (_GOOD.decode().encode("utf-16"), "the answer is not a <NoveroResponse>"),
+        (b'<?xml version="1.0" encoding="UTF-7"?>' + _GOOD.split(b"?>", 1)[1], "encoded in 'UTF-7'"),
+        (b"<NoveroResponse>" + b"<Response>" * 300, "the answer is not well-formed XML"),
+    ],
+)
+def test_refused_whole(body: bytes, says: str) -> None:
+    """What is not a whole <NoveroResponse> is refused, and the message says what came instead."""
+    with pytest.raises(BadAnswer) as refused:
+        decode(body, timezone=LONDON)
+
+    assert says in refused.value.message
+
+
+_BOMB = '<!ENTITY a "ha">' + "".join(
+    f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "prolog",
+    [
+        "<!DOCTYPE NoveroResponse>",
+        '<!DOCTYPE NoveroResponse SYSTEM "file:///etc/passwd">',
+        f"<!DOCTYPE NoveroResponse [{_BOMB}]>",
+        '<!DOCTYPE NoveroResponse [<!ENTITY x SYSTEM "file:///etc/passwd">]>',
+        '<?xml version="1.0"?>\n<!-- <NoveroResponse> --><?pi <NoveroResponse> ?>\n<!DOCTYPE NoveroResponse>',
+        '<?xml version="1.0" encoding="ISO-8859-1"?> <!DOCTYPE NoveroResponse [<!ENTITY i "x">]>',
+    ],
+)
+def test_no_document_type_is_ever_read(prolog: str) -> None:
+    """Any DOCTYPE makes the answer one that the API never sends, wherever it hides in the prolog."""
+    body = prolog.encode() + b"<NoveroResponse>&i;</NoveroResponse>"
+
+    with pytest.raises(BadAnswer):
+        decode(body, timezone=LONDON)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xef\xbb\xbf" + _GOOD,
+        _GOOD.replace(b"\n", b"\r\n"),
+        _GOOD.replace(b"\n", b"\r"),
+        b"".join(line.strip() for line in _GOOD.splitlines()),
+        b"<!-- a -- b -->".replace(b" -- ", b" - ") + b"<?a b?c?>" + _GOOD.split(b"?>", 1)[1],
+        _GOOD.replace(b"<alias></alias>", b"<alias/>"),
+        _GOOD.replace(b'RequestId="Request1"', b"RequestId='Request1'"),
+        _GOOD.replace(b"<CDRs>", b"<Count>3</Count><CDRs>"),
+        _GOOD.replace(b'version="1.0"', b'version="1.0" encoding="utf-8"'),
+        _GOOD.replace(b'version="1.0"', b'version="1.0" encoding="ISO-8859-1"'),
+    ],
+)
+def test_another_dress_of_the_same_answer(body: bytes) -> None:
+    """Line ends, white space, quotes, a BOM, comments and a new leaf beside the records change nothing."""
+    assert decode(_GOOD, timezone=LONDON) == decode(body, timezone=LONDON)
+
+
+def test_latin_1_is_read_as_declared() -> None:
+    """An answer in a declared single-byte encoding gives the same text."""
+    body = envelope(response(record(alias="Café"))).decode()
+    body = body.replace('version="1.0"', 'version="1.0" encoding="ISO-8859-1"')
+
+    assert [cdr.alias for cdr in _batch(body.encode("latin-1")).cdrs] == ["Café"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"uid": None}, "uid: missing"),
+        ({"uid": " "}, "uid: empty"),
+        ({"uid": "0"}, "uid: not between 1 and 9223372036854775807: '0'"),
+        ({"uid": "-1"}, "uid: not between 1 and 9223372036854775807: '-1'"),
+        ({"uid": "9223372036854775808"}, "uid: not between 1 and 9223372036854775807: '9223372036854775808'"),
+        ({"uid": "1" * 5000}, f"uid: not a whole number: '{'1' * 60}…'"),
+        ({"uid": "１２"}, "uid: not a whole number: '１２'"),
+        ({"uid": "1_0"}, "uid: not a whole number: '1_0'"),
+        ({"calldate": "2013-8-3"}, "calldate: not yyyy-mm-dd: '2013-8-3'"),
+        ({"calldate": "0000-00-00"}, "calldate: no such day: '0000-00-00'"),
+        ({"calldate": "2013-02-29"}, "calldate: no such day: '2013-02-29'"),
+        ({"calldate": "1989-12-31"}, "calldate: year 1989 is not between 1990 and 2100: '1989-12-31'"),
+        ({"calldate": "2101-01-01"}, "calldate: year 2101 is not between 1990 and 2100: '2101-01-01'"),
+        ({"calltime": "24:00:00"}, "calltime: not HH:MM:SS: '24:00:00'"),
+        ({"calltime": "9:00:00"}, "calltime: not HH:MM:SS: '9:00:00'"),
+        ({"calltime": "20:48"}, "calltime: not HH:MM:SS: '20:48'"),
+        ({"duration": "-1"}, "duration: not between 0 and 2147483647: '-1'"),
+        ({"duration": "2147483648"}, "duration: not between 0 and 2147483647: '2147483648'"),
+        ({"duration": "1.0"}, "duration: not a whole number: '1.0'"),
+        ({"duration": ""}, "duration: empty"),
+        ({"ring_time": "-1"}, "ring_time: not between 0 and 2147483647: '-1'"),
+        ({"user_cost": None}, "user_cost: missing"),
+        ({"user_cost": "NaN"}, "user_cost: not pounds below 10^9 with at most 6 decimals: 'NaN'"),
+        ({"user_cost": "1E3"}, "user_cost: not pounds below 10^9 with at most 6 decimals: '1E3'"),
+        ({"user_cost": "1,000.00"}, "user_cost: not pounds below 10^9 with at most 6 decimals: '1,000.00'"),
+        ({"user_cost": "1000000000"}, "user_cost: not pounds below 10^9 with at most 6 decimals: '1000000000'"),
+        ({"reason": "2147483648"}, "reason: not between -2147483648 and 2147483647: '2147483648'"),
+        ({"reason_q805": "x"}, "reason_q805: not a whole number: 'x'"),
+        ({"HasFaxDocument": "2"}, "HasFaxDocument: neither 1 nor 0: '2'"),
+        ({"alias": "a<b/>c"}, "alias: holds markup"),
+        ({"alias": "a</alias>b<alias>"}, "text between the elements"),
+        ({"alias": "a</alias><alias>"}, "alias: stands twice"),
+    ],
+)
+def test_a_record_that_cannot_be_typed_is_rejected(changes: dict[str, str | None], problem: str) -> None:
+    """One line names the element and what is wrong; the record's XML is kept."""
+    reject = _one(**changes)
+
+    assert isinstance(reject, Reject)
+    assert problem == reject.problem
+    assert reject.raw.startswith("<CDR>")
+    assert reject.raw.endswith("</CDR>")
+
+
+def test_a_reject_stops_no_other() -> None:
+    """Records before and behind a broken one are read; the count is that of the answer."""
+    good = records(1000)
+    batch = _batch(envelope(response(*good[:500], record(uid="77", duration="?"), *good[500:])))
+
+    assert list(range(1, 1001)) == [cdr.uid for cdr in batch.cdrs]
+    assert [reject.uid for reject in batch.rejects] == [77]
+    assert len(batch) == 1001
+
+
+def test_a_uid_that_stands_twice_is_nobodys() -> None:
+    """A Reject names no uid where two are sent."""
+    reject = _one(uid="1</uid><uid>2")
+
+    assert isinstance(reject, Reject)
+    assert reject.uid is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "value"),
+    [
+        ({"uid": "9223372036854775807"}, "uid", 9223372036854775807),
+        ({"uid": "\n 5 "}, "uid", 5),
+        ({"uid": "0005"}, "uid", 5),
+        ({"ref": None}, "ref", None),
+        ({"alias": ""}, "alias", ""),
+        ({"alias": None}, "alias", None),
+        ({"alias": " - "}, "alias", " - "),
+        ({"alias": "a &amp; b &lt;c&gt; &quot;&apos;"}, "alias", "a & b <c> \"'"),
+        ({"alias": "&amp;lt;"}, "alias", "&lt;"),
+        ({"alias": "&#x1F4DE;\u202e"}, "alias", "\U0001f4de\u202e"),
+        ({"alias": "x" * 100_000}, "alias", "x" * 100_000),
+        ({"ring_time": ""}, "ring_time", None),
+        ({"ring_time": None}, "ring_time", None),
+        ({"reason": "-5"}, "reason", -5),
+        ({"duration": "2147483647"}, "duration", 2147483647),
+        ({"user_cost": "999999999.999999"}, "user_cost", Decimal("999999999.999999")),
+        ({"user_cost": "-0.120"}, "user_cost", Decimal("-0.12")),
+        ({"user_cost": "3"}, "user_cost", Decimal(3)),
+        ({"HasRecordedCall": None}, "has_recorded_call", None),
+        ({"HasRecordedCall": ""}, "has_recorded_call", None),
+        ({"HasFaxDocument": " 1 "}, "has_fax_document", True),
+        ({"Zebra": "z", "Ant": "a"}, "extra", '{"Ant":"a","Zebra":"z"}'),
+        ({"uid2": ""}, "extra", '{"uid2":""}'),
+    ],
+)
+def test_values(changes: dict[str, str | None], column: str, value: object) -> None:
+    """Numbers, dates and flags may stand in white space; text is as sent; what is unknown is kept."""
+    cdr = _one(**changes)
+
+    assert isinstance(cdr, Cdr)
+    assert value == getattr(cdr, column)
+
+
+def test_a_reject_is_read_again() -> None:
+    """What a Reject keeps can be decoded by itself: the same Reject today, a record once the rules fit it."""
+    reject = _one(duration="?", alias="Café &amp; \U0001f4de", more="<b>x</b>")
+    assert isinstance(reject, Reject)
+
+    assert reject == decode_record(reject.raw, timezone=LONDON)
+    assert _one(duration="7", alias="Café &amp; \U0001f4de", more="<b>x</b>") == decode_record(
+        reject.raw.replace("<duration>?", "<duration>7"), timezone=LONDON
+    )
+
+
+@pytest.mark.parametrize("raw", ["", "<CDR>", "<CDR/><CDR/>", "words", "<!DOCTYPE x><CDR/>", "<x/>"])
+def test_what_is_no_record_is_not_read_again(raw: str) -> None:
+    """Only one whole record can be decoded by itself."""
+    with pytest.raises(BadAnswer):
+        decode_record(raw, timezone=LONDON)
+
+
+def test_totals_are_read_tolerantly() -> None:
+    """Separators and signs are no obstacle; a figure that is not there is None and named."""
+    (one,) = decode(golden("totals-with-separators"), timezone=LONDON).responses
+    totals = read_totals(one.totals, TotalsAsk(Period.ALL))
+
+    assert (totals.answered, totals.missed, totals.voicemail) == (7859, None, None)
+    assert (totals.minutes_no_format, totals.charge) == (Decimal(123), Decimal("1010.50"))
+    assert totals.texts["MinsTotal"] == "2 mins 3 secs"
+    assert totals.unusable == ("MissedTotal: missing", "VoicemailTotal: missing")
+
+
+@pytest.mark.parametrize("text", ["-5", "", "n/a", "7,85", "1.2.3", "1e5", "0.5", "٣"])
+def test_a_count_that_is_none(text: str) -> None:
+    """A negative, broken or missing figure is None, and its text is kept and named."""
+    body = golden("page-get-totals").decode().replace("<MissedTotal>0<", f"<MissedTotal>{text}<")
+    (one,) = decode(body.encode(), timezone=LONDON).responses
+    totals = read_totals(one.totals, TotalsAsk(Period.DAY))
+
+    assert totals.missed is None
+    assert totals.texts["MissedTotal"] == text
+    assert [line.split(":")[0] for line in totals.unusable] == ["MissedTotal"]
+
+
+def test_totals_of_another_period_are_refused() -> None:
+    """Totals that name another of the operator's periods answer nothing."""
+    (one,) = decode(golden("page-get-totals"), timezone=LONDON).responses
+
+    with pytest.raises(BadAnswer, match="totals of 'day' where 'all' was asked"):
+        read_totals(one.totals, TotalsAsk(Period.ALL))
+
+
+def test_more_than_one_total_is_none() -> None:
+    """Which of two <CDRTotals> is meant is not documented: no figure is taken, and the reason is said."""
+    (one,) = decode(golden("page-get-totals"), timezone=LONDON).responses
+    totals = read_totals(one.totals * 2, TotalsAsk(Period.DAY))
+
+    assert totals.answered is None
+    assert totals.unusable == ("2 <CDRTotals> where one was expected",)

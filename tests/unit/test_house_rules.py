@@ -1,0 +1,108 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = sorted((REPOSITORY / "cdrsync").rglob("*.py"))
+TOP_LEVEL = {
+    *("pyproject.toml", "README.md", "cdrsync", "migrations", "tests", "deploy", "alembic.ini"),
+    *("Makefile", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+}
+MOST_LINES = 400
+DRAWERS = {"utils.py", "util.py", "helpers.py", "helper.py", "manager.py", "base.py", "misc.py", "common.py"}
+MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+CONSTRAINTS = (REPOSITORY / ".ci/constraints.txt").read_text(encoding="utf-8")
+
+
+def _files_of_the_project() -> list[Path]:
+    """Every file that belongs into the repository: what git tracks, or would."""
+    git = ["git", "-C", str(REPOSITORY), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(git, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [REPOSITORY / name for name in listed.stdout.split("\0") if name]
+    return [file for file in files if file.is_file()]
+
+
+def test_no_file_of_the_package_has_more_than_400_lines() -> None:
+    """A longer one is two things in one."""
+    lines = {str(path.relative_to(REPOSITORY)): len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE}
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_no_drawers() -> None:
+    """Files are named after things and steps."""
+    assert [path.name for path in PACKAGE if path.name in DRAWERS] == []
+
+
+def test_the_top_level_holds_what_was_agreed() -> None:
+    """Beside dot-files, only the agreed names: a reader finds their way at first sight."""
+    names = {path.relative_to(REPOSITORY).parts[0] for path in _files_of_the_project()}
+    assert {name for name in names if not name.startswith(".")} - TOP_LEVEL == set()
+
+
+def test_no_package_registry_is_named() -> None:
+    """Which registry packages come from is the machine's own setting: nothing in the project overrides it."""
+    # The brackets keep this file from naming what it looks for.
+    registry = re.compile(rb"(?i)p[y]pi\.org|python[h]osted|registry\.n[p]mjs|deb\.d[e]bian|index[-_]u[r]l")
+    assert [path for path in _files_of_the_project() if registry.search(path.read_bytes())] == []
+
+
+def test_nothing_is_left_to_do_in_secret() -> None:
+    """What is unfinished stands in an issue, not in a comment."""
+    mark = re.compile(r"\b(TODO|FIXME|XXX)\b")
+    found = [path for path in PACKAGE if mark.search(path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+def test_make_help_names_every_target() -> None:
+    """`make` lists every task that can be asked for, and nothing that can't."""
+    run = subprocess.run(["make", "--silent"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert phony is not None
+    assert re.findall(r"^  make (\w+)", run.stdout, re.MULTILINE) == phony[1].split()
+
+
+def test_every_dependency_is_pinned_exactly() -> None:
+    """Whatever `make` installs has one version: the same today and next year."""
+    pins = dict(re.findall(r"^([a-z0-9-]+)==([\w.]+)$", CONSTRAINTS, re.MULTILINE))
+    lines = [line for line in CONSTRAINTS.splitlines() if line and not line.startswith("#")]
+    assert len(pins) == len(lines)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [
+        *project["build-system"]["requires"],
+        *project["project"]["dependencies"],
+        *(line for extra in project["project"]["optional-dependencies"].values() for line in extra),
+        *(line for group in project["dependency-groups"].values() for line in group),
+    ]
+    names = [re.split(r"[\[<>=!~; ]", line)[0].lower().replace("_", "-") for line in wanted]
+    assert [name for name in names if name not in pins] == []
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_commands_that_documents_name_exist(document: str) -> None:
+    """Every `make TARGET` and `cdrsync COMMAND` in the documents can be given."""
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert set(re.findall(r"(?:`|^ *|\$ )make ([a-z]+)", text, re.MULTILINE)) - targets == set()
+    help_page = subprocess.run(
+        [sys.executable, "-m", "cdrsync", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    commands = set(re.findall(r"^  ([a-z]+)  ", help_page.partition("Commands:")[2], re.MULTILINE))
+    assert set(re.findall(r"(?:`|^ *|\$ |/)cdrsync ([a-z]+)", text, re.MULTILINE)) - commands == set()
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_within_documents_lead_somewhere(document: str) -> None:
+    """A link to a file of the project leads to one."""
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in link]
+    assert [link for link in links if not (REPOSITORY / link).exists()] == []
