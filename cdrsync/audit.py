@@ -7,19 +7,29 @@ between. Whatever still disagrees is looked at again after a look-back (late rec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from cdrsync.comparison import Comparison, Figures, Readings, compare
 from cdrsync.errors import BadAnswer, RequestRefused
+from cdrsync.findings import (
+    BEGINNING,
+    AuditReport,
+    Finding,
+    Snapshot,
+    narrow,
+    period_window,
+    tampered,
+    verdicts,
+    within,
+)
 from cdrsync.model import (
     TAIL_STREAM,
     Batch,
     Cdr,
     CdrsAsk,
     Checkpoint,
-    Gap,
     Period,
     Refusal,
     Totals,
@@ -27,7 +37,6 @@ from cdrsync.model import (
     Verdict,
     Window,
 )
-from cdrsync.narrowing import BEGINNING, Finding, Snapshot, narrow, period_window, tampered, verdicts, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,24 +50,6 @@ ATTEMPTS = 4
 
 MIDNIGHT_MARGIN = timedelta(seconds=60)
 """So near to midnight by the operator's clock it can't be said which day its totals mean: no alarm, ask later."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditReport:
-    """One audit: a finding for each period, the gaps left, and the days that healing mended."""
-
-    audited_at: datetime  # the operator's clock, UTC
-    findings: list[Finding]
-    gaps: list[Gap] = field(default_factory=list)
-    healed: tuple[date, ...] = ()
-    records_healed: int = 0
-    proven: bool = False  # `all` agrees: nothing is missing
-    first_proof: bool = False  # ... for the first time
-
-    @property
-    def clean(self) -> bool:
-        """Whether no gap is left."""
-        return not self.gaps
 
 
 class Ledger(Protocol):

@@ -27,8 +27,11 @@ PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  #
 COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31"}
 
 NUMBER_KEYS = ("number", "numbers", "anumber", "bnumber", "dialled")
-NUMBER_IN_TEXT = re.compile(r"(?<![\w.:-])(?:\+|00?|44)?[1-9]\d{8,12}(?![\w.:-])")
+NUMBER_IN_TEXT = re.compile(  # uids have nine digits today
+    r"(?<![\w.:-])(?<!uid )(?:(?:\+|00)\d{8,14}|0[1-9]\d{8,9}|44\d{9,10}|[1-9]\d{9})(?![\w:-])"
+)
 SHOWN_DIGITS = 3
+LONGEST_MESSAGE = 300
 
 _secrets: set[str] = set()
 
@@ -169,6 +172,12 @@ def _words(event: Event) -> str:
 
 def _visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an unforeseen error's class and first line: what follows may be a statement with callers' numbers."""
+    first = next(iter(str(error).splitlines()), "")
+    return redact(f"{type(error).__name__}: {first}"[:LONGEST_MESSAGE])
 
 
 def traceback_of(error: BaseException) -> str | None:

@@ -234,6 +234,15 @@ class PageSaved:
         return self.inserted + self.updated + self.unchanged + self.rejected
 
 
+class NumberFacts(NamedTuple):
+    """What is known of a distinct number (A-number, B-number or dialled)."""
+
+    e164: str | None  # None where it is no telephone number, or none that is valid
+    kind: str  # mobile, landline, freephone, …, withheld, voicemail, none, unknown
+    region: str | None  # ISO 3166 country code
+    rules_version: str  # of the rules that said so: another version works it out anew
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What the database holds of one UK day, counted from the rows themselves."""

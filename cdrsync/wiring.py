@@ -125,6 +125,26 @@ def open_account(settings: Settings, account: AccountSettings) -> Iterator[Accou
         yield made
 
 
+@contextlib.contextmanager
+def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) -> Iterator[Audit]:
+    """Open an audit for one command. A `writer` takes the lease (it may heal); others work beside the daemon.
+
+    Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
+    """
+    from cdrsync.store import migrate
+    from cdrsync.store.reader import SqlReader
+    from cdrsync.sync import Sync
+
+    if writer:
+        with open_account(settings, account) as made:
+            yield audit(settings, account, made)
+        return
+    with engine(settings.database_url) as opened, source(account) as api:
+        migrate.check(opened)
+        reader = SqlReader(opened, account.name)
+        yield _audit(opened, account, api, Sync(api, reader, sync_settings(account)))
+
+
 def sync_settings(account: AccountSettings) -> SyncSettings:
     """Return what `Sync` needs to know of an account."""
     from cdrsync.sync import SyncSettings

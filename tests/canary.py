@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 import pytest
 
 from cdrsync.errors import CdrsyncError
-from cdrsync.sandbox import Login
+from cdrsync.sandbox import DEMO_LOGIN, Login
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -43,6 +43,8 @@ DATABASE_PASSWORD: Final = "cAnArYdAtAbAsE5Tx8@/"
 DOORBELL_TOKEN: Final = "cAnArYdOoRbElL3Mw6"
 PSEUDONYM_KEY: Final = "cAnArYpSeUdOnYm4Zr1"
 LOGIN: Final = Login("canary@example.com", PASSWORD, VKEY)
+PUBLISHED_LOGIN: Final = DEMO_LOGIN
+"""What `cdrsync sandbox` and `cdrsync demo` log in with as processes of their own. It opens nothing else."""
 
 CANARIES: Final = {
     "the password": "cAnArYpAsSwOrD",

@@ -96,12 +96,10 @@ def now(*accounts: AccountNow, stopping: bool = False, stuck: str | None = None)
     return Now(AT - timedelta(days=9, hours=3), AT, accounts, stopping=stopping, stuck=stuck)
 
 
-def hours(random_hours: random.Random, until: int = 24) -> tuple[int, ...]:
+def hours(random_hours: random.Random) -> tuple[int, ...]:
     """A business's day."""
     shape = [1, 0, 0, 0, 0, 1, 4, 16, 62, 110, 128, 119, 92, 104, 121, 117, 98, 61, 22, 12, 8, 5, 3, 2]
-    return tuple(
-        round(count * random_hours.uniform(0.8, 1.2)) if hour < until else 0 for hour, count in enumerate(shape)
-    )
+    return tuple(round(count * random_hours.uniform(0.8, 1.2)) for count in shape)
 
 
 def ledger(days: int, marks: dict[date, LedgerDay] | None = None) -> tuple[LedgerDay, ...]:
@@ -121,18 +119,26 @@ def ledger(days: int, marks: dict[date, LedgerDay] | None = None) -> tuple[Ledge
 def healthy_records() -> Records:
     """What the database holds of an account that is well."""
     random_hours = random.Random(7)
-    today = (*hours(random_hours, until=14), 71, *[0] * 9)
+    today = (*hours(random_hours)[:14], 71, *[0] * 9)
     return Records(
         today=TODAY,
         held_today=Figures(sum(today), 95_412, Decimal("41.873")),
-        operator_today=OperatorToday(AT - timedelta(minutes=9), 641, 77, 19, None, Decimal("41.87")),
+        operator_today=OperatorToday(AT - timedelta(minutes=9), sum(today) - 96, 77, 19, 95_412, Decimal("41.87")),
         hours_today=today,
         hours_yesterday=hours(random_hours),
         ledger=ledger(400),
         rejects_open=0,
         rejects=(),
         runs=tuple(
-            RunLine(origin, AT - timedelta(minutes=ago), AT - timedelta(minutes=ago) + timedelta(seconds=took), "ok", n, u, 0)
+            RunLine(
+                origin,
+                AT - timedelta(minutes=ago),
+                AT - timedelta(minutes=ago) + timedelta(seconds=took),
+                "ok",
+                n,
+                u,
+                0,
+            )
             for origin, ago, took, n, u in (
                 ("tail", 1, 0.4, 3, 0),
                 ("tail", 4, 0.5, 2, 0),
@@ -149,16 +155,16 @@ def troubled_records() -> Records:
     """Gaps, rejects, failures, and texts that would break a page that does not escape."""
     found = healthy_records()
     marks = {
-        date(2025, 7, 9): LedgerDay(date(2025, 7, 9), 901, Verdict.GAP, downloaded=True, operator_calls=904, note=HOSTILE),
+        date(2025, 7, 9): LedgerDay(
+            date(2025, 7, 9), 901, Verdict.GAP, downloaded=True, operator_calls=904, note=HOSTILE
+        ),
         date(2025, 6, 30): LedgerDay(date(2025, 6, 30), 850, Verdict.GAP, downloaded=True, operator_calls=851),
         date(2025, 7, 2): LedgerDay(date(2025, 7, 2), 777, Verdict.HEALED, downloaded=True, operator_calls=777),
         **{
             date(2025, 7, d): LedgerDay(date(2025, 7, d), 640 + d, Verdict.UNAUDITED, downloaded=True)
             for d in (20, 21, 22)
         },
-        **{
-            date(2025, 5, d): LedgerDay(date(2025, 5, d), 12, Verdict.UNAUDITED, downloaded=False) for d in range(1, 6)
-        },
+        **{date(2025, 5, d): LedgerDay(date(2025, 5, d), 12, Verdict.UNAUDITED, downloaded=False) for d in range(1, 6)},
     }
     return Records(
         today=TODAY,

@@ -9,7 +9,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -147,19 +147,15 @@ def report(error: CdrsyncError, args: Sequence[str]) -> None:
     output.note(logs.redact(f"hint: {error.hint}" if problems else f"error: {error}"))
     if "--json" in args:
         command = " ".join(arg for arg in args[:2] if not arg.startswith("-"))
-        body: dict[str, Any] = {"kind": type(error).__name__, "message": logs.redact(error.message), "hint": error.hint}
-        output.emit(command, error={**body, "exit_code": error.exit_code})
+        output.emit(command, error=output.error_object(error))
 
 
 def _report_bug(error: Exception) -> None:
     """Print one line; the traceback (never with locals) only on request."""
     from cdrsync.cli import output
 
-    if os.environ.get("CDRSYNC_DEBUG"):
-        import traceback
-
-        click.echo(logs.redact("".join(traceback.format_exception(error))), err=True)
+    traceback = logs.traceback_of(error)
+    if traceback:
+        click.echo(traceback, err=True)
         return
-    output.note(
-        logs.redact(f"internal error: {type(error).__name__}: {error}. Run with CDRSYNC_DEBUG=1 for the traceback")
-    )
+    output.note(f"internal error: {logs.one_line(error)}. Run with CDRSYNC_DEBUG=1 for the traceback")

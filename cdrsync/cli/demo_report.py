@@ -101,10 +101,8 @@ def show(console: Console, database: Path, world: World, found: list[str], secon
         for line in chart([(date.fromisoformat(day), calls) for day, calls in per_day], _blocks(console)):
             console.print(line, markup=False)
         console.print("\n[bold]Checkpoint[/]")
-        uid, started_at = connection.execute(
-            "SELECT high_water_uid, high_water_started_at FROM checkpoint WHERE stream = ?", (TAIL_STREAM,)
-        ).fetchone()
-        console.print(f"high water: uid {uid}, a call of {started_at} UTC; the next poll asks for what comes after it")
+        (uid,) = connection.execute("SELECT high_water_uid FROM checkpoint WHERE stream = ?", (TAIL_STREAM,)).fetchone()
+        console.print(f"high water: uid {uid}; the next poll asks for what comes after it")
         console.print(f"\n[bold]The file to open[/]\n{database}  ({database.stat().st_size / 1e6:.1f} MB, SQLite)")
         console.print("\n[bold]Three queries to try[/], and their answers")
         for title, sql in QUERIES.items():

@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, is_dataclass
+from dataclasses import fields as dataclass_fields
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cdrsync import logs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from cdrsync.errors import CdrsyncError
 
 JSON_VERSION = 1
 
@@ -39,6 +44,21 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return str(value)
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass, not copied."""
+    return {field.name: getattr(value, field.name) for field in dataclass_fields(value)}
+
+
+def error_object(error: CdrsyncError) -> dict[str, Any]:
+    """Return what a JSON answer says of a failure."""
+    return {
+        "kind": type(error).__name__,
+        "message": logs.redact(error.message),
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
 
 
 def clean(text: object) -> str:

@@ -157,7 +157,7 @@ def _for_each(
                 tally = work(parts, show)
         except CdrsyncError as error:
             code = code or error.exit_code
-            reports.append(_failed(account, error))
+            reports.append({"name": account.name, "error": output.error_object(error)})
             output.note(logs.redact(f"error: {account.name}: {error}"))
             continue
         reports.append(_done(account, tally))
@@ -180,11 +180,6 @@ def _done(account: AccountSettings, tally: Tally) -> dict[str, Any]:
         "newest_call": tally.newest_call,
         "error": None,
     }
-
-
-def _failed(account: AccountSettings, error: CdrsyncError) -> dict[str, Any]:
-    what = {"kind": type(error).__name__, "message": logs.redact(error.message), "hint": error.hint}
-    return {"name": account.name, "error": {**what, "exit_code": error.exit_code}}
 
 
 def _sentence(account: AccountSettings, tally: Tally) -> str:

@@ -8,10 +8,9 @@ LeaseHeld   stands by and takes over
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from cdrsync import logs, wiring
@@ -19,6 +18,7 @@ from cdrsync.board import Phase
 from cdrsync.daemon.tasks import URGENT, Due, Task
 from cdrsync.errors import ApiUnreachable, CdrsyncError, DatabaseUnavailable, LeaseHeld, LeaseLost, Retry, Skip, Stop
 from cdrsync.model import utc_now
+from cdrsync.runs import Tally
 from cdrsync.sync import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 TICK = 5.0  # seconds between two signs of life of an idle worker
 STANDBY_PAUSE = 2.0  # seconds between two attempts to take the lease over
-FIRST_PAUSE = 1.0  # seconds after the first failure, doubled after each
-LONGEST_PAUSE = 60.0
 BUG_KIND = "InternalError"
 
 PHASES = {
@@ -74,9 +72,8 @@ class Worker(threading.Thread):
         self._due = Due()
         self._stop_asked = threading.Event()
         self._ready = False  # the lease is held and the position is the database's
-        self._failures = 0  # in a row
-        self._said: dict[Task | None, set[str]] = {}  # kinds of failure already logged, by task, until it succeeds
-        self._failing_since: float | None = None
+        self._troubles = Troubles()
+        self._standing_by = False
         self._beat = time.monotonic()
         self._log = logs.get(account.name)
 
@@ -123,73 +120,58 @@ class Worker(threading.Thread):
         self._after = None
 
     def _turn(self, parts: AccountParts) -> None:
-        """Do one task, or wait for one; whatever passes by itself ends here."""
+        """Do one task, or wait for one. Whatever passes by itself was dealt with when this returns."""
         self._alive()
         try:
             if not self._ready:
                 self._get_ready(parts)
-            task = self._due.take()
-            if task is None:
-                self._due.wait(TICK)
-            else:
+            task = self._due.take(self._troubles.may())
+            if task is not None:
                 self._do(task, parts)
-                self._board.publish(
-                    self.account.name, phase=Phase.IDLE, next_runs=self._schedule.next_runs(self.account.name)
-                )
-        except LeaseHeld as error:
-            self._stand_by(error)
-        except Retry as error:
-            self._ready = self._ready and not isinstance(error, DatabaseUnavailable | LeaseLost)
-            self._fail(error, None)
-            self._pause(error)
-        except CdrsyncError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a bug in one account's work must not end the others'
-            self._ready = False
-            self._report_bug(error)
-            self._pause(None)
+        except _Unwound:
+            return
+        if task is None:
+            self._due.wait(self._troubles.longest_wait(TICK))
+        else:
+            self._board.publish(
+                self.account.name, phase=Phase.IDLE, next_runs=self._schedule.next_runs(self.account.name)
+            )
 
     def _get_ready(self, parts: AccountParts) -> None:
-        """Schema, lease and position; then everything may be due."""
-        self._database.prepare()
-        parts.store.refresh()
-        self._ready = True
+        """Schema, lease and position; then everything may be due. Raises _Unwound where it can't be had yet."""
+        with self._dealing_with(None):
+            try:
+                self._database.prepare()
+                parts.store.refresh()
+            except LeaseHeld as error:
+                self._stand_by(error)
+                raise _Unwound from error
+        self._ready, self._standing_by = True, False
         self._board.publish(self.account.name, lease_held=True)
         self._schedule.begin(self.account, self._due.mark)
         self._due.mark(Task.POLL, Task.LOOKBACK, Task.BACKFILL, Task.SWEEP)
         self._log.info("lease taken")
 
     def _do(self, task: Task, parts: AccountParts) -> None:
-        """Do a task page by page; urgent ones are done in between. A task that fails stays due."""
+        """Do a task page by page; urgent ones are done in between. Raises _Unwound where the lease may be gone."""
         self._board.publish(self.account.name, phase=PHASES[task])
-        began, clock = utc_now(), time.monotonic()
-        pages = records = inserted = updated = rejected = 0
-        try:
+        began, tally = utc_now(), Tally()
+        with self._dealing_with(task):
             with closing(self._pages(task, parts)) as steps:
                 for saved in steps:
                     self._saved(saved)
-                    pages += 1
-                    records += saved.records
-                    inserted, updated = inserted + saved.inserted, updated + saved.updated
-                    rejected += saved.rejected
+                    tally.add(saved)
                     if self._stop_asked.is_set():
                         return
                     if task not in URGENT:
                         self._do_urgent(task, parts)
-        except Skip as error:
-            self._fail(error, task)
-            return
-        except Retry:
-            self._due.mark(task)
-            raise
-        self._succeeded(task)
-        if task is Task.POLL:
-            self._board.publish(self.account.name, last_success=utc_now(), read_until=began)
-        if task is Task.BACKFILL and records:
-            self._due.mark(Task.AUDIT)
-        if inserted or updated or rejected:
-            counts = {"inserted": inserted, "updated": updated, "rejected": rejected}
-            self._log.info(f"{task} done", **counts, seconds=round(time.monotonic() - clock, 3))
+            if task is Task.POLL:
+                self._board.publish(self.account.name, last_success=utc_now(), read_until=began)
+            if task is Task.BACKFILL and tally.records:
+                self._due.mark(Task.AUDIT)
+            if tally.changed:
+                counts = {"inserted": tally.inserted, "updated": tally.updated, "rejected": tally.rejected}
+                self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
 
     def _do_urgent(self, task: Task, parts: AccountParts) -> None:
         while (urgent := self._due.take(URGENT)) is not None:
@@ -241,29 +223,71 @@ class Worker(threading.Thread):
             self._board.publish(name, newest_call=saved.newest_started_at)
         self._log.debug("page saved", origin=saved.origin.value, records=saved.records, inserted=saved.inserted)
 
-    def _succeeded(self, task: Task) -> None:
-        self._said.pop(task, None)
-        if task is not Task.POLL:
-            return
-        self._said.pop(None, None)
-        self._failures = 0
-        self._board.publish(self.account.name, last_error=None, last_error_kind=None)
-        if self._failing_since is not None:
-            self._log.info("recovered", after_seconds=round(time.monotonic() - self._failing_since))
-            self._failing_since = None
+    # ── what goes wrong ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _fail(self, error: CdrsyncError, task: Task | None) -> None:
-        """Say a failure once, until the task succeeds again. `task` is None for what concerns the whole account."""
+    @contextmanager
+    def _dealing_with(self, task: Task | None) -> Iterator[None]:
+        """Note success or failure of a task; a failure that passes by itself leaves it due and raises _Unwound."""
+        try:
+            yield
+        except _Unwound:  # an urgent task in between failed; this one goes on after it
+            self._leave(task)
+            raise
+        except Skip as error:
+            self._fail(task, error, passing=False)
+            return
+        except Retry as error:
+            self._ready = self._ready and not isinstance(error, DatabaseUnavailable | LeaseLost)
+            self._leave(task)
+            wish = error.retry_after if isinstance(error, ApiUnreachable) else None
+            self._fail(task, error, at_least=wish or 0.0)
+            raise _Unwound from error
+        except CdrsyncError:
+            raise
+        except Exception as error:
+            # A bug in one account's work must not end the others': it is reported, and tried again more and more rarely.
+            self._ready = False
+            self._leave(task)
+            self._report_bug(task, error)
+            raise _Unwound from error
+        if self._stop_asked.is_set():
+            return
+        seconds = self._troubles.succeed(task)
+        if seconds is not None:
+            self._log.info("recovered", after_seconds=round(seconds))
+            self._board.publish(self.account.name, last_error=None, last_error_kind=None)
+
+    def _leave(self, task: Task | None) -> None:
+        if task is not None:
+            self._due.mark(task)
+
+    def _fail(self, task: Task | None, error: CdrsyncError, *, passing: bool = True, at_least: float = 0.0) -> None:
         kind = type(error).__name__
         self._note(error)
-        if task is None:
-            self._failures += 1
-            self._failing_since = self._failing_since or time.monotonic()
-            self._board.publish(self.account.name, phase=Phase.FAILING, lease_held=self._ready)
-        if kind not in self._said.setdefault(task, set()):
-            self._said[task].add(kind)
-            what = f"{task} failed" if task else "waiting, will go on by itself"
+        if self._troubles.fail(task, kind, passing=passing, at_least=at_least):
+            what = f"{task or 'database'} failed" + (", will go on by itself" if passing else "")
             self._log.warning(what, kind=kind, message=error.message, hint=error.hint)
+        self._after_failure(task)
+
+    def _report_bug(self, task: Task | None, error: Exception) -> None:
+        self._metrics.failed(self.account.name, BUG_KIND)
+        message = logs.one_line(error)
+        self._board.publish(
+            self.account.name,
+            last_error=f"internal error: {message}",
+            last_error_kind=BUG_KIND,
+            last_error_at=utc_now(),
+        )
+        if self._troubles.fail(task, BUG_KIND):
+            self._log.error("internal error", task=task, message=message, traceback=logs.traceback_of(error))
+        self._after_failure(task)
+
+    def _after_failure(self, task: Task | None) -> None:
+        if task in (None, Task.POLL):
+            self._board.publish(self.account.name, phase=Phase.FAILING)
+        if not self._ready:
+            self._board.publish(self.account.name, lease_held=False)
+            self._sleep(self._troubles.wait(task))
 
     def _note(self, error: CdrsyncError) -> None:
         kind = type(error).__name__
@@ -272,39 +296,18 @@ class Worker(threading.Thread):
             self.account.name, last_error=logs.redact(str(error)), last_error_kind=kind, last_error_at=utc_now()
         )
 
-    def _report_bug(self, error: Exception) -> None:
-        self._failures += 1
-        self._failing_since = self._failing_since or time.monotonic()
-        self._metrics.failed(self.account.name, BUG_KIND)
-        message = logs.redact(f"{type(error).__name__}: {error}")
-        self._board.publish(
-            self.account.name,
-            phase=Phase.FAILING,
-            last_error=f"internal error: {message}",
-            last_error_kind=BUG_KIND,
-            last_error_at=utc_now(),
-        )
-        if BUG_KIND not in self._said.setdefault(None, set()):
-            self._said[None].add(BUG_KIND)
-            self._log.error("internal error", message=message, traceback=logs.traceback_of(error))
-
     def _stand_by(self, error: LeaseHeld) -> None:
-        self._ready = False
-        if self._said.setdefault(None, set()).isdisjoint({"LeaseHeld"}):
-            self._said[None].add("LeaseHeld")
+        if not self._standing_by:
+            self._standing_by = True
             self._log.info("standing by", message=error.message)
         self._board.publish(self.account.name, phase=Phase.STANDING_BY, lease_held=False)
         self._sleep(STANDBY_PAUSE)
-
-    def _pause(self, error: Retry | None) -> None:
-        """Wait before the next attempt: longer after each failure, as long as the operator wishes."""
-        seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10))
-        seconds *= random.uniform(0.75, 1.25)  # noqa: S311 - jitter, not a secret
-        if isinstance(error, ApiUnreachable) and error.retry_after is not None:
-            seconds = max(seconds, error.retry_after)
-        self._sleep(seconds)
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._stop_asked.wait(min(left, TICK)):
             self._alive()
+
+
+class _Unwound(Exception):  # noqa: N818 - not an error, but the end of a turn
+    """What failed was dealt with; whatever was under way is to be begun again from the database's position."""

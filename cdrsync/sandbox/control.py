@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def control(world: World) -> Blueprint:
@@ -28,7 +29,7 @@ def control(world: World) -> Blueprint:
     @blueprint.get("/records")
     def records() -> Response:
         calls = world.records(_login(world), visible=request.args.get("visible", "now") == "now")
-        lines = (json.dumps(call.as_json(), ensure_ascii=False) + "\n" for call in calls)
+        lines = (_JSON.encode(call.as_json()) + "\n" for call in calls)
         return Response(lines, content_type="application/x-ndjson; charset=utf-8")
 
     @blueprint.get("/counters")

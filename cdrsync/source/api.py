@@ -221,16 +221,16 @@ class NoveroApi:
     ) -> list[Response]:
         """Give the answers to the asks, once it is sure that they are the answers to these asks."""
         found = self._responses(got)
+        refused = next((one for one in found if not one.ok), None)
+        if got.says_later and not any(session.refuses_session(one) for one in found):
+            raise got.error(self._said(refused) if refused else "")
         if now is None:
             found = self._logged_in(found, requests[0], asked_at)
             requests = requests[1:]
-            if session.refuses_after_login(found):
-                raise self._login_refused(next(one for one in found if session.refuses_session(one)))
+            if refused and session.refuses_after_login(found):
+                raise self._login_refused(refused)
         elif any(session.refuses_session(one) for one in found):
             raise session.SessionRefused
-        if got.says_later:
-            refused = next((one for one in found if not one.ok), None)
-            raise got.error(self._said(refused) if refused else "")
         match(requests, found, self._said)
         return found
 

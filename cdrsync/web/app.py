@@ -43,7 +43,8 @@ def create_app(
     pages = Pages(app, source, recent)
 
     def live() -> Response:
-        return _line("alive")
+        stuck = source.now().stuck
+        return _line(f"stuck: {stuck}", 503) if stuck else _line("alive")
 
     def ready() -> Response:
         reasons = not_ready(source.now(), recent.problem())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SLOT = 10.0  # width of an hour in the drawing; its height is 100
 HEIGHT = 100.0
 WIDE, NARROW = 8.4, 4.2  # yesterday's and today's bars
-STEPS = (1, 2, 4, 5, 10)  # the scale ends at one of these times a power of ten, and its half is no odd figure
+STEPS = (2, 3, 4, 5, 6, 8, 10, 12, 16)  # the scale ends at one of these times a power of ten, and has a whole half
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class HoursChart:
     yesterday: list[Bar]
     now: float  # where the present is, on the x axis
     top: int  # the scale's end
-    half: str
+    half: int
     hours: list[Hour]
     summary: str
 
@@ -61,7 +61,7 @@ def view(today: Sequence[int], yesterday: Sequence[int], now_hours: float) -> Ho
         yesterday=_bars(yesterday, WIDE, top),
         now=round(now_hours * SLOT, 2),
         top=top,
-        half=f"{top / 2:,g}",
+        half=top // 2,
         hours=hours,
         summary=_summary(today, yesterday),
     )
@@ -79,9 +79,9 @@ def _bars(counts: Sequence[int], width: float, top: int) -> list[Bar]:
 def _scale(highest: int) -> int:
     power = 1
     while True:
-        for step in STEPS:
-            if step * power >= highest:
-                return step * power
+        for top in (step * power for step in STEPS):
+            if top >= highest and top % 2 == 0:
+                return top
         power *= 10
 
 

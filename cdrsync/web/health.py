@@ -82,7 +82,7 @@ def _of_worker(account: AccountNow, now: Now) -> Iterator[Trouble]:
 def _of_records(account: str, held: Records) -> Iterator[Trouble]:
     gaps = [day for day in held.ledger if day.verdict is Verdict.GAP]
     if gaps:
-        shown = ", ".join(f"{day.day:%-d %B %Y}" for day in gaps[:3])
+        shown = ", ".join(f"{day.day:%-d %B %Y}" for day in reversed(gaps[-3:]))
         more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""  # noqa: PLR2004 - the three that are named
         days = "1 day" if len(gaps) == 1 else f"{len(gaps)} days"
         yield Trouble(

@@ -41,7 +41,7 @@ MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One square of a month; without a `mark` it is outside the ledger."""
+    """One square of a month; without a `mark` it is today, or outside the ledger."""
 
     number: int
     mark: Mark | None = None
@@ -77,9 +77,11 @@ class LedgerView:
     days: int
 
 
-def mark_of(day: LedgerDay) -> Mark:
-    """How a day is drawn. A gap or a healed day shows as such even if it was read in part only."""
+def _mark(day: LedgerDay, today: date) -> Mark | None:
+    """How a day is drawn. A day that still goes on has no mark of its own."""
     if day.verdict is Verdict.UNAUDITED:
+        if day.day >= today:
+            return None
         return Mark.UNAUDITED if day.downloaded else Mark.UNREAD
     return Mark(day.verdict.value)
 
@@ -87,7 +89,7 @@ def mark_of(day: LedgerDay) -> Mark:
 def view(ledger: Iterable[LedgerDay], today: date) -> LedgerView:
     """The calendar from the first day of the ledger to the month of `today`."""
     days = {day.day: day for day in ledger}
-    counts = Counter(mark_of(day) for day in days.values())
+    counts = Counter(mark for day in days.values() if (mark := _mark(day, today)) is not None)
     months = [_month(first, days, today) for first in _months(min(days, default=today), max([today, *days]))]
     return LedgerView(
         recent=months[:RECENT_MONTHS],
@@ -118,5 +120,5 @@ def _cell(day: date, held: LedgerDay | None, today: date) -> Cell:
     calls = "1 call" if held.calls == 1 else f"{held.calls:,} calls"
     operator = "" if held.operator_calls is None else f", the operator counts {held.operator_calls:,}"
     note = f". {held.note}" if held.note else ""
-    mark = mark_of(held)
-    return Cell(day.day, mark, f"{day:%-d %B %Y}, {mark}: {calls} held{operator}{note}", day == today)
+    mark = _mark(held, today)
+    return Cell(day.day, mark, f"{day:%-d %B %Y}, {mark or 'today'}: {calls} held{operator}{note}", day == today)

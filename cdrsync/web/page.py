@@ -17,7 +17,7 @@ from cdrsync.board import Phase
 from cdrsync.errors import CdrsyncError
 from cdrsync.web import chart, ledger
 from cdrsync.web.health import Trouble, Weight, troubles
-from cdrsync.web.words import ago, pounds, span, wall
+from cdrsync.web.words import ago, pounds, span, visible, wall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +48,9 @@ class Comparison:
     name: str
     held: str
     operator: str
-    remark: str  # "equal", "1 fewer", …
-    equal: bool | None  # None: nothing to compare
+    remark: str  # "equal", "3 more", …
+    sign: str  # "=", "≠", "" where there is nothing to compare
+    missing: bool  # less is held than the operator had when its totals were fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ class Pages:
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         self._style_hash = f"sha256-{digest}"
         self._style = Markup(style)  # noqa: S704 - our own file, not a text of anybody's
+        app.jinja_env.finalize = _safe  # every text on the page, without exception
         app.jinja_env.trim_blocks = True
         app.jinja_env.lstrip_blocks = True
 
@@ -148,14 +150,20 @@ class Pages:
         return page, self._style_hash
 
 
+def _safe(value: object) -> object:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _headline(now: Now, found: list[Trouble]) -> str:
     if now.stopping:
         return "Stopping"
     if not found:
         return "All is well"
     bad = sum(trouble.weight is Weight.BAD for trouble in found)
-    things = f"{bad or len(found)} thing{'s' if (bad or len(found)) > 1 else ''}"
-    return f"{things} wrong" if bad else f"{things} to look at"
+    look = len(found) - bad
+    parts = [f"{bad} wrong"] if bad else []
+    parts += [f"{look} to look at"] if look else []
+    return ", ".join(parts)
 
 
 def _worst(found: list[Trouble]) -> str:
@@ -243,12 +251,14 @@ def _compared(
     name: str, held: Any, operator: Any, written: Callable[[Any], str], *, tolerance: Decimal = Decimal(0)
 ) -> Comparison:
     if operator is None:
-        return Comparison(name, written(held), "–", "", None)
+        return Comparison(name, written(held), "not stated", "", "", missing=False)
     difference = held - operator
     if abs(difference) <= tolerance:
-        return Comparison(name, written(held), written(operator), "equal", equal=True)
+        return Comparison(name, written(held), written(operator), "equal", "=", missing=False)
     more = "more" if difference > 0 else "less"
-    return Comparison(name, written(held), written(operator), f"{written(abs(difference))} {more} held", equal=False)
+    # More than the operator's older totals is the normal course of a day.
+    remark = f"{written(abs(difference))} {more}"
+    return Comparison(name, written(held), written(operator), remark, "≠", missing=difference < 0)
 
 
 def _instant(at: datetime, now: Now, account: AccountNow | None) -> Instant:

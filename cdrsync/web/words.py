@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
-MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds
+SHORT, MINUTE, HOUR, DAY = 10, 60, 3600, 86400  # seconds; below SHORT the tenths are shown
 PENNY = Decimal("0.01")
 
 
 def span(seconds: float) -> str:
-    """A length of time in its two largest units: `42 s`, `7 min`, `3 h 20 min`, `2 days 4 h`."""
+    """A length of time in two units at most: `0.4 s`, `42 s`, `1 min 5 s`, `25 min`, `3 h 20 min`, `2 days 4 h`."""
+    if 0 < seconds < SHORT:
+        return f"{seconds:.1f} s".replace(".0 s", " s")
     whole = max(0, round(seconds))
-    if whole < 2 * MINUTE:
+    if whole < MINUTE:
         return f"{whole} s"
+    if whole < 10 * MINUTE:
+        return _two(whole // MINUTE, "min", whole % MINUTE, "s")
     if whole < HOUR:
         return f"{whole // MINUTE} min"
     if whole < 2 * DAY:
@@ -30,8 +34,8 @@ def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
 
 def ago(then: datetime, now: datetime) -> str:
     """How long ago, or how soon: `12 s ago`, `in 4 min`."""
-    seconds = (now - then).total_seconds()
-    if abs(seconds) < 1:
+    seconds = round((now - then).total_seconds())
+    if seconds == 0:
         return "now"
     return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
 
@@ -45,3 +49,10 @@ def pounds(amount: Decimal) -> str:
 def wall(instant: datetime, zone: tzinfo) -> str:
     """The clock in the account's time zone: `Mon 24 Nov 2025, 14:05:09`."""
     return f"{instant.astimezone(zone):%a %-d %b %Y, %H:%M:%S}"
+
+
+def visible(text: str) -> str:
+    """The text with what can't be seen, or turns the text around it, written out as Python would."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -1,7 +1,7 @@
 """What every measurement stands on: the records, the API server that has them, and durable databases.
 
-Durable: `fsync` and `innodb_flush_log_at_trx_commit=1` are on, SQLite runs WAL with `synchronous=FULL` for every program.
-Beyond that the servers have their stock settings, but for room in the log and memory for pages.
+Durable: `fsync` and `innodb_flush_log_at_trx_commit=1` are on, SQLite runs WAL with `synchronous=FULL`, for
+every program. Beyond that the servers have their stock settings, but for room in the log and memory for pages.
 """
 
 from __future__ import annotations

@@ -136,7 +136,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--days", type=int, default=365, help="over which the records are spread")
     parser.add_argument("--databases", type=_list, default=list(KINDS), help="comma-separated")
-    parser.add_argument("--programs", type=_list, default=["cdrsync", "good_script", "dlt"], help="also: merge")
+    parser.add_argument(
+        "--programs", type=_list, default=["cdrsync", "good_script", "dlt", "dlt_arrow"], help="also: merge"
+    )
     parser.add_argument("--latencies", type=_seconds, default=[0.0, 0.04], help="per document, seconds: 0,0.04")
     parser.add_argument("--ampersands", type=int, default=0, help="one record in so many carries an escaped &")
     parser.add_argument("--end-included", action="store_true", help="the API takes EndDate as included")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import column, create_engine, select, table, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
+
+    from sqlalchemy import ColumnClause
 
     from tests.benchmarks.data import Call
     from tests.benchmarks.programs import Program
@@ -18,29 +21,28 @@ MILLIONTH = Decimal("0.000001")
 FLAGS = ("has_recorded_call", "has_voicemail_recording", "has_fax_document")
 
 
-class WrongRows(Exception):  # noqa: N818 - a finding about a program, not an error of the benchmark
+class WrongRows(Exception):
     """A program did not store what the source had. Its times are worthless."""
 
 
 def compare(program: Program, database_url: str, calls: list[Call]) -> None:
     """Raises WrongRows at the first value that differs, at a missing row and at one too many."""
     names = program.columns
-    expected = iter(calls)
-    count = 0
-    for count, row in enumerate(_rows(program, database_url), 1):
-        call = next(expected, None)
-        if call is None:
+    with closing(_rows(program, database_url)) as rows:
+        for position, call in enumerate(calls):
+            row = next(rows, None)
+            if row is None:
+                raise WrongRows(f"{program.name}: {position} rows instead of {len(calls)}")
+            wanted = tuple(getattr(call, name) for name in names)
+            if row != wanted:
+                differing = [
+                    f"{name}: {got!r} instead of {want!r}"
+                    for name, got, want in zip(names, row, wanted, strict=True)
+                    if got != want
+                ]
+                raise WrongRows(f"{program.name}: uid {call.uid}: {'; '.join(differing)}")
+        if (row := next(rows, None)) is not None:
             raise WrongRows(f"{program.name}: a row that the source never had: {row}")
-        wanted = tuple(getattr(call, name) for name in names)
-        if row != wanted:
-            differing = [
-                f"{name}: {got!r} instead of {want!r}"
-                for name, got, want in zip(names, row, wanted, strict=True)
-                if got != want
-            ]
-            raise WrongRows(f"{program.name}: uid {call.uid}: {'; '.join(differing)}")
-    if count != len(calls):
-        raise WrongRows(f"{program.name}: {count} rows instead of {len(calls)}")
 
 
 def rewritten(database_url: str) -> int:
@@ -52,12 +54,13 @@ def rewritten(database_url: str) -> int:
     return count
 
 
-def _rows(program: Program, database_url: str) -> Iterator[tuple[Any, ...]]:
+def _rows(program: Program, database_url: str) -> Generator[tuple[Any, ...], None, None]:
     """The rows by uid, each value in the form in which `Call` has it."""
     kind = database_url.split(":", 1)[0].split("+", 1)[0]
     schema, _, name = program.table.rpartition(".")
-    columns = [column(one) for one in program.columns]
-    statement = select(*columns).select_from(table(name, schema=schema or None)).order_by(column("uid"))
+    columns: list[ColumnClause[Any]] = [column(one) for one in program.columns]
+    source = table(name, *columns, schema=schema or None)
+    statement = select(*columns).select_from(source).order_by(column("uid"))
     readers: list[tuple[int, Callable[[Any], Any]]] = [
         (position, reader) for position, one in enumerate(program.columns) if (reader := _reader(kind, one)) is not None
     ]

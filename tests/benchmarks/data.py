@@ -131,14 +131,8 @@ def calls(recipe: Recipe) -> Iterator[Call]:
                 duration = duration % 90 + 1
                 thousandths, reason, reason_q805, voicemail = 5, 1, 1, True
             elif kind < 0.725:
-                dialled, dialled_location, thousandths, reason, reason_q805, fax = (
-                    "F:fax",
-                    "Fax to Email",
-                    5,
-                    1,
-                    1,
-                    True,
-                )
+                dialled, dialled_location = "F:fax", "Fax to Email"
+                thousandths, reason, reason_q805, fax = 5, 1, 1, True
             else:  # hung up, or nobody there
                 dialled, dialled_location, duration, thousandths = "0", "Unknown", 0, 0
                 reason, reason_q805 = (2, 0) if kind < 0.9 else (1015, 487)

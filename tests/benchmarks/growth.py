@@ -1,4 +1,4 @@
-"""Does size matter? Peak memory by length of the catch-up, and the rate into a table that is big already (PostgreSQL)."""
+"""Does size matter? Peak memory by length of the catch-up, and the rate into a big table (PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.programs import Target
 
 DAYS = 365
+POSTGRESQL = "postgresql"
 SMALL = 10_000
 OLDEST_FILLED = 3650  # days before the records of the run: ten years of calls
 
@@ -41,11 +42,11 @@ def growth(rows: int, records: int, pairs: int) -> dict[str, Any]:
         sys.stdout.write(f"filling a table with {rows:,} rows\n")
         _fill(bed, big, rows)
         for _ in range(pairs):
-            with bed.target("postgresql", CDRSYNC) as empty:
+            with bed.target(POSTGRESQL, CDRSYNC) as empty:
                 cost, _ = bed.timed(CDRSYNC, empty, "new", visible=records)
                 empty_seconds.append(cost.seconds)
             _forget(big)
-            bed.settle("postgresql")
+            bed.settle(POSTGRESQL)
             full_seconds.append(run(CDRSYNC.command(big, "new"), CDRSYNC.variables(big)).seconds)
             idle_seconds.append(run(CDRSYNC.command(big, "new"), CDRSYNC.variables(big)).seconds)
             held = _held(big)
@@ -76,8 +77,9 @@ def _fill(bed: Bed, target: Target, rows: int) -> None:
               '12' || (n %% 40 + 10000000), '', '447512345678', 'UK O2 Mobile', n %% 600, n %% 30, (n %% 600) / 5000.0,
               1, 1, false, false, false, now(), now()
             FROM (
-              SELECT n, date_trunc('second', %(newest)s::timestamp - (%(rows)s - n) * (%(days)s * interval '1 day' / %(rows)s))
-                AS began FROM generate_series(1, %(rows)s::bigint) AS n
+              SELECT n, date_trunc(
+                'second', %(newest)s::timestamp - (%(rows)s - n) * (%(days)s * interval '1 day' / %(rows)s)
+              ) AS began FROM generate_series(1, %(rows)s::bigint) AS n
             ) AS calls
             """,
             {"first": FIRST_UID, "rows": rows, "newest": newest, "days": OLDEST_FILLED},

@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 
 from tests.benchmarks import server
 from tests.benchmarks.data import FIELDS, LONDON
+from tests.benchmarks.programs import libpq_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,18 +119,17 @@ def _texts(body: bytes) -> list[list[str]]:
 
 
 def _decode(bodies: list[bytes]) -> int:
-    from cdrsync.model import Batch
     from cdrsync.source.decode import decode
 
     count = 0
     for body in bodies:
-        content = decode(body, timezone=LONDON).responses[-1].content
-        count += len(content) if isinstance(content, Batch) else 0
+        batch = decode(body, timezone=LONDON).responses[-1].batch
+        count += len(batch or ())
     return count
 
 
 def _typed(texts: list[str]) -> Row:
-    flags = [text == "1" for text in texts[15:18]] or [None, None, None]
+    flags: list[bool | None] = [text == "1" for text in texts[15:18]] or [None, None, None]
     return (
         int(texts[0]), texts[1], date.fromisoformat(texts[2]), clock.fromisoformat(texts[3]), *texts[4:10],
         int(texts[10]), int(texts[11]), Decimal(texts[12]), int(texts[13]), int(texts[14]), *flags,
@@ -153,11 +153,7 @@ _POSTGRESQL_TYPES = (
 def _postgresql(url: str, calls: list[Row], road: str) -> float:
     import psycopg
 
-    parsed = make_url(url)
-    query = {name: str(value) for name, value in parsed.query.items()}
-    with psycopg.connect(
-        f"host={query['host']} port={query['port']} user=postgres dbname={parsed.database}"
-    ) as connection:
+    with psycopg.connect(libpq_url(url)) as connection:
         cursor = connection.cursor()
         cursor.execute(f"CREATE TABLE cdr ({_POSTGRESQL_COLUMNS})".encode())
         for name, columns in INDEXES.items():
@@ -216,11 +212,7 @@ def _mariadb(url: str, calls: list[Row], road: str) -> float:
 
     parsed = make_url(url)
     connection = pymysql.connect(
-        unix_socket=str(parsed.query["unix_socket"]),
-        user="root",
-        database=parsed.database,
-        charset="utf8mb4",
-        local_infile=True,
+        host=parsed.host, port=parsed.port or 0, user="root", database=parsed.database, local_infile=True
     )
     with connection, connection.cursor() as cursor, tempfile.TemporaryDirectory() as directory:
         columns = _POSTGRESQL_COLUMNS.replace("text", "varchar(190)")
@@ -229,14 +221,12 @@ def _mariadb(url: str, calls: list[Row], road: str) -> float:
             cursor.execute(f"CREATE INDEX ix_{name} ON cdr ({indexed})")
         connection.commit()
         updates = ", ".join(f"{name} = VALUES({name})" for name in FIELDS[1:])
+        upsert = f"INSERT INTO cdr VALUES ({', '.join(['%s'] * len(FIELDS))}) ON DUPLICATE KEY UPDATE {updates}"
         path = Path(directory, "page")
         begun = time.perf_counter()
         for page in _pages(calls):
             if road == "multi-row upsert":
-                cursor.executemany(
-                    f"INSERT INTO cdr VALUES ({', '.join(['%s'] * len(FIELDS))}) ON DUPLICATE KEY UPDATE {updates}",
-                    page,
-                )
+                cursor.executemany(upsert, page)
             else:
                 path.write_text("".join("\t".join(_plain(value) for value in row) + "\n" for row in page))
                 cursor.execute(f"LOAD DATA LOCAL INFILE '{path}' INTO TABLE cdr CHARACTER SET utf8mb4")

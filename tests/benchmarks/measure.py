@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TIMEOUT = 3600  # seconds: a program that hangs must not hold up the machine for ever
 
 
-class ProgramFailed(Exception):  # noqa: N818 - a finding, not an error of the benchmark
+class ProgramFailed(Exception):
     """The program ended with another exit code than 0. Carries the end of what it wrote."""
 
 

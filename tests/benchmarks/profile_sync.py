@@ -97,11 +97,9 @@ def _inside(arguments: list[str], out: str) -> None:
 def _print(figures: dict[str, list[tuple[str, str, float]]], whole: tuple[float, float]) -> None:
     seconds, cpu = whole
     sys.stdout.write(f"\n{seconds:.2f} s wall clock, {cpu:.2f} s CPU\n")
-    for title in ("total", "own"):
-        sys.stdout.write(f"\n{title} time by thread and {'function' if title == 'total' else 'line'}\n")
-        for thread, place, spent in sorted(figures[title], key=lambda one: -one[2])[
-            : SHOWN * 2 if title == "total" else SHOWN
-        ]:
+    for title, unit, shown in (("total", "function", 2 * SHOWN), ("own", "line", SHOWN)):
+        sys.stdout.write(f"\n{title} time by thread and {unit}\n")
+        for thread, place, spent in sorted(figures[title], key=lambda one: -one[2])[:shown]:
             sys.stdout.write(f"{spent:7.2f} s {spent / seconds:6.1%}  {thread:<24} {place}\n")
 
 
@@ -122,18 +120,18 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds per document")
     parser.add_argument("--again", action="store_true", help="look at the second pass instead")
     options = parser.parse_args()
-    with made(Recipe(options.records, options.days, last_full_hour()), (options.database,)) as bed:
-        with bed.target(options.database, CDRSYNC) as target:
-            variables = CDRSYNC.variables(target)
-            if options.again:
-                run(CDRSYNC.command(target, "new"), variables)
-            command = CDRSYNC.command(target, "again" if options.again else "new")
-            bed.api.control(latency=options.latency)
-            out = str(Path(target.directory, "samples.json"))
-            inside = [command[0], "-m", "tests.benchmarks.profile_sync", "--inside", out, *command[3:]]
-            run(inside, variables | {"PYTHONPATH": str(ROOT)}, directory=str(ROOT))
-            compare(CDRSYNC, target.database_url, bed.calls[: bed.visible])
-            figures = json.loads(Path(out).read_text())
+    recipe, kind = Recipe(options.records, options.days, last_full_hour()), options.database
+    with made(recipe, (kind,)) as bed, bed.target(kind, CDRSYNC) as target:
+        variables = CDRSYNC.variables(target)
+        if options.again:
+            run(CDRSYNC.command(target, "new"), variables)
+        command = CDRSYNC.command(target, "again" if options.again else "new")
+        bed.api.control(latency=options.latency)
+        out = str(Path(target.directory, "samples.json"))
+        inside = [command[0], "-m", "tests.benchmarks.profile_sync", "--inside", out, *command[3:]]
+        run(inside, variables | {"PYTHONPATH": str(ROOT)}, directory=str(ROOT))
+        compare(CDRSYNC, target.database_url, bed.calls[: bed.visible])
+        figures = json.loads(Path(out).read_text())
     _print(figures, (figures["seconds"], figures["cpu"]))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ from tests.benchmarks import server
 from tests.benchmarks.data import FIELDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import date
 
 HERE = Path(__file__).parent
@@ -91,13 +91,18 @@ def _peer_environment(target: Target) -> dict[str, str]:
     }
 
 
-def _dlt_environment(target: Target) -> dict[str, str]:
-    return _peer_environment(target) | {
-        "BENCH_DATABASE_URL": libpq_url(target.database_url),
-        "BENCH_WORK_DIRECTORY": target.directory,
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "RUNTIME__LOG_LEVEL": "ERROR",
-    }
+def _dlt_environment(road: str) -> Callable[[Target], dict[str, str]]:
+    def environment(target: Target) -> dict[str, str]:
+        return _peer_environment(target) | {
+            "BENCH_DATABASE_URL": libpq_url(target.database_url),
+            "BENCH_WORK_DIRECTORY": target.directory,
+            "BENCH_DLT_ROAD": road,
+            "DATA_WRITER__QUOTING": "quote_all",  # or empty texts arrive as NULL
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+            "RUNTIME__LOG_LEVEL": "ERROR",
+        }
+
+    return environment
 
 
 def libpq_url(database_url: str) -> str:
@@ -137,13 +142,16 @@ GOOD_SCRIPT = Program(
     "good_script", ("postgresql", "mariadb", "sqlite"), _peer("good_script"), _peer_environment, columns=FIELDS
 )
 MERGE = Program("merge", ("postgresql", "mariadb", "sqlite"), _peer("merge"), _peer_environment, columns=FIELDS)
-DLT = Program(
-    "dlt",
-    ("postgresql",),
-    _peer("dlt"),
-    _dlt_environment,
-    columns=FIELDS,
-    table="calls.cdr",
-    prepare=_prepare_dlt,
+DLT, DLT_ARROW = (
+    Program(
+        name,
+        ("postgresql",),
+        _peer("dlt"),
+        _dlt_environment(road),
+        columns=FIELDS,
+        table="calls.cdr",
+        prepare=_prepare_dlt,
+    )
+    for name, road in (("dlt", "rows"), ("dlt_arrow", "arrow"))
 )
-PROGRAMS = {program.name: program for program in (CDRSYNC, GOOD_SCRIPT, MERGE, DLT)}
+PROGRAMS = {program.name: program for program in (CDRSYNC, GOOD_SCRIPT, MERGE, DLT, DLT_ARROW)}

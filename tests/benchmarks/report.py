@@ -43,7 +43,7 @@ def table(samples: Sequence[Sample]) -> None:
     groups: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
     for sample in samples:
         groups[sample.database, sample.scenario, sample.program].append(sample)
-    _print("\n| database | scenario | program | seconds (min–median–max) | records/s | CPU s | peak MB | requests |")
+    _print("\n| database | scenario | program | seconds (min..median..max) | records/s | CPU s | peak MB | requests |")
     _print("|---|---|---|---|---|---|---|---|")
     for (database, scenario, program), found in groups.items():
         seconds = [one.seconds for one in found]
@@ -53,7 +53,7 @@ def table(samples: Sequence[Sample]) -> None:
             f"| {median(one.cpu for one in found):.2f} | {max(one.peak_mb for one in found):.0f} "
             f"| {median(one.documents for one in found):.0f} |"
         )
-    _print("\n| database | scenario | cdrsync is faster than | times (min–median–max) | target | reached |")
+    _print("\n| database | scenario | cdrsync is faster than | times (min..median..max) | target | reached |")
     _print("|---|---|---|---|---|---|")
     for database, scenario, name, ratios in comparisons(groups):
         target = TARGETS.get((database, scenario, name))
@@ -76,8 +76,8 @@ def comparisons(groups: Mapping[tuple[str, str, str], list[Sample]]) -> list[tup
 
 
 def _own(groups: Mapping[tuple[str, str, str], list[Sample]]) -> None:
-    """cdrsync beside itself: with latency, and over unchanged rows."""
-    _print("\n| database | cdrsync beside its own catch-up | times (min–median–max) | target | reached |")
+    """What cdrsync is beside itself: with latency, and over unchanged rows."""
+    _print("\n| database | cdrsync beside its own catch-up | times (min..median..max) | target | reached |")
     _print("|---|---|---|---|---|")
     for (database, scenario, name), found in groups.items():
         if name != "cdrsync":
@@ -135,7 +135,7 @@ def growth(figures: Mapping[str, Any]) -> None:
 
 def spread(values: Sequence[float]) -> str:
     """Minimum, median and maximum."""
-    return f"{min(values):.2f}–{median(values):.2f}–{max(values):.2f}"
+    return f"{min(values):.2f}..{median(values):.2f}..{max(values):.2f}"
 
 
 def _print(text: str) -> None:

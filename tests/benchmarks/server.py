@@ -5,8 +5,8 @@ one slice of one block of bytes, so that no client is ever held up by its making
 than a loopback connection saves.
 
 Answers SessionLogin, GetCDRs (LastId, StartDate, EndDate, offset, limit) and GetTotals, several in one document in
-order. `POST /control` sets how many records are visible, the delay before every document and whether EndDate is included
-(the operator does not say), and answers the counts since the last `POST /control`.
+order. `POST /control` sets how many records are visible, the delay before every document and whether EndDate is
+included (the operator does not say), and answers the counts since the last `POST /control`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from xml.etree import ElementTree as ET
 
 from tests.benchmarks.data import Recipe, calls, render
@@ -271,7 +271,7 @@ class ApiServer:
             counts: dict[str, int] = json.load(answer)
             return counts
 
-    def __enter__(self) -> ApiServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,8 +1,8 @@
 """Mutated answers through `decode`: `python -m tests.property.fuzz_decode --cases 1000000 --seed 1`.
 
-Each case takes a good answer and spoils some bytes of it. What must hold: an Envelope or BadAnswer, nothing else; no case
-slower than a bound; where the fast reader takes an answer, the tree reads the same. Prints a line of figures, and the
-seed and bytes of whatever broke a promise; exits 1 then.
+Each case takes a good answer and spoils some bytes of it. What must hold: an Envelope or BadAnswer, nothing else; no
+case slower than a bound; where the fast reader takes an answer, the tree reads the same. Prints a line of figures, and
+the bytes of whatever broke a promise; exits 1 then.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer
 from cdrsync.source import printed, tree
+from cdrsync.source.decode import decode
 from tests.answers import GOLDEN, LONDON, envelope, golden, logged_in, record, records, refused, response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cdrsync.source.envelope import Response
 
 SLOWEST = 2.0  # seconds of processor time that one small answer may take
@@ -31,46 +34,24 @@ _SEEDS = [golden(name) for name in GOLDEN] + [
     envelope(response(record(HasFaxDocument=None, novel="x"))).replace(b"\n", b"\r\n"),
 ]
 _TOKENS = [
+    *(b"<", b">", b"/", b"&", b'"', b"=", b"\x00", b"\x0b", b"\r", b"\xff", b"\xc3", b"\xef\xbf\xbe", b"]]>"),
+    *(b"<!--", b"-->", b"<![CDATA[", b"&amp;", b"&#0;", b"&#x110000;", b"&x;", b"<?x?>", b"</CDR>", b"<CDR>", b"0"),
+    *(b"<!DOCTYPE x>", b"<CDRs/>", b"<uid>1</uid>", b"<alias/>", b' xmlns="u"', b"9" * 400, b"<a>" * 300, b"</CDRs>"),
+]
+_VALUES = [
+    *(b"", b" ", b"0", b"1", b"-1", b"00", b"1.5", b"1e3", b"NaN", b"2147483648", b"999999999999999999", b"9" * 5000),
     *(
-        b"<",
-        b">",
-        b"/",
-        b"&",
-        b'"',
-        b"=",
-        b"\x00",
-        b"\x0b",
-        b"\r",
-        b"\xff",
-        b"\xc3",
-        b"\xef\xbf\xbe",
-        b"]]>",
-        b"0",
-        b"-",
+        b"2024-10-27",
+        b"2024-02-30",
+        b"0000-00-00",
+        b"01:30:00",
+        b"24:00:00",
+        b"23:59:60",
+        b"&amp;&lt;",
+        b"&#10;",
+        b"\n",
     ),
-    *(
-        b"<!--",
-        b"-->",
-        b"<![CDATA[",
-        b"&amp;",
-        b"&#0;",
-        b"&#x110000;",
-        b"&x;",
-        b"<?x?>",
-        b"</CDR>",
-        b"<CDR>",
-        b"</CDRs>",
-    ),
-    *(
-        b"<!DOCTYPE x>",
-        b"<CDRs/>",
-        b"<uid>1</uid>",
-        b"<alias/>",
-        b' xmlns="u"',
-        b"9" * 400,
-        b"<a>" * 300,
-        b"\xef\xbb\xbf",
-    ),
+    *("\u0661\u0662 \U0001f4de\u202e\x85\u2028".encode(), b"]]", b"]]>", b"<b/>", b"<![CDATA[<uid>1</uid>]]>", b"\r\n"),
 ]
 
 
@@ -90,7 +71,8 @@ class Figures:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         return (
             f"fuzz_decode: {self.cases} cases, seed {seed}: {self.read} read ({self.printed} of them printed), "
-            f"{self.refused} refused, slowest {self.slowest * 1000:.1f} ms, peak {peak} MB, {len(self.problems)} problems"
+            f"{self.refused} refused, slowest {self.slowest * 1000:.1f} ms, peak {peak} MB, "
+            f"{len(self.problems)} problems"
         )
 
 
@@ -100,7 +82,7 @@ def mutated(chance: random.Random) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 3, 4))):
         at = chance.randrange(len(body) + 1)
         length = chance.choice((0, 1, 1, 2, 5, 20, 200))
-        match chance.randrange(6):
+        match chance.randrange(8):
             case 0:
                 body[at : at + 1] = bytes([chance.randrange(256)])
             case 1:
@@ -111,11 +93,21 @@ def mutated(chance: random.Random) -> bytes:
                 body[at : at + length] = chance.choice(_TOKENS)
             case 4:
                 body[at:at] = body[at : at + length * 10]
+            case 5 | 6:
+                _retell(body, at, chance.choice(_VALUES))
             case _:
                 other = chance.choice(_SEEDS)
                 start = chance.randrange(len(other))
                 body[at : at + length] = other[start : start + length]
     return bytes(body)
+
+
+def _retell(body: bytearray, at: int, value: bytes) -> None:
+    """Put `value` in the place of the next text between two tags."""
+    start = body.find(b">", at) + 1
+    end = body.find(b"<", start)
+    if 0 < start <= end:
+        body[start:end] = value
 
 
 def fuzz(cases: int, seed: int) -> Figures:
@@ -136,21 +128,21 @@ def fuzz(cases: int, seed: int) -> Figures:
 def _one(body: bytes, figures: Figures) -> None:
     figures.cases += 1
     try:
-        fast = printed.responses(body, LONDON)
-        slow = _by_tree(body)
+        read = _outcome(lambda: decode(body, timezone=LONDON).responses)
+        by_tree = _outcome(lambda: tree.responses(body, LONDON))
+        figures.printed += printed.responses(body, LONDON) is not None
     except Exception as error:  # noqa: BLE001 - any exception at all is what is looked for
         figures.problems.append(f"{error!r} for {body!r}")
         return
-    if fast is not None and fast != slow:
-        figures.problems.append(f"printed and tree differ on {body!r}")
-    figures.printed += fast is not None
-    figures.read += slow is not None
-    figures.refused += slow is None
+    if read != by_tree:
+        figures.problems.append(f"decode and the tree alone differ on {body!r}")
+    figures.read += read is not None
+    figures.refused += read is None
 
 
-def _by_tree(body: bytes) -> list[Response] | None:
+def _outcome(read: Callable[[], list[Response]]) -> list[Response] | None:
     try:
-        return tree.responses(body, LONDON)
+        return read()
     except BadAnswer:
         return None
 

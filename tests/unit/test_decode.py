@@ -26,7 +26,8 @@ def _batch(body: bytes) -> Batch:
 
 def _one(**changes: str | None) -> Cdr | Reject:
     batch = _batch(envelope(response(record(**changes))))
-    (only,) = [*batch.cdrs, *batch.rejects]
+    both: list[Cdr | Reject] = [*batch.cdrs, *batch.rejects]
+    (only,) = both
     return only
 
 
@@ -145,7 +146,7 @@ def test_latin_1_is_read_as_declared() -> None:
         ({"uid": "-1"}, "uid: not between 1 and 9223372036854775807: '-1'"),
         ({"uid": "9223372036854775808"}, "uid: not between 1 and 9223372036854775807: '9223372036854775808'"),
         ({"uid": "1" * 5000}, f"uid: not a whole number: '{'1' * 60}…'"),
-        ({"uid": "１２"}, "uid: not a whole number: '１２'"),
+        ({"uid": "\u0661\u0662"}, "uid: not a whole number: '\u0661\u0662'"),
         ({"uid": "1_0"}, "uid: not a whole number: '1_0'"),
         ({"calldate": "2013-8-3"}, "calldate: not yyyy-mm-dd: '2013-8-3'"),
         ({"calldate": "0000-00-00"}, "calldate: no such day: '0000-00-00'"),

@@ -1,9 +1,9 @@
-"""From disagreeing periods to the days at fault: pure."""
+"""What an audit finds: from disagreeing periods to the days at fault. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.comparison import Figures, Readings
@@ -38,6 +38,24 @@ class Finding:
     readings: Readings
     problem: str = ""
     remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """One audit: a finding for each period, the gaps left, and the days that healing mended."""
+
+    audited_at: datetime  # the operator's clock, UTC
+    findings: list[Finding]
+    gaps: list[Gap] = field(default_factory=list)
+    healed: tuple[date, ...] = ()
+    records_healed: int = 0
+    proven: bool = False  # `all` agrees: nothing is missing
+    first_proof: bool = False  # ... for the first time
+
+    @property
+    def clean(self) -> bool:
+        """Whether no gap is left."""
+        return not self.gaps
 
 
 def period_window(period: Period, today: date) -> Window:

@@ -1,0 +1,134 @@
+"""`cdrsync audit`: proof of completeness against the operator's own totals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cdrsync import logs
+from cdrsync.cli import output
+from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
+from cdrsync.model import Period, Verdict
+
+if TYPE_CHECKING:
+    from cdrsync.findings import AuditReport, Finding
+    from cdrsync.config import Inputs
+    from cdrsync.findings import Finding
+
+MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
+
+
+@click.command("audit", short_help="Prove completeness against the operator's totals")
+@click.option(
+    "--period",
+    "periods",
+    multiple=True,
+    type=click.Choice([period.value for period in Period]),
+    help="Compare this period; may be repeated. All five by default.",
+)
+@click.option("--number", metavar="N", help="Only calls to this number of the account.")
+@click.option("--heal", is_flag=True, help="Read the days at fault again, then compare once more.")
+@config_options
+@account_option
+@json_option
+def audit(
+    inputs: Inputs,
+    names: tuple[str, ...],
+    *,
+    periods: tuple[str, ...],
+    number: str | None,
+    heal: bool,
+    as_json: bool,
+) -> int:
+    """Compare calls, duration and charge with the operator's own totals. Exit 0: equal; 1: gaps are left.
+
+    May be run beside the daemon; only --heal needs to be the one who writes.
+
+    \b
+      cdrsync audit
+      cdrsync audit --period all --heal
+
+    JSON: {"accounts": [{"name", "audited_at", "clean", "proven", "findings": [{"period", "first", "last", "number",
+    "verdict", "held": {"calls", "duration", "charge"}, "operator": {element: text}, "problem", "remark"}],
+    "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "error"}]}.
+    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    from cdrsync import wiring
+
+    settings = settings_of(inputs, names)
+    wanted = [Period(period) for period in periods] or list(Period)
+    code = EXIT_OK
+    reports: list[dict[str, Any]] = []
+    for account in settings.accounts:
+        try:
+            with wiring.open_audit(settings, account, writer=heal) as auditor:
+                report = auditor.run(wanted, number=number, heal=heal)
+        except CdrsyncError as error:
+            code = code or error.exit_code
+            reports.append({"name": account.name, "error": output.error_object(error)})
+            output.note(logs.redact(f"error: {account.name}: {error}"))
+            continue
+        code = code or (EXIT_OK if report.clean else EXIT_FOUND)
+        reports.append(_as_object(account.name, report))
+        if not as_json:
+            _print(account.name, report)
+    if as_json:
+        output.emit("audit", accounts=reports)
+    return code
+
+
+def _as_object(name: str, report: AuditReport) -> dict[str, Any]:
+    return {
+        "name": name,
+        "audited_at": report.audited_at,
+        "clean": report.clean,
+        "proven": report.proven,
+        "findings": [_finding(finding) for finding in report.findings],
+        "gaps": [{"first": g.window.first, "last": g.window.last, "problem": g.problem} for g in report.gaps],
+        "healed": list(report.healed),
+        "records_healed": report.records_healed,
+        "error": None,
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "period": finding.period,
+        "first": finding.window.first,
+        "last": finding.window.last,
+        "number": finding.number,
+        "verdict": finding.verdict,
+        "held": finding.held,
+        "operator": finding.totals.texts if finding.totals else None,
+        "problem": finding.problem,
+        "remark": finding.remark,
+    }
+
+
+def _print(name: str, report: AuditReport) -> None:
+    output.line(f"{name}, {output.when(report.audited_at)}")
+    rows = [
+        (
+            f.period.value,
+            f"{f.held.calls:,}",
+            f"{f.held.duration:,}",
+            f"£{f.held.charge:.3f}",
+            MARKS[f.verdict],
+            f.problem,
+        )
+        for f in report.findings
+    ]
+    output.table(rows, ("PERIOD", "CALLS HELD", "SECONDS", "CHARGE", "VERDICT", ""), right=(1, 2, 3))
+    for gap in report.gaps:
+        days = (
+            str(gap.window.first) if gap.window.first == gap.window.last else f"{gap.window.first} to {gap.window.last}"
+        )
+        output.line(f"gap: {days}: {gap.problem}")
+    if report.healed:
+        days = ", ".join(map(str, report.healed))
+        output.line(f"healed: {report.records_healed} records of {days}")
+    if report.gaps:
+        output.line("cdrsync audit --heal reads the days at fault again" if not report.healed else "the rest stays")
+    elif report.proven:
+        output.line("proven: nothing is missing" + (" (for the first time)" if report.first_proof else ""))

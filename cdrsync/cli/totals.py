@@ -1,0 +1,60 @@
+"""`cdrsync totals`: the operator's own totals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cdrsync import logs
+from cdrsync.cli import output
+from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.errors import EXIT_OK, CdrsyncError
+from cdrsync.model import Period
+
+if TYPE_CHECKING:
+    from cdrsync.config import Inputs
+
+
+@click.command("totals", short_help="Print the operator's own totals")
+@click.option(
+    "--period",
+    type=click.Choice([period.value for period in Period]),
+    default=Period.DAY.value,
+    show_default=True,
+    help="As the operator means it: its days, its weeks.",
+)
+@click.option("--number", metavar="N", help="Only calls to this number of the account.")
+@config_options
+@account_option
+@json_option
+def totals(inputs: Inputs, names: tuple[str, ...], *, period: str, number: str | None, as_json: bool) -> int:
+    """Ask the operator for its totals (GetTotals), print them as sent, and keep them in the database.
+
+    May be run beside the daemon.
+
+    JSON: {"accounts": [{"name", "fetched_at", "period", "number", "texts": {element: text as sent}, "answered",
+    "missed", "voicemail", "minutes_no_format", "charge", "unusable": [problems], "error"}]}.
+    """
+    from cdrsync import wiring
+
+    settings = settings_of(inputs, names)
+    code = EXIT_OK
+    reports: list[dict[str, Any]] = []
+    for account in settings.accounts:
+        try:
+            answer, fetched_at = wiring.fetch_totals(settings, account, Period(period), number)
+        except CdrsyncError as error:
+            code = code or error.exit_code
+            reports.append({"name": account.name, "error": output.error_object(error)})
+            output.note(logs.redact(f"error: {account.name}: {error}"))
+            continue
+        reports.append({"name": account.name, "fetched_at": fetched_at, **output.fields(answer), "error": None})
+        if not as_json:
+            output.line(f"{account.name}, {period}, {output.when(fetched_at)}")
+            output.facts(answer.texts)
+            for problem in answer.unusable:
+                output.note(f"can't be read: {problem}")
+    if as_json:
+        output.emit("totals", accounts=reports)
+    return code

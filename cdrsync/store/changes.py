@@ -1,0 +1,91 @@
+"""What is new about a call that is held already, and what a page means for the ledger of days. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cdrsync.model import FLAGS, Cdr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import date
+
+_FLAGS = tuple((name, Cdr._fields.index(name)) for name in FLAGS)
+
+
+class Change(NamedTuple):
+    """A known value of a call that became another: one row of cdr_change."""
+
+    uid: int
+    column_name: str
+    old_value: str | None
+    new_value: str | None
+
+
+@dataclass(slots=True)
+class DayDelta:
+    """What a page adds to a day of the ledger, or takes from it."""
+
+    calls: int = 0
+    duration: int = 0  # seconds
+    charge: Decimal = Decimal(0)  # pounds
+
+
+def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr], list[Change]]:
+    """Merge the page's calls with the stored ones that differ: the calls to write, and the history of their changes.
+
+    A flag that is absent never overwrites a known one; a value that becomes known is no change of a known value.
+    """
+    merged: list[Cdr] = []
+    history: list[Change] = []
+    for uid, old in stored.items():
+        new = with_known_flags(calls[uid], old)
+        if new == old:
+            continue
+        merged.append(new)
+        history.extend(
+            Change(uid, name, as_text(before), as_text(after))
+            for name, before, after in zip(Cdr._fields, old, new, strict=True)
+            if before is not None and before != after
+        )
+    return merged, history
+
+
+def with_known_flags(new: Cdr, old: Cdr) -> Cdr:
+    """Give a call the flags that are known where it says nothing."""
+    known: dict[str, Any] = {name: old[index] for name, index in _FLAGS if new[index] is None}
+    return new._replace(**known) if known else new
+
+
+def deltas(new: Iterable[Cdr], changed: Iterable[Cdr], stored: Mapping[int, Cdr]) -> dict[date, DayDelta]:
+    """What the ledger of each day gains and loses. A changed call leaves its old day and enters its new one."""
+    days: dict[date, DayDelta] = {}
+    for call in new:
+        _add(days, call, 1)
+    for call in changed:
+        _add(days, stored[call.uid], -1)
+        _add(days, call, 1)
+    return days
+
+
+def _add(days: dict[date, DayDelta], call: Cdr, sign: int) -> None:
+    day = days.get(call.call_date)
+    if day is None:
+        day = days[call.call_date] = DayDelta()
+    day.calls += sign
+    day.duration += sign * call.duration
+    day.charge += sign * call.user_cost
+
+
+def as_text(value: object) -> str | None:
+    """A value for the history: true and false, plain decimals, ISO dates, everything else as it is."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        text = f"{value:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return str(value)

@@ -1,0 +1,166 @@
+"""The lease: who may write for an account. It is the database's own lock, held by the very connection that writes.
+
+So whoever has lost the lease has lost the connection, and can commit nothing; no clock is trusted. A process that was
+killed frees its lock at once. One that hangs or was cut off is let go by the database after IDLE_SECONDS, because a
+living holder says something every PING_SECONDS (`session`).
+
+PostgreSQL: an advisory lock of the session, and in each transaction the same lock once more: behind a pooler that
+hands transactions to changing sessions it can't be had, and the page is refused. MySQL and MariaDB: GET_LOCK, looked at
+again in each transaction. SQLite: flock on a file beside the database, which the kernel frees with the process (a
+process that is stopped, not dead, keeps it: the file is on its own machine, where somebody stopped it).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import text
+
+from cdrsync.store.kinds import MYSQL_FAMILY
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL, Connection
+
+IDLE_SECONDS = 12  # the database drops a holder that says nothing for so long
+PING_SECONDS = 4.0  # a holder with nothing to do says something so often
+POSTGRESQL_IDLE_SESSION = 140000  # server version that knows idle_session_timeout
+
+
+class Lease(Protocol):
+    """One account's lock on one connection."""
+
+    def take(self, connection: Connection) -> bool:
+        """Take the lock if it is free, without waiting."""
+
+    def held(self, connection: Connection) -> bool:
+        """Whether this connection still has it; said within the transaction that is to be committed."""
+
+    def give_up(self) -> None:
+        """Free what the end of the connection does not free by itself."""
+
+
+def lease_for(url: URL, account: str) -> Lease:
+    """Make the lease of an account for the kind of database that the URL names."""
+    backend = url.get_backend_name()
+    if backend == "postgresql":
+        return PostgresqlLease(account)
+    if backend in MYSQL_FAMILY:
+        return MysqlLease(account)
+    return SqliteLease(Path(str(url.database)), account)
+
+
+class PostgresqlLease:
+    """An advisory lock, one per database, schema and account."""
+
+    _take = text(
+        "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ':' || :account, 0)), pg_backend_pid()"
+    )
+    _held = text(
+        "SELECT pg_backend_pid() = :pid AND"
+        " pg_try_advisory_xact_lock(hashtextextended(current_schema() || ':' || :account, 0))"
+    )
+
+    def __init__(self, account: str) -> None:
+        self._account = f"cdrsync:{account}"
+        self._pid = 0
+
+    def take(self, connection: Connection) -> bool:
+        """Take the lock, and ask the server to end this session should we fall silent in any state."""
+        version = connection.exec_driver_sql("SELECT current_setting('server_version_num')::int").scalar_one()
+        for setting, value in _POSTGRESQL_SETTINGS.items():
+            if setting != "idle_session_timeout" or version >= POSTGRESQL_IDLE_SESSION:
+                connection.exec_driver_sql(f"SET {setting} = '{value}'")
+        taken, self._pid = connection.execute(self._take, {"account": self._account}).one()
+        return bool(taken)
+
+    def held(self, connection: Connection) -> bool:
+        """Ask for the same session and for the lock again."""
+        return bool(connection.execute(self._held, {"account": self._account, "pid": self._pid}).scalar())
+
+    def give_up(self) -> None:
+        """The server frees it with the session."""
+
+
+# A silent client may be idle, within a transaction, or in the middle of a COPY: each has its own limit. The keep-alives
+# are the server's, for a host that vanished.
+_POSTGRESQL_SETTINGS = {
+    "idle_session_timeout": f"{IDLE_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+    "statement_timeout": f"{IDLE_SECONDS}s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": f"{IDLE_SECONDS}s",
+}
+
+
+class MysqlLease:
+    """A named lock, which the server keeps for all its databases: the database's name is part of the lock's."""
+
+    _take = text("SELECT GET_LOCK(CONCAT('cdrsync:', SHA1(CONCAT(DATABASE(), ':', :account))), 0)")
+    _held = text("SELECT IS_USED_LOCK(CONCAT('cdrsync:', SHA1(CONCAT(DATABASE(), ':', :account)))) = CONNECTION_ID()")
+
+    def __init__(self, account: str) -> None:
+        self._account = account
+
+    def take(self, connection: Connection) -> bool:
+        """Take the lock, and ask the server to end this session should we fall silent."""
+        connection.exec_driver_sql(
+            f"SET SESSION wait_timeout = {IDLE_SECONDS}, net_read_timeout = {IDLE_SECONDS},"
+            f" innodb_lock_wait_timeout = {IDLE_SECONDS}, lock_wait_timeout = {IDLE_SECONDS}"
+        )
+        return connection.execute(self._take, {"account": self._account}).scalar() == 1
+
+    def held(self, connection: Connection) -> bool:
+        """Ask the server who has it."""
+        return connection.execute(self._held, {"account": self._account}).scalar() == 1
+
+    def give_up(self) -> None:
+        """The server frees it with the session."""
+
+
+class SqliteLease:
+    """A locked file beside the database, one per account. It stays when the lock is freed: removing it would race."""
+
+    def __init__(self, database: Path, account: str) -> None:
+        plain = re.sub(r"[^A-Za-z0-9_-]", "", account)
+        # Accounts whose names differ only in characters that file names don't like must not share a file.
+        digest = "" if plain == account else "-" + hashlib.sha256(account.encode()).hexdigest()[:8]
+        self._path = database.with_name(f"{database.name}.{plain}{digest}.lock")
+        self._descriptor: int | None = None
+
+    def take(self, connection: Connection) -> bool:
+        """Lock the file."""
+        del connection
+        self.give_up()
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def held(self, connection: Connection) -> bool:
+        """Look whether the locked file is still the one that others would lock."""
+        del connection
+        if self._descriptor is None:
+            return False
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return False
+        ours = os.fstat(self._descriptor)
+        return (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev)
+
+    def give_up(self) -> None:
+        """Free the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

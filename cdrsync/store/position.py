@@ -1,0 +1,93 @@
+"""Where an account stands: the reading half of `SqlStore`, on the connection that holds the lease."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import case, func, select
+
+from cdrsync.model import MAX_UID, Checkpoint, Window
+from cdrsync.store.tables import cdr, checkpoint, coverage
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cdrsync.store.session import WriterSession
+
+LOOK_BACK_STEP = 5_000  # rows looked at in one step when walking back through the newest calls
+
+
+class Positions:
+    """Checkpoints, the ledger and the newest uids of one account."""
+
+    _session: WriterSession
+
+    def checkpoint(self, stream: str) -> Checkpoint | None:
+        """Read a stream's checkpoint, None before its first."""
+        with self._session.transaction() as connection:
+            return read_checkpoint(connection, self._session.account_id, stream)
+
+    def look_back_uid(self, instant: datetime) -> int | None:
+        """The LastId after which every held call that began at or after `instant` is read again.
+
+        The highest held uid below the lowest uid of those calls, or the number just below it where none is held; None
+        where no call began since. Uids grow with time but for stragglers, so the walk backwards ends at the first step
+        without such a call: no index on started_at is needed.
+        """
+        lowest: int | None = None
+        top = MAX_UID
+        with self._session.transaction() as connection:
+            while True:
+                since, end = self._step_back(connection, top, instant)
+                if since is None or end is None:
+                    break
+                lowest, top = since, end - 1
+            if lowest is None:
+                return None
+            below = select(func.max(cdr.c.uid)).where(cdr.c.account_id == self._session.account_id, cdr.c.uid < lowest)
+            return connection.execute(below).scalar() or lowest - 1
+
+    def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
+        """Read the days of the window that a page has completed, at or after `since`."""
+        statement = select(coverage.c.call_date).where(
+            coverage.c.account_id == self._session.account_id,
+            coverage.c.call_date.between(window.first, window.last),
+            coverage.c.downloaded_at.is_not(None),
+        )
+        if since is not None:
+            statement = statement.where(coverage.c.downloaded_at >= since)
+        with self._session.transaction() as connection:
+            return set(connection.execute(statement).scalars())
+
+    def calls_held(self) -> int:
+        """Add up the calls of the account's ledger."""
+        statement = select(func.coalesce(func.sum(coverage.c.calls), 0)).where(
+            coverage.c.account_id == self._session.account_id
+        )
+        with self._session.transaction() as connection:
+            return int(connection.execute(statement).scalar_one())
+
+    def _step_back(self, connection: Connection, top: int, instant: datetime) -> tuple[int | None, int | None]:
+        """Of the next calls from `top` downwards: the lowest uid that began since the instant, and the lowest uid."""
+        step = (
+            select(cdr.c.uid, cdr.c.started_at)
+            .where(cdr.c.account_id == self._session.account_id, cdr.c.uid <= top)
+            .order_by(cdr.c.uid.desc())
+            .limit(LOOK_BACK_STEP)
+            .subquery()
+        )
+        since = case((step.c.started_at >= instant, step.c.uid))
+        lowest, end = connection.execute(select(func.min(since), func.min(step.c.uid))).one()
+        return lowest, end
+
+
+def read_checkpoint(connection: Connection, account_id: int, stream: str) -> Checkpoint | None:
+    """Read a stream's checkpoint, None before its first."""
+    statement = select(checkpoint).where(checkpoint.c.account_id == account_id, checkpoint.c.stream == stream)
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    window = Window(row.window_first, row.window_last) if row.window_first and row.window_last else None
+    return Checkpoint(row.stream, row.high_water_uid, row.high_water_ended_at, window, row.begun_at, done=row.done)

@@ -1,0 +1,101 @@
+"""Calls into the table and back, the fastest way of each database. What to write is decided in `sql`, not here.
+
+Each database has a module with two functions' worth of speed: `compare` says which calls of a page are held and which
+of those differ, `insert` writes new ones. Everything rarer goes through SQLAlchemy Core, the same for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import bindparam, select, update
+
+from cdrsync.model import Cdr
+from cdrsync.store.kinds import MYSQL_FAMILY, micro
+from cdrsync.store.tables import cdr as table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+COLUMNS = ", ".join(Cdr._fields)
+"""The columns that come from the API, in the order of Cdr."""
+
+SLACK = 100
+"""A page's uids usually lie close together: a range of them is read as long as it holds at most so many other rows."""
+
+
+@dataclass(slots=True)
+class Known:
+    """What is held of a page: the uids, and the stored calls that are not equal to the page's."""
+
+    uids: set[int] = field(default_factory=set)
+    different: dict[int, Cdr] = field(default_factory=dict)
+
+
+class Rows(Protocol):
+    """One database's fast roads. Both run in the caller's transaction."""
+
+    def compare(self, connection: Connection, account_id: int, calls: Mapping[int, Cdr]) -> Known:
+        """Which of the calls (by uid) are held, and which of these with another value."""
+
+    def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
+        """Write calls that are not held. Raises ValueError or DBAPIError for a value that can't be held."""
+
+
+def rows_for(dialect: str) -> Rows:
+    """Make the fast roads of a dialect. Only its own driver is imported."""
+    if dialect == "postgresql":
+        from cdrsync.store.rows_postgresql import PostgresqlRows
+
+        return PostgresqlRows()
+    if dialect in MYSQL_FAMILY:
+        from cdrsync.store.rows_mysql import MysqlRows
+
+        return MysqlRows()
+    from cdrsync.store.rows_sqlite import SqliteRows
+
+    return SqliteRows()
+
+
+def refuse_rounding(calls: Collection[Cdr]) -> None:
+    """Raise ValueError for a cost that NUMERIC would silently round."""
+    for cost in {call.user_cost for call in calls}:
+        micro(cost)
+
+
+def read(connection: Connection, account_id: int, uids: Collection[int]) -> dict[int, Cdr]:
+    """Read calls by uid through Core: for the few that differ."""
+    found: dict[int, Cdr] = {}
+    wanted = sorted(uids)
+    for start in range(0, len(wanted), 500):
+        statement = select(*(table.c[name] for name in Cdr._fields)).where(
+            table.c.account_id == account_id, table.c.uid.in_(wanted[start : start + 500])
+        )
+        for row in connection.execute(statement):
+            found[row[0]] = Cdr._make(row)
+    return found
+
+
+def write_back(connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
+    """Overwrite calls that are held and really differ."""
+    connection.execute(
+        _UPDATE,
+        [{"in_account": account_id, "in_uid": call.uid, "changed_at": now, **_values(call)} for call in calls],
+    )
+
+
+def _values(call: Cdr) -> dict[str, object]:
+    values = call._asdict()
+    del values["uid"]
+    return values
+
+
+_UPDATE = (
+    update(table)
+    .where(table.c.account_id == bindparam("in_account"), table.c.uid == bindparam("in_uid"))
+    .values({name: bindparam(name) for name in (*Cdr._fields[1:], "changed_at")})
+)

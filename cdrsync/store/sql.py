@@ -1,0 +1,290 @@
+"""`store.save(page)`: the one way in which CDRs are written, with everything that is true once they are.
+
+One transaction for a page, on the connection that holds the lease:
+
+    lease still held?
+    compare   calls of the page that are held; of those, the ones that differ          (rows_*)
+    insert    the new ones                                                              (rows_*)
+    change    the different ones; flags that were not said keep their value             (changes)
+    ledger    calls, duration and charge of each day touched; days read to their end    (upsert)
+    rejects   kept once, counted; resolved where their record could now be stored       (upsert)
+    numbers   each distinct one once                                                    (upsert)
+    checkpoint  never backwards                                                         (upsert)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from cdrsync.model import Cdr, PageSaved, Reject, Verdict, utc_now
+from cdrsync.store.as_xml import as_xml
+from cdrsync.store.changes import DayDelta, apply, deltas
+from cdrsync.store.position import Positions
+from cdrsync.store.rows import rows_for, write_back
+from cdrsync.store.session import WriterSession
+from cdrsync.store.tables import NUMBER_LENGTH, cdr_change, checkpoint, reject
+from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint, note_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import date, datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cdrsync.model import Checkpoint, Page
+
+REMEMBERED_NUMBERS = 20_000  # numbers known to be in the table, so that a page asks only for new ones
+TOO_LONG_TO_INDEX = "54000"  # PostgreSQL: a value that does not fit into an index page
+
+
+class SqlStore(Positions):
+    """One account in a SQL database. `open` before anything else; `save` from one thread at a time.
+
+    Every method raises DatabaseUnavailable or LeaseLost when the database or the lease is away; after either, nothing
+    of the page in hand is stored, and `refresh` is what helps.
+    """
+
+    def __init__(self, url: str, account: str, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self.account = account
+        self._clock = clock
+        self._session = WriterSession(url, account, clock)
+        self._rows = rows_for(self._session.dialect)
+        self._numbers: set[str] = set()
+        self._rejected: set[int] = set()  # uids of open rejects
+        dialect = self._session.dialect
+        self._count_day = count_day(dialect)
+        self._complete_day = complete_day(dialect)
+        self._keep_reject = keep_reject(dialect)
+        self._note_number = note_number(dialect)
+        self._move_checkpoint = move_checkpoint(dialect)
+
+    def open(self) -> None:
+        """Connect and take the account's lease, making the account on its first use. Raises LeaseHeld, ConfigError."""
+        self._session.open()
+        self._forget()
+
+    def close(self) -> None:
+        """Free the lease and the connection."""
+        self._session.close()
+
+    def refresh(self) -> None:
+        """Forget what is remembered, connect and take the lease anew. Raises LeaseHeld if another has it now."""
+        self.open()
+
+    def save(self, page: Page) -> PageSaved:
+        """Commit the page whole, or nothing of it. A call that the database can't hold becomes a Reject."""
+        try:
+            return self._commit(page)
+        except (DBAPIError, ValueError, OverflowError) as error:
+            if not _value_error(error):
+                raise
+        unholdable = self._unholdable(page.cdrs)
+        rejects = [Reject(call.uid, as_xml(call), problem) for call, problem in unholdable]
+        bad = {id(call) for call, _ in unholdable}
+        rest = [call for call in page.cdrs if id(call) not in bad]
+        return self._commit(replace(page, cdrs=rest, rejects=[*page.rejects, *rejects]))
+
+    # ── one transaction ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _commit(self, page: Page) -> PageSaved:
+        now = self._clock()
+        calls = {call.uid: call for call in page.cdrs}  # of a record that came twice, the last word counts
+        numbers = self._unknown_numbers(calls.values())
+        rejects = {fingerprint(record): record for record in page.rejects}
+        with self._session.transaction() as connection:
+            inserted, updated = self._write(connection, calls, now)
+            self._complete(connection, page.completes, now)
+            self._reject(connection, page.rejects, calls, now)
+            if numbers:
+                connection.execute(self._note_number, [{"number": text, "first_seen_at": now} for text in numbers])
+            high_water = self._move(connection, page.checkpoint, now)
+        self._remember(numbers)
+        self._rejected -= calls.keys()
+        self._rejected |= {record.uid for record in rejects.values() if record.uid is not None}
+        return PageSaved(
+            page.origin,
+            inserted=inserted,
+            updated=updated,
+            unchanged=len(page.cdrs) - inserted - updated,
+            rejected=len(page.rejects),
+            high_water_uid=high_water,
+            completed=page.completes,
+            newest_started_at=max((call.started_at for call in calls.values()), default=None),
+        )
+
+    def _write(self, connection: Connection, calls: Mapping[int, Cdr], now: datetime) -> tuple[int, int]:
+        """Rows, their history and the ledger of their days: how many were inserted and updated."""
+        if not calls:
+            return 0, 0
+        account_id = self._session.account_id
+        known = self._rows.compare(connection, account_id, calls)
+        new = [call for uid, call in calls.items() if uid not in known.uids] if known.uids else list(calls.values())
+        changed, history = apply(known.different, calls)
+        if new:
+            self._rows.insert(connection, account_id, new, now)
+        if changed:
+            write_back(connection, account_id, changed, now)
+        if history:
+            connection.execute(
+                insert(cdr_change),
+                [{"account_id": account_id, "changed_at": now, **change._asdict()} for change in history],
+            )
+        self._count(connection, deltas(new, changed, known.different))
+        return len(new), len(changed)
+
+    def _count(self, connection: Connection, days: Mapping[date, DayDelta]) -> None:
+        if days:
+            counted = [
+                {
+                    "account_id": self._session.account_id,
+                    "call_date": day,
+                    "calls": delta.calls,
+                    "duration": delta.duration,
+                    "charge": delta.charge,
+                    "verdict": Verdict.UNAUDITED.value,
+                }
+                for day, delta in sorted(days.items())
+            ]
+            connection.execute(self._count_day, counted)
+
+    def _complete(self, connection: Connection, days: Iterable[date], now: datetime) -> None:
+        empty = {"calls": 0, "duration": 0, "charge": Decimal(0), "verdict": Verdict.UNAUDITED.value}
+        completed = [
+            {"account_id": self._session.account_id, "call_date": day, "downloaded_at": now, **empty}
+            for day in sorted(set(days))
+        ]
+        if completed:
+            connection.execute(self._complete_day, completed)
+
+    def _reject(
+        self, connection: Connection, rejects: Sequence[Reject], calls: Mapping[int, Cdr], now: datetime
+    ) -> None:
+        stored = self._rejected & calls.keys()
+        if stored:
+            connection.execute(
+                update(reject)
+                .where(
+                    reject.c.account_id == self._session.account_id,
+                    reject.c.uid.in_(stored),
+                    reject.c.resolved_at.is_(None),
+                )
+                .values(resolved_at=now)
+            )
+        seen = Counter(map(fingerprint, rejects))
+        if seen:
+            records = {fingerprint(record): record for record in rejects}
+            connection.execute(
+                self._keep_reject,
+                [
+                    {
+                        "account_id": self._session.account_id,
+                        "uid": record.uid,
+                        "raw": holdable(record.raw),
+                        "problem": holdable(record.problem),
+                        "fingerprint": mark,
+                        "seen": seen[mark],
+                        "first_seen_at": now,
+                        "last_seen_at": now,
+                    }
+                    for mark, record in sorted(records.items())
+                ],
+            )
+
+    def _move(self, connection: Connection, to: Checkpoint | None, now: datetime) -> int | None:
+        """Write the page's checkpoint; answers the high-water mark that is true then."""
+        if to is None:
+            return None
+        connection.execute(
+            self._move_checkpoint,
+            {
+                "account_id": self._session.account_id,
+                "stream": to.stream,
+                "high_water_uid": to.high_water_uid,
+                "high_water_ended_at": to.high_water_ended_at,
+                "window_first": to.window and to.window.first,
+                "window_last": to.window and to.window.last,
+                "begun_at": to.begun_at,
+                "done": to.done,
+                "updated_at": now,
+            },
+        )
+        mark = select(checkpoint.c.high_water_uid).where(
+            checkpoint.c.account_id == self._session.account_id, checkpoint.c.stream == to.stream
+        )
+        found: int | None = connection.execute(mark).scalar_one()
+        return found
+
+    # ── what the database can't hold ───────────────────────────────────────────────────────────────────────────────
+
+    def _unholdable(self, calls: Sequence[Cdr]) -> list[tuple[Cdr, str]]:
+        """Find the calls that can't be stored, by halves: one bad call in 5,000 takes some 25 rehearsals."""
+        problem = self._rehearse(calls)
+        if problem is None:
+            return []
+        if len(calls) == 1:
+            return [(calls[0], problem)]
+        middle = len(calls) // 2
+        return self._unholdable(calls[:middle]) + self._unholdable(calls[middle:])
+
+    def _rehearse(self, calls: Sequence[Cdr]) -> str | None:
+        """Write the calls and roll back: None if that went well, otherwise the value error in one line."""
+        try:
+            with self._session.rehearsal() as connection:
+                self._write(connection, {call.uid: call for call in calls}, self._clock())
+        except (DBAPIError, ValueError, OverflowError) as error:
+            if not _value_error(error):
+                raise
+            return f"the database can't hold it: {_reason(error)}"
+        return None
+
+    # ── what is remembered between pages ───────────────────────────────────────────────────────────────────────────
+
+    def _forget(self) -> None:
+        self._numbers.clear()
+        opened = select(reject.c.uid).where(
+            reject.c.account_id == self._session.account_id, reject.c.resolved_at.is_(None), reject.c.uid.is_not(None)
+        )
+        with self._session.transaction() as connection:
+            self._rejected = set(connection.execute(opened).scalars())
+
+    def _unknown_numbers(self, calls: Iterable[Cdr]) -> list[str]:
+        """Numbers of the page that may not be in the table yet, in an order that can't deadlock with other accounts."""
+        found: set[str | None] = set()
+        for call in calls:
+            found.update((call.anumber, call.bnumber, call.dialled))
+        return sorted(text for text in found - self._numbers if text and len(text) <= NUMBER_LENGTH)
+
+    def _remember(self, numbers: Iterable[str]) -> None:
+        if len(self._numbers) > REMEMBERED_NUMBERS:
+            self._numbers.clear()
+        self._numbers.update(numbers)
+
+
+def fingerprint(record: Reject) -> str:
+    """By which a rejected record is known again."""
+    return hashlib.sha256(record.raw.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def holdable(text: str) -> str:
+    """Text that every database takes: what no encoding knows, and NUL, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _value_error(error: Exception) -> bool:
+    """Whether a value is at fault, not the database's state."""
+    if not isinstance(error, DBAPIError):
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, DataError | IntegrityError) or state == TOO_LONG_TO_INDEX
+
+
+def _reason(error: Exception) -> str:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(original).split())

@@ -1,0 +1,454 @@
+"""The API over real HTTP: documents, sessions, refusals, and matching answers to questions."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cdrsync import __version__
+from cdrsync.errors import ApiUnreachable, BadAnswer, ConfigError, LoginRefused, RequestRefused
+from cdrsync.model import Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
+from cdrsync.source.api import NoveroApi, RequestDone
+from cdrsync.source.retry import RetryPolicy
+from tests.answers import LONDON, envelope, golden, logged_in, record, records, refused, response
+from tests.canary import PASSWORD, VKEY
+from tests.peer import Seen, http, peer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ONCE = RetryPolicy(attempts=1)
+AT_ONCE = RetryPolicy(attempts=3, wait_initial=0.0, wait_jitter=0.0)
+ASK = CdrsAsk(limit=1000, after_uid=106398334)
+SESSION = "c0ffee5e5510ca9a0000000000000001"
+
+
+def api(url: str, **more: Any) -> NoveroApi:
+    """An API of the canary account that tries once, unless told otherwise."""
+    more.setdefault("retry", ONCE)
+    return NoveroApi(url, "user@example.com", PASSWORD, VKEY, timezone=LONDON, **more)
+
+
+def obliging(seen: Seen) -> bytes:
+    """Answer every request with what the operator's page shows."""
+    return http(answering(seen))
+
+
+def answering(seen: Seen, session_id: str = SESSION) -> bytes:
+    """The body of an obliging answer."""
+    found = []
+    for name, request_id in zip(seen.names, seen.ids(), strict=True):
+        match name:
+            case "SessionLogin":
+                found.append(logged_in(session_id, request_id))
+            case "GetTotals":
+                page = golden("page-get-totals").decode().replace("TestRequest", request_id)
+                found.append(page.split("<NoveroResponse>\n")[1].split("</NoveroResponse>")[0])
+            case "GetCDR":
+                found.append(response(record(), request_id=request_id, name=name).replace("CDRs>", "Found>"))
+            case _:
+                found.append(response(*records(2), request_id=request_id))
+    return envelope(*found).replace(b"<Found>", b"").replace(b"</Found>", b"")
+
+
+def refusing(code: str, message: str, status: str = "200 OK") -> Callable[[Seen], bytes]:
+    """Refuse every request of a document."""
+
+    def step(seen: Seen) -> bytes:
+        targets = ["Auth" if name == "SessionLogin" else "NoveroCDR" for name in seen.names]
+        found = [
+            refused(code, message, request_id, target, name)
+            for request_id, target, name in zip(seen.ids(), targets, seen.names, strict=True)
+        ]
+        return http(envelope(*found), status)
+
+    return step
+
+
+def test_one_document_holds_login_and_asks() -> None:
+    """The first document carries SessionLogin before the asks, the next one only the SessionId above them."""
+    with peer(obliging) as one:
+        source = api(one.url)
+        window = CdrsAsk(limit=1000, offset=2000, start_date=date(2016, 5, 23), end_date=date(2016, 5, 24))
+        source.ask([CdrsAsk(limit=10, after_uid=7, number="01213691057"), window])
+        source.ask([TotalsAsk(Period.LAST_MONTH, "01213691057")])
+        source.close()
+
+    first, second = one.seen
+    assert first.session_id is None
+    assert first.names == ["SessionLogin", "GetCDRs", "GetCDRs"]
+    assert first.parameters("SessionLogin") == {"Username": "user@example.com", "Password": PASSWORD, "VKey": VKEY}
+    assert first.parameters("GetCDRs") == {"Number": "01213691057", "LastId": "7", "limit": "10"}
+    assert b"<StartDate>2016-05-23</StartDate>\n<EndDate>2016-05-24</EndDate>\n<offset>2000</offset>" in first.body
+    assert (second.session_id, second.names) == (SESSION, ["GetTotals"])
+    assert second.parameters("GetTotals") == {"Period": "last-month", "Number": "01213691057"}
+    assert len({*first.ids(), *second.ids()}) == 4
+    head = first.head.lower()
+    assert head.startswith("post /api/ http/1.1")
+    assert "content-type: text/xml" in head
+    assert f"user-agent: cdrsync/{__version__}" in head
+    assert [seen.connection for seen in one.seen] == [1, 1]
+
+
+def test_answers_come_in_order() -> None:
+    """Each ask of a document gets its own answer, and the operator's clock is kept."""
+    with peer(lambda seen: http(answering(seen), Date="Mon, 23 May 2016 09:00:00 GMT")) as one:
+        source = api(one.url)
+        document = source.ask([ASK, TotalsAsk(Period.DAY), CdrsAsk(limit=5, start_date=date(2016, 5, 23))])
+        source.close()
+
+    kinds = [type(answer) for answer in document.answers]
+    assert kinds == [Batch, Totals, Batch]
+    assert document.answered_at == datetime(2016, 5, 23, 9, tzinfo=UTC)
+
+
+def test_a_clock_that_cannot_be_read_is_ours() -> None:
+    """Without a usable Date the answer's time is our own clock's."""
+    ours = datetime(2020, 1, 1, tzinfo=UTC)
+    with peer(lambda seen: http(answering(seen), Date="yesterday")) as one:
+        source = api(one.url, clock=lambda: ours)
+        assert ours == source.ask([ASK]).answered_at
+        source.close()
+
+
+def test_a_session_is_renewed_before_it_ends() -> None:
+    """A session is used for less than the half hour that it lives; a step of the host's clock changes nothing."""
+    now = [0.0]
+    with peer(obliging) as one:
+        source = api(one.url, monotonic=lambda: now[0])
+        for minute in (0, 15, 27, 29, 40, 58):
+            now[0] = minute * 60.0
+            source.ask([ASK])
+        source.close()
+
+    assert ["SessionLogin" in seen.names for seen in one.seen] == [True, False, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refusing("401", "Unauthorised"),
+        refusing("403", "no"),
+        refusing("500", "Your session has expired"),
+        refusing("400", "Please log in first"),
+        refusing("401", "no", status="401 Unauthorized"),
+        refusing("500", "Invalid session", status="500 Internal Server Error"),
+    ],
+)
+def test_a_refused_session_is_renewed_silently(refusal: Callable[[Seen], bytes]) -> None:
+    """However the operator refuses a session, one new login in the next document puts it right."""
+    done: list[RequestDone] = []
+    with peer(obliging, refusal, lambda seen: http(answering(seen, "abc123")), obliging) as one:
+        source = api(one.url, on_request=done.append)
+        source.ask([ASK])
+        answers = source.ask([ASK, ASK]).answers
+        source.ask([ASK])
+        source.close()
+
+    assert [len(answer) for answer in answers if isinstance(answer, Batch)] == [2, 2]
+    assert [seen.session_id for seen in one.seen] == [None, SESSION, None, "abc123"]
+    assert [one.outcome for one in done] == ["ok", "sessionrefused", "ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refusing("401", "Wrong user name or password"),
+        refusing("403", "Address not allowed"),
+        refusing("400", ""),
+        refusing("500", "Password is wrong"),
+        refusing("401", "no", status="401 Unauthorized"),
+        lambda seen: http(envelope(refused("401", "Authentication failed", seen.ids()[0], "Auth", "SessionLogin"))),
+        lambda _: http(envelope(refused("401", "Authentication failed", "", "", ""))),
+    ],
+)
+def test_a_refused_login_is_final(refusal: Callable[[Seen], bytes]) -> None:
+    """A refused login is tried once, whatever the policy, and says the operator's words and the allow-list hint."""
+    with peer(refusal) as one:
+        source = api(one.url, retry=AT_ONCE)
+        with pytest.raises(LoginRefused, match=r"the operator refused the login: Code .*allow-list"):
+            source.ask([ASK])
+        source.close()
+
+    assert len(one.seen) == 1
+
+
+def test_a_session_that_is_never_taken_ends() -> None:
+    """A login that succeeds while every request is still refused is no endless loop."""
+
+    def step(seen: Seen) -> bytes:
+        *login, asked = seen.ids()
+        return http(envelope(*(logged_in(SESSION, one) for one in login), refused("403", "No", asked)))
+
+    with peer(step) as one:
+        source = api(one.url, retry=AT_ONCE)
+        for _ in range(2):
+            with pytest.raises(LoginRefused):
+                source.ask([ASK])
+        source.close()
+
+    assert len(one.seen) == 3
+
+
+def test_a_server_that_cannot_log_anybody_in_is_not_a_refusal() -> None:
+    """A login answered with "later" is tried again, like any other failure of the server's."""
+    with peer(refusing("503", "Try again later"), obliging) as one:
+        source = api(one.url, retry=AT_ONCE)
+        assert len(source.ask([ASK]).answers) == 1
+        source.close()
+
+    assert len(one.seen) == 2
+
+
+def test_a_refused_ask_leaves_its_siblings() -> None:
+    """A Code on one request is a Refusal in its place, with the operator's words; the others are answered."""
+
+    def step(seen: Seen) -> bytes:
+        login, first, second, third = seen.ids()
+        return http(
+            envelope(
+                logged_in(SESSION, login),
+                response(*records(3), request_id=first),
+                refused("400", f"Invalid limit for {VKEY.replace('&', '&amp;')} in {SESSION}", second),
+                response(request_id=third),
+            )
+        )
+
+    with peer(step) as one:
+        source = api(one.url)
+        first, second, third = source.ask([ASK, ASK, ASK]).answers
+        source.close()
+
+    assert isinstance(first, Batch)
+    assert len(first) == 3
+    assert second == Refusal("400", "Invalid limit for … in …")
+    assert third == Batch([])
+
+
+def _spoilt(spoil: Callable[[bytes, Seen], bytes]) -> Callable[[Seen], bytes]:
+    return lambda seen: http(spoil(answering(seen), seen))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda body, seen: body.replace(seen.ids()[1].encode(), b"Another"),
+        lambda body, seen: body.replace(seen.ids()[1].encode(), seen.ids()[2].encode()),
+        lambda body, _: body.replace(b'name="GetCDRs"', b'name="GetTotals"'),
+        lambda body, _: body.replace(b'target="NoveroCDR"', b'target="Other"'),
+        lambda body, _: body.replace(b'target="Auth" name="SessionLogin"', b'target="Auth" name="Logout"'),
+        lambda body, _: body.replace(b"SessionId>", b"Token>"),
+        lambda _body, seen: envelope(logged_in(SESSION, seen.ids()[0]), response(request_id=seen.ids()[1])),
+        lambda body, seen: body.replace(b"</NoveroR", response(request_id=seen.ids()[2]).encode() + b"</NoveroR"),
+        lambda _body, _: envelope(),
+        lambda _body, _: b"",
+        lambda body, _: body[:-40],
+        lambda _body, _: b"<html><body>Maintenance</body></html>",
+        lambda body, _: body.replace(b"<NoveroResponse>", b"<!DOCTYPE x><NoveroResponse>"),
+        lambda _body, _: golden("refused-login")[:60],
+    ],
+)
+def test_an_answer_to_something_else_is_refused(spoil: Callable[[bytes, Seen], bytes]) -> None:
+    """What is not the answer to these very requests is refused whole, and asked again."""
+    with peer(_spoilt(spoil), obliging) as one:
+        source = api(one.url)
+        with pytest.raises(BadAnswer):
+            source.ask([ASK, ASK])
+        assert len(source.ask([ASK]).answers) == 1
+        source.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "retry_after"),
+    [
+        (http(b"busy", "429 Too Many Requests", Retry_After="3600"), "HTTP 429", 3600.0),
+        (http(b"", "503 Service Unavailable", Retry_After="soon"), "HTTP 503", None),
+        (
+            http(b"", "503 x", Date="Mon, 23 May 2016 09:00:00 GMT", Retry_After="Mon, 23 May 2016 09:05:00 GMT"),
+            "HTTP 503",
+            300.0,
+        ),
+        (http(b"<html>Bad Gateway</html>", "502 Bad Gateway"), r"HTTP 502: the answer is a web page", None),
+        (http(b"", "403 Forbidden"), "HTTP 403.*allow-list", None),
+        (http(b"not here", "404 Not Found"), "HTTP 404.*api_url", None),
+        (http(b"", "301 Moved", Location="http://127.0.0.1:1/"), "HTTP 301", None),
+        (http(envelope(refused("500", "Broken", "x")), "500 Internal Server Error"), "Broken", None),
+    ],
+)
+def test_an_http_error_is_unreachable(answer: bytes, says: str, retry_after: float | None) -> None:
+    """A status other than 200 without an answer to the asks is a failure of the way, with the operator's own wish."""
+    with peer(lambda _: answer) as one:
+        source = api(one.url)
+        with pytest.raises(ApiUnreachable, match=says) as raised:
+            source.ask([ASK])
+        source.close()
+
+    assert raised.value.retry_after == retry_after
+
+
+def test_a_failure_is_tried_again() -> None:
+    """A busy server and a broken answer are passed over within one ask."""
+    with peer(lambda _: http(b"", "503 x", Retry_After="0"), lambda seen: http(answering(seen)[:90]), obliging) as one:
+        source = api(one.url, retry=AT_ONCE)
+        assert len(source.ask([ASK]).answers) == 1
+        source.close()
+
+    assert len(one.seen) == 3
+
+
+def test_gzip_is_read() -> None:
+    """A compressed answer is the same answer, in one member or several."""
+    done: list[RequestDone] = []
+
+    def step(seen: Seen) -> bytes:
+        body = answering(seen)
+        return http(gzip.compress(body[:100]) + gzip.compress(body[100:]), Content_Encoding="gzip")
+
+    with peer(step) as one:
+        source = api(one.url, on_request=done.append)
+        source.ask([ASK])
+        source.close()
+
+    assert "accept-encoding: gzip\r\n" in one.seen[0].head.lower() + "\r\n"
+    assert done[0].bytes == len(answering(one.seen[0]))
+    assert (done[0].asks, done[0].outcome) == (1, "ok")
+
+
+def test_fetch() -> None:
+    """One record is read by uid or by ref."""
+    with peer(obliging) as one:
+        source = api(one.url)
+        by_uid = source.fetch(uid=106398335)
+        by_ref = source.fetch(ref="!ABCDEF<&12345678")
+        source.close()
+
+    assert by_uid == by_ref
+    assert [cdr.uid for cdr in by_uid.cdrs] == [106398335]
+    assert one.seen[0].parameters("GetCDR") == {"CDRUID": "106398335"}
+    assert one.seen[1].parameters("GetCDR") == {"CDRRef": "!ABCDEF<&12345678"}
+
+
+def _second(*found: Callable[[str], str]) -> Callable[[Seen], bytes]:
+    return lambda seen: http(envelope(logged_in(SESSION, seen.ids()[0]), *(one(seen.ids()[1]) for one in found)))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda request_id: f'<Response target="NoveroCDR" name="GetCDR" Code="200" RequestId="{request_id}"/>\n',
+        lambda request_id: response(request_id=request_id, name="GetCDR"),
+        lambda request_id: refused("404", "", request_id, name="GetCDR"),
+        lambda request_id: refused("500", "CDR not found", request_id, name="GetCDR"),
+        lambda request_id: refused("400", "No such record", request_id, name="GetCDR"),
+    ],
+)
+def test_fetch_of_none(answer: Callable[[str], str]) -> None:
+    """However the operator says that it has no such record, the batch is empty."""
+    with peer(_second(answer)) as one:
+        source = api(one.url)
+        assert source.fetch(uid=5) == Batch([])
+        source.close()
+
+
+def test_fetch_refused() -> None:
+    """Any other Code is a refusal of this request."""
+    with peer(_second(lambda request_id: refused("400", "Bad", request_id, name="GetCDR"))) as one:
+        source = api(one.url)
+        with pytest.raises(RequestRefused, match="Code 400: Bad") as raised:
+            source.fetch(uid=5)
+        source.close()
+
+    assert raised.value.code == "400"
+
+
+def test_fetch_of_another_record() -> None:
+    """A record other than the one asked for is no answer."""
+    with peer(obliging) as one:
+        source = api(one.url)
+        with pytest.raises(BadAnswer):
+            source.fetch(uid=5)
+        source.close()
+
+
+def test_threads_share_one_login() -> None:
+    """Threads that read ahead log in once between them, and again once when the session is refused."""
+    lock = threading.Lock()
+    valid = {"id": ""}
+    logins: list[str] = []
+
+    def step(seen: Seen) -> bytes:
+        with lock:
+            if "SessionLogin" in seen.names:
+                valid["id"] = f"abc{len(logins)}"
+                logins.append(valid["id"])
+                return http(answering(seen, valid["id"]))
+            if seen.session_id != valid["id"]:
+                return refusing("401", "Session")(seen)
+        return obliging(seen)
+
+    with peer(step) as one:
+        source = api(one.url)
+        with ThreadPoolExecutor(4) as pool:
+            assert all(len(found.answers) == 1 for found in pool.map(source.ask, [[ASK]] * 40))
+            assert logins == ["abc0"]
+            with lock:
+                valid["id"] = "gone"
+            assert all(len(found.answers) == 1 for found in pool.map(source.ask, [[ASK]] * 40))
+        source.close()
+
+    assert logins == ["abc0", "abc1"]
+
+
+def test_no_cookie_is_kept() -> None:
+    """A cookie that a server sets is not sent back: the session is in the document."""
+    with peer(lambda seen: http(answering(seen), Set_Cookie="PHPSESSID=1; path=/"), obliging) as one:
+        source = api(one.url)
+        source.ask([ASK])
+        source.ask([ASK])
+        source.close()
+
+    assert "cookie" not in one.seen[1].head.lower()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://xml.example.com/api/", "api_url: plain http would send the password readable by all"),
+        ("http://127.0.0.1.example.com/", "api_url: plain http"),
+        ("http://10.0.0.1/", "api_url: plain http"),
+        ("ftp://127.0.0.1/", "api_url: must be https://HOST/…"),
+        ("127.0.0.1", "api_url: must be https://HOST/…"),
+        ("https://", "api_url: must be https://HOST/…"),
+        ("https://user:pass@example.com/", "api_url: must not hold a user name or password"),
+        ("https://exa mple.com:x/", "api_url: not a URL"),
+    ],
+)
+def test_an_address_that_must_not_be_asked(url: str, problem: str) -> None:
+    """Credentials go over TLS, or to this machine only."""
+    with pytest.raises(ConfigError) as raised:
+        api(url)
+
+    assert len(raised.value.problems) == 1
+    assert raised.value.problems[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://xml.ttnc.co.uk/api/", "http://localhost:1/", "http://127.9.9.9/", "http://[::1]/"]
+)
+def test_an_address_that_may_be_asked(url: str) -> None:
+    """Https anywhere, plain http to loopback."""
+    api(url).close()
+
+
+def test_every_problem_is_said_at_once() -> None:
+    """What XML can't carry and a bad address are all named, without their values."""
+    with pytest.raises(ConfigError) as raised:
+        NoveroApi("http://example.com/", "a\x00", "b\x01", "c\ufffe", timezone=LONDON)
+
+    assert [one.split(":")[0] for one in raised.value.problems] == ["username", "password", "vkey", "api_url"]
+    assert "\x01" not in str(raised.value)

@@ -1,0 +1,232 @@
+"""The command line without API and database: help, configuration, errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from cdrsync import cli
+from cdrsync.cli import output
+from cdrsync.errors import LoginRefused
+from tests.canary import DATABASE_PASSWORD, PASSWORD, VKEY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in [name for name in os.environ if name.startswith("CDRSYNC_")]:
+        monkeypatch.delenv(variable)
+
+
+@pytest.fixture
+def _login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDRSYNC_USERNAME", "canary@example.com")
+    monkeypatch.setenv("CDRSYNC_PASSWORD", PASSWORD)
+    monkeypatch.setenv("CDRSYNC_VKEY", VKEY)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """All commands of the contract, each with a line."""
+    assert cli.main(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].split("\n")
+    assert [line.split()[0] for line in listed if line.strip()] == list(cli.COMMANDS)
+    contract = {"run", "sync", "backfill", "fetch", "totals", "audit", "status", "rejects", "db", "config", "doctor"}
+    assert contract | {"healthcheck", "sandbox", "demo"} <= set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`cdrsync COMMAND --help` works, and its short help is the one in the list."""
+    command = cli.cdrsync.get_command(click.Context(cli.cdrsync), name)
+    assert command is not None
+    assert command.short_help == cli.COMMANDS[name][1]
+    assert cli.main([name, "--help"]) == 0
+    assert f"cdrsync {name}" in capsys.readouterr().out
+
+
+def test_a_misspelt_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, with a suggestion."""
+    assert cli.main(["stat"]) == 2
+    assert "did you mean status?" in capsys.readouterr().err
+
+
+def test_config_check_reports_all_problems_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 78, one line a problem."""
+    monkeypatch.setenv("CDRSYNC_PAGE_SIZE", "many")
+    assert cli.main(["config", "check", "--set", "sweep=1"]) == 78
+    assert capsys.readouterr().err.splitlines() == [
+        "error: unknown key 'sweep' given by --set; did you mean sweep_days?",
+        "error: page_size must be a whole number (from environment CDRSYNC_PAGE_SIZE)",
+        (
+            "error: no username, password, vkey: set CDRSYNC_USERNAME, CDRSYNC_PASSWORD, CDRSYNC_VKEY "
+            "or write them into the configuration file"
+        ),
+    ]
+
+
+@pytest.mark.usefixtures("_login")
+def test_config_check_says_that_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 0."""
+    assert cli.main(["config", "check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "version": 1,
+        "command": "config check",
+        "ok": True,
+        "file": None,
+        "accounts": ["default"],
+        "problems": [],
+    }
+
+
+@pytest.mark.usefixtures("_login")
+def test_config_show_names_sources_and_masks_secrets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every value with its source; what is secret shows as ***."""
+    monkeypatch.setenv("CDRSYNC_DATABASE_URL", f"postgresql+psycopg://cdr:{DATABASE_PASSWORD}@db/calls")
+    assert cli.main(["config", "show", "--set", "page_size=7"]) == 0
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()}
+    assert rows["page_size"] == "7 flag"
+    assert rows["password"] == "*** environment CDRSYNC_PASSWORD"
+    assert rows["database_url"] == "postgresql+psycopg://cdr:***@db/calls environment CDRSYNC_DATABASE_URL"
+    assert rows["sweep_days"] == "7 default"
+
+
+def test_config_may_stand_before_or_after_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are natural to type."""
+    file = tmp_path / "x.toml"
+    file.write_text("page_size = 77\n", encoding="utf-8")
+    for args in (
+        ["--config", str(file), "config", "show", "--json"],
+        ["config", "show", "--config", str(file), "--json"],
+    ):
+        cli.main(args)
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["accounts"]["default"]["page_size"]["value"] == "77"
+
+
+def test_an_error_is_one_line_and_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    """People read standard error, programs the object on standard output."""
+    cli.report(LoginRefused("the operator refused the login: Code 401", hint="Check vkey"), ["sync", "--json"])
+    captured = capsys.readouterr()
+    assert captured.err == "error: the operator refused the login: Code 401. Check vkey\n"
+    assert json.loads(captured.out) == {
+        "version": 1,
+        "command": "sync",
+        "error": {
+            "kind": "LoginRefused",
+            "message": "the operator refused the login: Code 401",
+            "hint": "Check vkey",
+            "exit_code": 77,
+        },
+    }
+
+
+@pytest.mark.usefixtures("_login")
+def test_an_unknown_account_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2 before anything is connected."""
+    assert cli.main(["sync", "--account", "sales"]) == 2
+    assert "no account 'sales'; the configuration has default" in capsys.readouterr().err
+
+
+def test_set_needs_an_equals_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2."""
+    assert cli.main(["config", "show", "--set", "page_size"]) == 2
+    assert "--set takes KEY=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_login")
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["fetch"], "give either --uid or --ref"),
+        (["fetch", "--uid", "1", "--ref", "x"], "give either --uid or --ref"),
+        (["backfill", "--since", "2024-02-02", "--until", "2024-02-01"], "is after --until"),
+        (["backfill", "--since", "2024-02-01", "--until", "2999-01-01"], "is in the future"),
+        (["backfill"], "Missing option '--since'"),
+        (["backfill", "--since", "01/02/2024"], "does not match the format"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_usage_errors(
+    args: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2 before anything is connected."""
+    assert cli.main(args) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_bug_is_one_line_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 70; the traceback only with CDRSYNC_DEBUG=1, and never with the values of variables."""
+
+    def broken(*_: object, **__: object) -> None:
+        hidden = PASSWORD
+        raise RuntimeError(f"length {len(hidden)}")
+
+    monkeypatch.setattr(cli.cdrsync, "invoke", broken)
+    assert cli.main(["status"]) == 70
+    assert capsys.readouterr().err == (
+        "internal error: RuntimeError: length 20. Run with CDRSYNC_DEBUG=1 for the traceback\n"
+    )
+    monkeypatch.setenv("CDRSYNC_DEBUG", "1")
+    assert cli.main(["status"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupting_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C: 130, no traceback."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.cdrsync, "invoke", interrupted)
+    assert cli.main(["status"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_what_a_terminal_could_obey_is_made_visible() -> None:
+    """Records carry what strangers sent."""
+    assert output.clean("a\x1b[2Jb\n\u202ec") == "a\\x1b[2Jb\\n\\u202ec"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """`cdrsync config show | head -1` ends quietly."""
+    run = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m cdrsync --help | head -c 1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stderr == ""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`cdrsync --help` and completion start at once: no library of API, database or terminal is loaded."""
+    heavy = ("sqlalchemy", "httpx", "lxml", "alembic", "rich", "flask", "structlog", "prometheus_client", "apscheduler")
+    code = f"import sys; from cdrsync import cli; cli.main(['--help']); print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_completion_is_offered() -> None:
+    """`eval "$(_CDRSYNC_COMPLETE=bash_source cdrsync)"` gives a shell function."""
+    run = subprocess.run(
+        [sys.executable, "-m", "cdrsync"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "_CDRSYNC_COMPLETE": "zsh_source"},
+    )
+    assert "#compdef cdrsync" in run.stdout

@@ -1,0 +1,99 @@
+"""From disagreeing periods to the days at fault."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from cdrsync.comparison import Figures, Readings
+from cdrsync.model import Held, LedgerDay, Period, Verdict, Window
+from cdrsync.findings import BEGINNING, Finding, Snapshot, narrow, period_window, tampered, verdicts, within
+
+TODAY = date(2026, 11, 18)  # a Wednesday
+
+
+@pytest.mark.parametrize(
+    ("period", "window"),
+    [
+        (Period.DAY, Window(TODAY, TODAY)),
+        (Period.WEEK, Window(date(2026, 11, 16), TODAY)),
+        (Period.MONTH, Window(date(2026, 11, 1), TODAY)),
+        (Period.LAST_MONTH, Window(date(2026, 10, 1), date(2026, 10, 31))),
+        (Period.ALL, Window(BEGINNING, TODAY)),
+    ],
+)
+def test_periods_are_uk_days_and_weeks_begin_on_monday(period: Period, window: Window) -> None:
+    """Each period of GetTotals means these days on a Wednesday in November."""
+    assert period_window(period, TODAY) == window
+
+
+def finding(period: Period, verdict: Verdict = Verdict.GAP) -> Finding:
+    window = period_window(period, TODAY)
+    return Finding(period, window, None, verdict, Figures(), None, Readings(), problem=f"{period} differs")
+
+
+def windows(disagreeing: list[Period], agreeing: list[Period]) -> list[Window]:
+    vouched = [period_window(period, TODAY) for period in agreeing]
+    return [gap.window for gap in narrow([finding(period) for period in disagreeing], vouched, known=set())]
+
+
+def test_a_disagreeing_day_explains_the_longer_periods_around_it() -> None:
+    """Today's missing call is missing of the week, the month and all time too: one gap, today."""
+    assert windows([Period.ALL, Period.MONTH, Period.WEEK, Period.DAY], [Period.LAST_MONTH]) == [Window(TODAY, TODAY)]
+
+
+def test_agreeing_periods_vouch_for_their_days() -> None:
+    """The month differs while today and the week agree: the fault lies before the week."""
+    assert windows([Period.MONTH], [Period.DAY, Period.WEEK]) == [Window(date(2026, 11, 1), date(2026, 11, 15))]
+
+
+def test_two_months_at_fault_are_two_gaps() -> None:
+    """Last month does not explain a fault of today."""
+    assert windows([Period.DAY, Period.LAST_MONTH, Period.ALL], [Period.WEEK]) == [
+        Window(TODAY, TODAY),
+        Window(date(2026, 10, 1), date(2026, 10, 31)),
+    ]
+
+
+def test_only_all_time_differs() -> None:
+    """Every shorter period agrees: what differs is older than last month."""
+    agreeing = [Period.DAY, Period.WEEK, Period.MONTH, Period.LAST_MONTH]
+    assert windows([Period.ALL], agreeing) == [Window(BEGINNING, date(2026, 9, 30))]
+
+
+def held(day: date, calls: int = 2, duration: int = 60, charge: str = "0.5") -> Held:
+    return Held(day, calls, duration, Decimal(charge))
+
+
+def entry(day: date, verdict: Verdict = Verdict.UNAUDITED, calls: int = 2, charge: str = "0.500000") -> LedgerDay:
+    return LedgerDay(day, calls, 60, Decimal(charge), None, None, verdict)
+
+
+def test_rows_changed_behind_our_back_are_found_to_the_last_digit() -> None:
+    """A thousandth of a penny, one second, one call: each names its day, with both figures."""
+    days = [date(2026, 11, n) for n in (1, 2, 3, 4, 5)]
+    rows = [held(days[0]), held(days[1], charge="0.50001"), held(days[2], duration=61), held(days[4])]
+    gaps = tampered(Snapshot(rows, rows, [entry(day) for day in days[:4]]))
+    assert [gap.window.first for gap in gaps] == days[1:]
+    assert gaps[0].problem == ("the table holds 2 calls, 60 s, £0.50001; cdrsync wrote 2 calls, 60 s, £0.5")
+
+
+def test_verdicts_speak_only_of_days_that_were_compared() -> None:
+    """A vouched day is complete (or stays healed), a day at fault a gap, any other keeps its verdict."""
+    days = [date(2026, 11, n) for n in (1, 2, 3, 4)]
+    ledger = [entry(days[0]), entry(days[1], Verdict.HEALED), entry(days[2], Verdict.COMPLETE), entry(days[3])]
+    gaps = narrow([], [], known=set()) + tampered(Snapshot([], [held(days[2], calls=1)], [entry(days[2])]))
+    assert verdicts(ledger, [Window(days[0], days[2])], gaps) == {
+        days[0]: Verdict.COMPLETE,
+        days[1]: Verdict.HEALED,
+        days[2]: Verdict.GAP,
+    }
+
+
+def test_within_clips_a_window() -> None:
+    """Days of a window inside a range; none where they do not meet."""
+    november = Window(date(2026, 11, 1), date(2026, 11, 30))
+    assert within(november, date(2026, 11, 29), date(2026, 12, 5)) == [date(2026, 11, 29), date(2026, 11, 30)]
+    assert within(november, date(2026, 12, 1), date(2026, 12, 5)) == []

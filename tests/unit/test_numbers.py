@@ -1,0 +1,50 @@
+"""What a number is, told once per distinct number."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cdrsync.numbers import RULES_VERSION, classify, classify_slowly
+
+
+@pytest.mark.parametrize(
+    ("number", "e164", "kind", "region"),
+    [
+        ("7921255043", "+447921255043", "mobile", "GB"),
+        ("1245830144", "+441245830144", "landline", "GB"),
+        ("1213691057", "+441213691057", "landline", "GB"),
+        ("447512345678", "+447512345678", "mobile", "GB"),
+        ("8001111111", "+448001111111", "freephone", "GB"),
+        ("3456000000", "+443456000000", "company", "GB"),
+        ("7781123456", "+447781123456", "mobile", "GG"),
+        ("33142685300", "+33142685300", "landline", "FR"),
+        ("14155552671", "+14155552671", "landline or mobile", "US"),
+        ("", None, "withheld", None),
+        ("0", None, "none", None),
+        ("V:user@domain.com", None, "voicemail", None),
+        ("12", None, "unknown", None),
+        ("anonymous", None, "unknown", None),
+        ("٠١٢٣٤٥٦٧٨٩", None, "unknown", None),
+    ],
+)
+def test_numbers_as_the_operator_sends_them(number: str, e164: str | None, kind: str, region: str | None) -> None:
+    """UK national without the 0, country code without the +, nothing dialled, withheld, voicemail, nonsense."""
+    assert classify(number) == (e164, kind, region, RULES_VERSION)
+
+
+@given(st.from_regex(r"[1-9][0-9]{9}", fullmatch=True))
+@example("7781123456")
+@example("1481123456")
+@example("7624123456")
+@example("5511223344")
+def test_the_quick_way_says_what_the_library_says(number: str) -> None:
+    """Ten digits matched against the library's patterns get the same facts as from its parser."""
+    assert classify(number) == classify_slowly(number)
+
+
+@given(st.text(max_size=30))
+def test_no_text_makes_it_fail(number: str) -> None:
+    """Whatever stands in a number's place is classified, never an error."""
+    assert classify(number).kind
