@@ -133,8 +133,11 @@ class Batch:
     rejects: list[Reject] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """Records in the answer, readable or not: what `offset` must advance by."""
-        return len(self.cdrs) + len(self.rejects)
+        """Records in the answer, readable or not, each once: what `offset` must advance by.
+
+        A record that the operator repeats within a page takes no place in its result set.
+        """
+        return len({cdr.uid for cdr in self.cdrs}) + len({reject.raw for reject in self.rejects})
 
 
 @dataclass(frozen=True, slots=True)

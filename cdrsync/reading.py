@@ -177,10 +177,11 @@ class _WindowRead:
             return
         what = f"StartDate {self.window.first} EndDate {self.end_date}"
         self.stale = _stale(batch, self.seen, self.stale, what)
+        count = len(batch)
         if self.short:  # records behind a page that was not full: this is how many a page may have
-            self.step = max(self.short, len(batch))
-        self.short = len(batch) if len(batch) < self.step else 0
-        self.position = max(self.position, ask.offset + len(batch))
+            self.step = max(self.short, count)
+        self.short = count if count < self.step else 0
+        self.position = max(self.position, ask.offset + count)
 
 
 def window_pages(

@@ -41,10 +41,12 @@ from cdrsync.model import (
 from cdrsync.reading import EndDates, HighWater, batches, tail_pages, window_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from zoneinfo import ZoneInfo
 
     from cdrsync.ports import Source, Store
+
+    ReadAhead = Callable[[Sequence[Iterator[Page]]], Iterator[Page]]
 
 BOOTSTRAP_STREAM = "bootstrap"
 HISTORY_STREAM = "history"
@@ -77,12 +79,19 @@ class Sync:
     """One account's records from `source` into `store`."""
 
     def __init__(
-        self, source: Source, store: Store, settings: SyncSettings, *, clock: Callable[[], datetime] = utc_now
+        self,
+        source: Source,
+        store: Store,
+        settings: SyncSettings,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        read_ahead: ReadAhead = read_ahead,
     ) -> None:
         self._source = source
         self._store = store
         self._settings = settings
         self._clock = clock
+        self._read_ahead = read_ahead
         self._numbers: tuple[str | None, ...] = settings.numbers or (None,)
 
     # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -259,7 +268,7 @@ class Sync:
         )
         first = next(pages, None)  # an idle poll ends here, without a thread
         if first is not None:
-            for page in itertools.chain([first], read_ahead([pages])):
+            for page in itertools.chain([first], self._read_ahead([pages])):
                 yield self._store.save(page)
 
     def _todays_first_page(self, number: str | None) -> PageSaved:
@@ -299,7 +308,7 @@ class Sync:
         ]
         marks = [self._store.checkpoint(_tail_stream(number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
-        for page in read_ahead(lanes):
+        for page in self._read_ahead(lanes):
             _refuse_reset(page, mark)
             if see is not None:
                 see(page)

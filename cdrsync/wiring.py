@@ -15,11 +15,15 @@ from cdrsync.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from sqlalchemy.engine import Engine
 
+    from cdrsync.audit import Audit
     from cdrsync.config import AccountSettings, Settings
+    from cdrsync.model import Period, Totals
     from cdrsync.source.api import NoveroApi, RequestDone
+    from cdrsync.store.ledger import SqlLedger
     from cdrsync.store.sql import SqlStore
     from cdrsync.sync import Sync, SyncSettings
 
@@ -34,6 +38,8 @@ class AccountParts:
     source: NoveroApi
     store: SqlStore
     sync: Sync
+    ledger: SqlLedger
+    audit: Audit
 
 
 class Database:
@@ -102,13 +108,16 @@ def parts(
     on_request: Callable[[RequestDone], None] | None = None,
 ) -> Iterator[AccountParts]:
     """Make an account's parts; nothing is connected yet, `store.open()` takes the lease."""
+    from cdrsync.store.ledger import SqlLedger
     from cdrsync.store.sql import SqlStore
     from cdrsync.sync import Sync
 
-    with source(account, stop=stop, on_request=on_request) as api:
+    with source(account, stop=stop, on_request=on_request) as api, engine(settings.database_url) as opened:
         store = SqlStore(settings.database_url, account.name)
         try:
-            yield AccountParts(account.name, api, store, Sync(api, store, sync_settings(account)))
+            sync = Sync(api, store, sync_settings(account))
+            ledger = SqlLedger(opened, account.name)
+            yield AccountParts(account.name, api, store, sync, ledger, _audit(account, api, sync, ledger))
         finally:
             store.close()
 
@@ -132,17 +141,50 @@ def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) ->
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
     from cdrsync.store import migrate
+    from cdrsync.store.ledger import SqlLedger
     from cdrsync.store.reader import SqlReader
     from cdrsync.sync import Sync
 
     if writer:
         with open_account(settings, account) as made:
-            yield audit(settings, account, made)
+            yield made.audit
         return
     with engine(settings.database_url) as opened, source(account) as api:
         migrate.check(opened)
-        reader = SqlReader(opened, account.name)
-        yield _audit(opened, account, api, Sync(api, reader, sync_settings(account)))
+        sync = Sync(api, SqlReader(opened, account.name), sync_settings(account))
+        yield _audit(account, api, sync, SqlLedger(opened, account.name))
+
+
+def _audit(account: AccountSettings, api: NoveroApi, sync: Sync, ledger: SqlLedger) -> Audit:
+    from cdrsync.audit import Audit
+
+    return Audit(api, ledger, sync, timezone=account.timezone, page_size=account.page_size)
+
+
+def fetch_totals(
+    settings: Settings, account: AccountSettings, period: Period, number: str | None
+) -> tuple[Totals, datetime]:
+    """Ask for the operator's totals and keep them where the account has been synced; answer them and their moment.
+
+    Raises RequestRefused, ApiUnreachable, LoginRefused, DatabaseUnavailable, SchemaMismatch.
+    """
+    from cdrsync.errors import BadAnswer, RequestRefused
+    from cdrsync.model import Refusal, Totals, TotalsAsk
+    from cdrsync.store.ledger import SqlLedger
+    from cdrsync.store.reader import NEVER_SYNCED, ReadSession
+
+    with source(account) as api:
+        document = api.ask([TotalsAsk(period, number)])
+    (answer,) = document.answers
+    if isinstance(answer, Refusal):
+        raise RequestRefused(f"the operator refused GetTotals: {answer.message}", code=answer.code)
+    if not isinstance(answer, Totals):
+        raise BadAnswer("the answer to GetTotals holds no totals")
+    Database(settings).prepare()
+    with engine(settings.database_url) as opened:
+        if ReadSession(opened, account.name).account_id != NEVER_SYNCED:
+            SqlLedger(opened, account.name).record_totals(answer, document.answered_at)
+    return answer, document.answered_at
 
 
 def sync_settings(account: AccountSettings) -> SyncSettings:

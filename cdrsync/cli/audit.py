@@ -13,9 +13,8 @@ from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
 from cdrsync.model import Period, Verdict
 
 if TYPE_CHECKING:
-    from cdrsync.findings import AuditReport, Finding
     from cdrsync.config import Inputs
-    from cdrsync.findings import Finding
+    from cdrsync.findings import AuditReport, Finding
 
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
 

@@ -159,9 +159,9 @@ def _stay_current(show: Demo, environment: dict[str, str]) -> None:
         raise DemoFailed(f"the daemon ended with exit code {code}; see {log}")
     seen = show.world.counters()
     caught = demo_report.count(show.database) - held_before
+    show.console.print(f"It caught {caught:,} new calls, and stopped on SIGTERM. Since the demo began, records")
     show.console.print(
-        f"It caught {caught} new calls and stopped on SIGTERM. Since the demo began {seen['appeared_later']} records "
-        f"had appeared late, after younger ones, and {seen['changed']} had changed."
+        f"that appeared late, after younger ones: {seen['appeared_later']}; that changed: {seen['changed']}."
     )
 
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from cdrsync import logs, wiring
 from cdrsync.board import Phase
 from cdrsync.daemon.tasks import URGENT, Due, Task
+from cdrsync.daemon.troubles import Troubles
 from cdrsync.errors import ApiUnreachable, CdrsyncError, DatabaseUnavailable, LeaseHeld, LeaseLost, Retry, Skip, Stop
-from cdrsync.model import utc_now
+from cdrsync.model import Period, utc_now
 from cdrsync.runs import Tally
 from cdrsync.sync import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
 
@@ -157,6 +158,8 @@ class Worker(threading.Thread):
         self._board.publish(self.account.name, phase=PHASES[task])
         began, tally = utc_now(), Tally()
         with self._dealing_with(task):
+            if task is Task.AUDIT:
+                self._audit(parts)
             with closing(self._pages(task, parts)) as steps:
                 for saved in steps:
                     self._saved(saved)
@@ -169,9 +172,26 @@ class Worker(threading.Thread):
                 self._board.publish(self.account.name, last_success=utc_now(), read_until=began)
             if task is Task.BACKFILL and tally.records:
                 self._due.mark(Task.AUDIT)
+            if tally.rejected or task is Task.BACKFILL:
+                self._metrics.rejects_open(self.account.name, parts.ledger.open_rejects())
             if tally.changed:
                 counts = {"inserted": tally.inserted, "updated": tally.updated, "rejected": tally.rejected}
                 self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
+
+    def _audit(self, parts: AccountParts) -> None:
+        """Compare with the operator's totals, heal what differs, say what came of it."""
+        report = parts.audit.run(list(Period), heal=True)
+        days = sum(len(gap.window.days()) for gap in report.gaps)
+        self._metrics.audited(self.account.name, gaps=days, at=report.audited_at.timestamp())
+        if report.healed:
+            healed = ", ".join(map(str, report.healed))
+            self._log.warning("audit healed a gap", days=healed, records=report.records_healed)
+        for gap in report.gaps:
+            self._log.warning("audit found a gap", first=str(gap.window.first), problem=gap.problem)
+        if report.first_proof:
+            self._log.info("proven for the first time: every call that the operator counts is held")
+        elif report.clean:
+            self._log.info("audit done, no gap", proven=report.proven)
 
     def _do_urgent(self, task: Task, parts: AccountParts) -> None:
         while (urgent := self._due.take(URGENT)) is not None:
@@ -245,7 +265,7 @@ class Worker(threading.Thread):
         except CdrsyncError:
             raise
         except Exception as error:
-            # A bug in one account's work must not end the others': it is reported, and tried again more and more rarely.
+            # A bug in one account's work must not end the others': it is reported, and tried again ever more rarely.
             self._ready = False
             self._leave(task)
             self._report_bug(task, error)
@@ -309,5 +329,5 @@ class Worker(threading.Thread):
             self._alive()
 
 
-class _Unwound(Exception):  # noqa: N818 - not an error, but the end of a turn
+class _Unwound(Exception):
     """What failed was dealt with; whatever was under way is to be begun again from the database's position."""

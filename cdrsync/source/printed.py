@@ -1,9 +1,10 @@
 """The operator's printed shape of an answer → responses: fast, and only where nothing is in doubt.
 
 One regular expression reads a record exactly as the operator's page prints it: the elements in their order, no
-attributes, nothing but white space between them. All of a document must have its printed form, to the last byte;
-wherever it has not, `responses` gives None and the document goes through `tree`. What is read here, `tree` reads
-alike: a property test holds that on mutated answers, so that a shortcut never lets through what is not well-formed.
+attributes, nothing but white space between them. All of a document must have its printed form, to the last byte, but
+for a few records that `tree` can read by themselves; wherever it has not, `responses` gives None and the whole goes
+through `tree`. What is read here, `tree` reads alike: a property test holds that on mutated answers, so that a
+shortcut never lets through what is not well-formed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from cdrsync.errors import BadAnswer
 from cdrsync.model import COST_PLACES, Batch, Cdr
 from cdrsync.source.clock import started_column
 from cdrsync.source.envelope import OK, Response
@@ -61,6 +63,8 @@ _RECORDS = re.compile(rf"<CDRs>{_SPACE}")
 _END_OF_RECORDS = "</CDRs>"
 _END = re.compile(rf"{_SPACE}</Response>{_SPACE}")
 _FOOT = re.compile(rf"</NoveroResponse>{_SPACE}")
+
+_ODD_IN = 20  # one record of another form in so many is read by itself; more make the tree of the whole cheaper
 
 _ATTRIBUTES = frozenset({"target", "name", "Code", "RequestId"})
 _new_cdr = partial(tuple.__new__, Cdr)  # what `Cdr._make` does, without counting the columns of each record again
@@ -140,17 +144,43 @@ def _batch(text: str, at: int, timezone: ZoneInfo) -> tuple[Batch, int]:
     end = text.find(_END_OF_RECORDS, begin)
     if end < 0:
         raise _NotPrinted
-    return Batch(_cdrs(text[begin:end], timezone)), end + len(_END_OF_RECORDS)
+    return _records(text[begin:end], timezone), end + len(_END_OF_RECORDS)
 
 
-def _cdrs(records: str, timezone: ZoneInfo) -> list[Cdr]:
+def _records(records: str, timezone: ZoneInfo) -> Batch:
     """Read records that stand one after the other, column by column: one call per column, not per value."""
     pieces = _RECORD.split(records)
-    if any(pieces[::_WIDTH]):  # something stands before, between or behind the records
+    between = pieces[::_WIDTH]  # what stands before, between and behind the records
+    cdrs: list[Cdr] = []
+    if len(between) > 1:
+        cdrs = _typed([pieces[place::_WIDTH] for place in range(1, _WIDTH)], "&" in records, timezone)
+    odd = [place for place, text in enumerate(between) if text]
+    if not odd:
+        return Batch(cdrs)
+    if len(odd) * _ODD_IN > len(between):
         raise _NotPrinted
-    if len(pieces) == 1:
-        return []
-    return _typed([pieces[place::_WIDTH] for place in range(1, _WIDTH)], "&" in records, timezone)
+    return _mixed(cdrs, {place: between[place] for place in odd}, timezone)
+
+
+def _mixed(cdrs: list[Cdr], odd: dict[int, str], timezone: ZoneInfo) -> Batch:
+    """Put the few records that have another form in their places: `tree` reads each by itself.
+
+    A piece of XML that is well-formed by itself, between others that are, is what it would be in the whole.
+    """
+    from cdrsync.source import tree
+
+    batch = Batch([])
+    begun = 0
+    for place, text in odd.items():
+        try:
+            found = tree.records(f"<CDRs>{text}</CDRs>".encode(), timezone)
+        except BadAnswer:
+            raise _NotPrinted from None
+        batch.cdrs.extend([*cdrs[begun:place], *found.cdrs])
+        batch.rejects.extend(found.rejects)
+        begun = place
+    batch.cdrs.extend(cdrs[begun:])
+    return batch
 
 
 def _typed(columns: list[list[str]], escaped: bool, timezone: ZoneInfo) -> list[Cdr]:  # noqa: FBT001

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import case, func, select
 
@@ -10,19 +10,29 @@ from cdrsync.model import MAX_UID, Checkpoint, Window
 from cdrsync.store.tables import cdr, checkpoint, coverage
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from datetime import date, datetime
 
     from sqlalchemy.engine import Connection
 
-    from cdrsync.store.session import WriterSession
-
 LOOK_BACK_STEP = 5_000  # rows looked at in one step when walking back through the newest calls
+
+
+class Session(Protocol):
+    """Where the transactions of one account come from."""
+
+    @property
+    def account_id(self) -> int:
+        """Our number of the account."""
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """One transaction."""
 
 
 class Positions:
     """Checkpoints, the ledger and the newest uids of one account."""
 
-    _session: WriterSession
+    _session: Session
 
     def checkpoint(self, stream: str) -> Checkpoint | None:
         """Read a stream's checkpoint, None before its first."""

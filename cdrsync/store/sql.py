@@ -51,6 +51,8 @@ class SqlStore(Positions):
     of the page in hand is stored, and `refresh` is what helps.
     """
 
+    _session: WriterSession
+
     def __init__(self, url: str, account: str, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.account = account
         self._clock = clock

@@ -7,9 +7,11 @@ every program. Beyond that the servers have their stock settings, but for room i
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.check import compare
@@ -32,6 +34,16 @@ MARIADB_SETTINGS = (
     "--innodb-buffer-pool-size=256M",
     "--innodb-log-file-size=512M",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One run of one program whose rows were right."""
+
+    cost: Cost
+    database_cpu: float  # seconds of the database server during the run; 0 for SQLite, which has none
+    documents: int  # HTTP requests
+    records: int  # that the API handed out
 
 
 @dataclass
@@ -69,13 +81,16 @@ class Bed:
         if isinstance(server, PostgresqlServer):
             server.execute("CHECKPOINT")
 
-    def timed(self, program: Program, target: Target, task: Task, *, visible: int) -> tuple[Cost, dict[str, int]]:
-        """Run the program once, compare what it stored; its cost and the API's counts. Raises WrongRows."""
+    def timed(self, program: Program, target: Target, task: Task, *, visible: int) -> Timed:
+        """Run the program once and compare what it stored. Raises ProgramFailed, WrongRows."""
         self.api.control(visible=visible)
+        server = self.servers[target.kind]
+        before = _cpu(server)
         cost = run(program.command(target, task), program.variables(target))
+        database_cpu = _cpu(server) - before
         counts = self.api.control()
         compare(program, target.database_url, self.calls[:visible])
-        return cost, counts
+        return Timed(cost, database_cpu, counts["documents"], counts["records"])
 
 
 @contextlib.contextmanager
@@ -97,3 +112,20 @@ def _server(kind: str) -> DatabaseServer:
     if kind == "mariadb":
         return MariadbServer(settings=MARIADB_SETTINGS)
     return SqliteFiles()
+
+
+def _cpu(server: DatabaseServer) -> float:
+    """Seconds of CPU that a database server and its sessions have used so far."""
+    if not isinstance(server, PostgresqlServer | MariadbServer):
+        return 0.0
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile; its parent counts it
+            continue
+        if int(path.parent.name) == server.pid:
+            ticks += sum(map(int, fields[11:15]))
+        elif int(fields[1]) == server.pid:
+            ticks += sum(map(int, fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")

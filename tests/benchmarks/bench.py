@@ -25,7 +25,7 @@ from tests.benchmarks.bed import NEW_CALLS, Bed, made
 from tests.benchmarks.check import WrongRows, rewritten
 from tests.benchmarks.data import Recipe, last_full_hour
 from tests.benchmarks.idle import daemon_at_rest
-from tests.benchmarks.programs import CDRSYNC, PEERS_PYTHON, PROGRAMS, Program
+from tests.benchmarks.programs import CDRSYNC, PEERS_PYTHON, PROGRAMS, Program, Task
 
 KINDS = ("postgresql", "mariadb", "sqlite")
 IDLE_RUNS = 3  # of each program in each pair: they are short
@@ -40,7 +40,8 @@ class Sample:
     scenario: str
     pair: int
     seconds: float
-    cpu: float
+    cpu: float  # seconds, the program's
+    database_cpu: float  # seconds, the database server's
     peak_mb: float
     records: int  # that the API handed out
     documents: int  # HTTP requests
@@ -70,11 +71,12 @@ class Bench:
             visible = self._bed.visible
             self._bed.api.control(latency=latency)
 
-            def take(scenario: str, task: str, visible: int) -> None:
-                cost, counts = self._bed.timed(program, target, "again" if task == "again" else "new", visible=visible)
+            def take(scenario: str, task: Task, visible: int) -> None:
+                timed = self._bed.timed(program, target, task, visible=visible)
+                cost = timed.cost
                 sample = Sample(
-                    program.name, kind, scenario, pair, cost.seconds, cost.cpu, cost.peak_mb,
-                    counts["records"], counts["documents"], os.getloadavg()[0],
+                    program.name, kind, scenario, pair, cost.seconds, cost.cpu, timed.database_cpu, cost.peak_mb,
+                    timed.records, timed.documents, os.getloadavg()[0],
                 )  # fmt: skip
                 self.samples.append(sample)
                 report.line(sample)

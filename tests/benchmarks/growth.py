@@ -27,8 +27,7 @@ def memory(records: int, kind: str) -> dict[str, Any]:
     peaks = {}
     for count in (SMALL, records):
         with made(Recipe(count, DAYS, last_full_hour()), (kind,)) as bed, bed.target(kind, CDRSYNC) as target:
-            cost, _ = bed.timed(CDRSYNC, target, "new", visible=count)
-            peaks[count] = cost.peak_mb
+            peaks[count] = bed.timed(CDRSYNC, target, "new", visible=count).cost.peak_mb
     return {"records": records, "database": kind, "peak_mb": peaks[records], "small_peak_mb": peaks[SMALL]}
 
 
@@ -43,8 +42,7 @@ def growth(rows: int, records: int, pairs: int) -> dict[str, Any]:
         _fill(bed, big, rows)
         for _ in range(pairs):
             with bed.target(POSTGRESQL, CDRSYNC) as empty:
-                cost, _ = bed.timed(CDRSYNC, empty, "new", visible=records)
-                empty_seconds.append(cost.seconds)
+                empty_seconds.append(bed.timed(CDRSYNC, empty, "new", visible=records).cost.seconds)
             _forget(big)
             bed.settle(POSTGRESQL)
             full_seconds.append(run(CDRSYNC.command(big, "new"), CDRSYNC.variables(big)).seconds)

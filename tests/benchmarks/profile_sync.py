@@ -60,7 +60,7 @@ class Sampler:
         walker: FrameType | None = frame
         while walker is not None:
             place = _place(walker, line=False)
-            if place not in seen:
+            if place not in seen and place.startswith(("cdrsync/", "psycopg/", "pymysql/", "sqlalchemy/", "httpx/")):
                 seen.add(place)
                 self.total[thread, place] += weight
             walker = walker.f_back

@@ -33,6 +33,12 @@ class Target:
     end_day: date  # the day after the newest
     directory: str  # empty at first: what a program keeps between its runs
 
+    @property
+    def kind(self) -> str:
+        """The database's kind: postgresql, mariadb or sqlite."""
+        backend = self.database_url.partition(":")[0].partition("+")[0]
+        return "mariadb" if backend == "mysql" else backend
+
 
 @dataclass(frozen=True, slots=True)
 class Program:

@@ -33,8 +33,8 @@ def line(sample: Sample) -> None:
     """One run, as it ends."""
     _print(
         f"{sample.database:<11}{sample.scenario:<17}{sample.program:<12}{sample.seconds:8.2f} s"
-        f"{sample.records / sample.seconds:>10,.0f}/s  cpu {sample.cpu:6.2f} s  peak {sample.peak_mb:5.0f} MB"
-        f"  {sample.documents:>5} requests  load {sample.load:.1f}"
+        f"{sample.records / sample.seconds:>10,.0f}/s  cpu {sample.cpu:6.2f} + {sample.database_cpu:5.2f} s"
+        f"  peak {sample.peak_mb:4.0f} MB  {sample.documents:>5} requests  load {sample.load:.1f}"
     )
 
 
@@ -46,13 +46,13 @@ def table(samples: Sequence[Sample]) -> None:
     _print("\n| database | scenario | program | seconds (min..median..max) | records/s | CPU s | peak MB | requests |")
     _print("|---|---|---|---|---|---|---|---|")
     for (database, scenario, program), found in groups.items():
-        seconds = [one.seconds for one in found]
         rate = median(one.records / one.seconds for one in found)
+        cpu = f"{median(one.cpu for one in found):.2f} + {median(one.database_cpu for one in found):.2f}"
         _print(
-            f"| {database} | {scenario} | {program} | {spread(seconds)} | {rate:,.0f} "
-            f"| {median(one.cpu for one in found):.2f} | {max(one.peak_mb for one in found):.0f} "
-            f"| {median(one.documents for one in found):.0f} |"
+            f"| {database} | {scenario} | {program} | {spread([one.seconds for one in found])} | {rate:,.0f} | {cpu} "
+            f"| {max(one.peak_mb for one in found):.0f} | {median(one.documents for one in found):.0f} |"
         )
+    _print("CPU: the program's own + the database server's. On a busy machine it says more than the seconds.")
     _print("\n| database | scenario | cdrsync is faster than | times (min..median..max) | target | reached |")
     _print("|---|---|---|---|---|---|")
     for database, scenario, name, ratios in comparisons(groups):

@@ -62,7 +62,7 @@ def test_the_demo_ends_equal(tmp_path: Path) -> None:
     assert int(caught[1]) > 0
     for heading in ("Calls per day", "Checkpoint", "The file to open", "Three queries to try"):
         assert heading in output
-    assert [line for line in output.splitlines() if len(line) > 120] == []
+    assert [line for line in output.splitlines() if len(line) > 100] == []
 
 
 def test_the_demo_may_be_run_again(tmp_path: Path) -> None:

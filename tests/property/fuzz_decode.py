@@ -29,6 +29,7 @@ SLOWEST = 2.0  # seconds of processor time that one small answer may take
 
 _SEEDS = [golden(name) for name in GOLDEN] + [
     envelope(response(*records(2))),
+    envelope(response(*[one.replace(" ", "") for one in records(24)])),
     envelope(response(record(alias="Café &amp; \U0001f4de"))),
     envelope(logged_in(), response(record()), response(request_id="Request2"), refused("500", "no", "Request3")),
     envelope(response(record(HasFaxDocument=None, novel="x"))).replace(b"\n", b"\r\n"),

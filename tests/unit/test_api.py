@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cdrsync import __version__
-from cdrsync.errors import ApiUnreachable, BadAnswer, ConfigError, LoginRefused, RequestRefused
+from cdrsync.errors import ApiUnreachable, BadAnswer, LoginRefused
 from cdrsync.model import Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
 from cdrsync.source.api import NoveroApi, RequestDone
 from cdrsync.source.retry import RetryPolicy
@@ -76,7 +76,7 @@ def test_one_document_holds_login_and_asks() -> None:
         source = api(one.url)
         window = CdrsAsk(limit=1000, offset=2000, start_date=date(2016, 5, 23), end_date=date(2016, 5, 24))
         source.ask([CdrsAsk(limit=10, after_uid=7, number="01213691057"), window])
-        source.ask([TotalsAsk(Period.LAST_MONTH, "01213691057")])
+        source.ask([TotalsAsk(Period.DAY, "01213691057")])
         source.close()
 
     first, second = one.seen
@@ -86,7 +86,7 @@ def test_one_document_holds_login_and_asks() -> None:
     assert first.parameters("GetCDRs") == {"Number": "01213691057", "LastId": "7", "limit": "10"}
     assert b"<StartDate>2016-05-23</StartDate>\n<EndDate>2016-05-24</EndDate>\n<offset>2000</offset>" in first.body
     assert (second.session_id, second.names) == (SESSION, ["GetTotals"])
-    assert second.parameters("GetTotals") == {"Period": "last-month", "Number": "01213691057"}
+    assert second.parameters("GetTotals") == {"Period": "day", "Number": "01213691057"}
     assert len({*first.ids(), *second.ids()}) == 4
     head = first.head.lower()
     assert head.startswith("post /api/ http/1.1")
@@ -319,62 +319,6 @@ def test_gzip_is_read() -> None:
     assert (done[0].asks, done[0].outcome) == (1, "ok")
 
 
-def test_fetch() -> None:
-    """One record is read by uid or by ref."""
-    with peer(obliging) as one:
-        source = api(one.url)
-        by_uid = source.fetch(uid=106398335)
-        by_ref = source.fetch(ref="!ABCDEF<&12345678")
-        source.close()
-
-    assert by_uid == by_ref
-    assert [cdr.uid for cdr in by_uid.cdrs] == [106398335]
-    assert one.seen[0].parameters("GetCDR") == {"CDRUID": "106398335"}
-    assert one.seen[1].parameters("GetCDR") == {"CDRRef": "!ABCDEF<&12345678"}
-
-
-def _second(*found: Callable[[str], str]) -> Callable[[Seen], bytes]:
-    return lambda seen: http(envelope(logged_in(SESSION, seen.ids()[0]), *(one(seen.ids()[1]) for one in found)))
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda request_id: f'<Response target="NoveroCDR" name="GetCDR" Code="200" RequestId="{request_id}"/>\n',
-        lambda request_id: response(request_id=request_id, name="GetCDR"),
-        lambda request_id: refused("404", "", request_id, name="GetCDR"),
-        lambda request_id: refused("500", "CDR not found", request_id, name="GetCDR"),
-        lambda request_id: refused("400", "No such record", request_id, name="GetCDR"),
-    ],
-)
-def test_fetch_of_none(answer: Callable[[str], str]) -> None:
-    """However the operator says that it has no such record, the batch is empty."""
-    with peer(_second(answer)) as one:
-        source = api(one.url)
-        assert source.fetch(uid=5) == Batch([])
-        source.close()
-
-
-def test_fetch_refused() -> None:
-    """Any other Code is a refusal of this request."""
-    with peer(_second(lambda request_id: refused("400", "Bad", request_id, name="GetCDR"))) as one:
-        source = api(one.url)
-        with pytest.raises(RequestRefused, match="Code 400: Bad") as raised:
-            source.fetch(uid=5)
-        source.close()
-
-    assert raised.value.code == "400"
-
-
-def test_fetch_of_another_record() -> None:
-    """A record other than the one asked for is no answer."""
-    with peer(obliging) as one:
-        source = api(one.url)
-        with pytest.raises(BadAnswer):
-            source.fetch(uid=5)
-        source.close()
-
-
 def test_threads_share_one_login() -> None:
     """Threads that read ahead log in once between them, and again once when the session is refused."""
     lock = threading.Lock()
@@ -413,42 +357,3 @@ def test_no_cookie_is_kept() -> None:
         source.close()
 
     assert "cookie" not in one.seen[1].head.lower()
-
-
-@pytest.mark.parametrize(
-    ("url", "problem"),
-    [
-        ("http://xml.example.com/api/", "api_url: plain http would send the password readable by all"),
-        ("http://127.0.0.1.example.com/", "api_url: plain http"),
-        ("http://10.0.0.1/", "api_url: plain http"),
-        ("ftp://127.0.0.1/", "api_url: must be https://HOST/…"),
-        ("127.0.0.1", "api_url: must be https://HOST/…"),
-        ("https://", "api_url: must be https://HOST/…"),
-        ("https://user:pass@example.com/", "api_url: must not hold a user name or password"),
-        ("https://exa mple.com:x/", "api_url: not a URL"),
-    ],
-)
-def test_an_address_that_must_not_be_asked(url: str, problem: str) -> None:
-    """Credentials go over TLS, or to this machine only."""
-    with pytest.raises(ConfigError) as raised:
-        api(url)
-
-    assert len(raised.value.problems) == 1
-    assert raised.value.problems[0].startswith(problem)
-
-
-@pytest.mark.parametrize(
-    "url", ["https://xml.ttnc.co.uk/api/", "http://localhost:1/", "http://127.9.9.9/", "http://[::1]/"]
-)
-def test_an_address_that_may_be_asked(url: str) -> None:
-    """Https anywhere, plain http to loopback."""
-    api(url).close()
-
-
-def test_every_problem_is_said_at_once() -> None:
-    """What XML can't carry and a bad address are all named, without their values."""
-    with pytest.raises(ConfigError) as raised:
-        NoveroApi("http://example.com/", "a\x00", "b\x01", "c\ufffe", timezone=LONDON)
-
-    assert [one.split(":")[0] for one in raised.value.problems] == ["username", "password", "vkey", "api_url"]
-    assert "\x01" not in str(raised.value)

@@ -91,6 +91,52 @@ def test_not_printed(body: bytes) -> None:
     assert printed.responses(body, LONDON) is None
 
 
+_ODD = [
+    record(alias="<!-- </CDR> & <CDR> -->x"),
+    record(alias="Café &#x1F4DE;"),
+    record(uid="77", duration="?"),
+    record(novel="x"),
+    record().replace("<alias></alias>", "<alias/>"),
+    "<!-- nothing -->",
+]
+_NOT_BY_ITSELF = [
+    "<!-- " + record() + " -->",
+    "<![CDATA[" + record() + "]]>",
+    "<Group>" + record() + "</Group>",
+    record(alias="<![CDATA[</CDRs>]]>"),
+    record(alias="<!-- </CDRs> -->"),
+    "Notice: x",
+    "</CDRs><CDRs>",
+]
+
+
+@pytest.mark.parametrize("odd", _ODD)
+@pytest.mark.parametrize("place", [0, 13, 40])
+def test_a_few_odd_records_leave_the_others_printed(odd: str, place: int) -> None:
+    """One record of another form costs its page nothing; order and Rejects are those of the tree."""
+    page = records(40)
+    page.insert(place, odd)
+    body = envelope(response(*page))
+    found = printed.responses(body, LONDON)
+
+    assert found is not None
+    assert tree.responses(body, LONDON) == found
+
+
+@pytest.mark.parametrize("odd", _NOT_BY_ITSELF)
+def test_what_is_not_whole_by_itself_is_not_printed(odd: str) -> None:
+    """Markup that reaches over other records, or words between them, leaves all to the tree."""
+    page = records(60)
+    page.insert(13, odd)
+
+    assert printed.responses(envelope(response(*page)), LONDON) is None
+
+
+def test_many_odd_records_are_not_printed() -> None:
+    """A page whose records mostly have another form goes through the tree as a whole."""
+    assert printed.responses(envelope(response(*records(3), *[record(novel="x")] * 3)), LONDON) is None
+
+
 def test_printed_answers_need_no_lxml() -> None:
     """An idle poll never loads lxml: that is a good part of its start-up time."""
     code = (

@@ -1,0 +1,273 @@
+"""What `store.save` promises, on every database alike."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from cdrsync.model import Checkpoint, Origin, PageSaved, Reject, Window
+from cdrsync.store import tables
+from cdrsync.store.sql import SqlStore
+from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+
+if TYPE_CHECKING:
+    from tests.conftest import Database
+
+DAY = date(2013, 8, 3)
+
+
+def test_new_calls_are_stored_as_they_are(store: SqlStore, eyes: Eyes) -> None:
+    """Every value comes back equal, and the counts say what was done."""
+    cdrs = calls(3)
+    saved = store.save(page(*cdrs, checkpoint=Checkpoint("tail", cdrs[-1].uid)))
+    assert saved == PageSaved(
+        Origin.TAIL, inserted=3, high_water_uid=cdrs[-1].uid, newest_started_at=cdrs[-1].started_at
+    )
+    assert eyes.cdrs() == cdrs
+
+
+def test_the_same_page_again_rewrites_nothing(store: SqlStore, eyes: Eyes, clock: Clock, migrated: Database) -> None:
+    """Unchanged rows stay as they are: changed_at does not move, and PostgreSQL's row versions are the same."""
+    cdrs = calls(10)
+    store.save(page(*cdrs))
+    before = eyes.rows(tables.cdr)
+    versions = row_versions(eyes, migrated)
+    clock.forward(hours=1)
+    saved = store.save(page(*cdrs))
+    assert (saved.inserted, saved.updated, saved.unchanged) == (0, 0, 10)
+    assert eyes.rows(tables.cdr) == before
+    assert row_versions(eyes, migrated) == versions
+
+
+def row_versions(eyes: Eyes, database: Database) -> list[tuple[object, ...]]:
+    if database.kind != "postgresql":
+        return []
+    with eyes.engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text("SELECT xmin::text, ctid::text FROM cdr ORDER BY uid"))]
+
+
+def test_only_the_changed_call_is_written(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
+    """One call of many is re-rated: it alone moves its changed_at, and the old cost is in the history."""
+    cdrs = calls(10)
+    begun = clock.now
+    store.save(page(*cdrs))
+    clock.forward(hours=1)
+    cdrs[4] = cdrs[4]._replace(user_cost=Decimal("0.126"))
+    saved = store.save(page(*cdrs))
+    assert (saved.inserted, saved.updated, saved.unchanged) == (0, 1, 9)
+    assert eyes.cdrs() == cdrs
+    assert [row.changed_at for row in eyes.rows(tables.cdr)] == [begun] * 4 + [clock.now] + [begun] * 5
+    assert {row.first_seen_at for row in eyes.rows(tables.cdr)} == {begun}
+    assert [tuple(row)[2:] for row in eyes.rows(tables.cdr_change)] == [
+        (cdrs[4].uid, clock.now, "user_cost", "0.125", "0.126")
+    ]
+
+
+def test_new_known_and_changed_calls_in_one_page(store: SqlStore, eyes: Eyes) -> None:
+    """A page may hold all three sorts; each is counted once."""
+    cdrs = calls(9)
+    store.save(page(*cdrs[:6]))
+    changed = [call._replace(duration=call.duration + 1) for call in cdrs[:2]]
+    saved = store.save(page(*changed, *cdrs[2:]))
+    assert (saved.inserted, saved.updated, saved.unchanged) == (3, 2, 4)
+    assert eyes.cdrs() == [*changed, *cdrs[2:]]
+
+
+def test_a_page_whose_uids_lie_far_apart(store: SqlStore, eyes: Eyes) -> None:
+    """Many held rows between the page's uids neither confuse nor are touched."""
+    cdrs = calls(700)
+    store.save(page(*cdrs))
+    ends = (cdrs[0]._replace(alias="first"), cdrs[350], cdrs[-1]._replace(alias="last"))
+    saved = store.save(page(*ends, FIRST._replace(uid=5)))
+    assert (saved.inserted, saved.updated, saved.unchanged) == (1, 2, 1)
+    assert eyes.cdrs() == [FIRST._replace(uid=5), ends[0], *cdrs[1:-1], ends[2]]
+
+
+def test_a_record_twice_in_a_page(store: SqlStore, eyes: Eyes) -> None:
+    """The last word counts, the row is stored once, and the counts still add up."""
+    later = FIRST._replace(alias="later")
+    saved = store.save(page(FIRST, later))
+    assert (saved.inserted, saved.unchanged, saved.records) == (1, 1, 2)
+    assert eyes.cdrs() == [later]
+
+
+def test_an_absent_flag_never_overwrites_a_known_one(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
+    """None is "the operator did not say": nothing is written for it."""
+    store.save(page(FIRST))
+    begun = clock.now
+    clock.forward(hours=1)
+    silent = FIRST._replace(has_recorded_call=None, has_voicemail_recording=None, has_fax_document=None)
+    saved = store.save(page(silent))
+    assert (saved.updated, saved.unchanged) == (0, 1)
+    assert eyes.cdrs() == [FIRST]
+    assert eyes.rows(tables.cdr)[0].changed_at == begun
+
+
+def test_a_flag_that_becomes_known_is_no_change_of_a_known_value(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
+    """The row is updated, the history stays empty; a flag that flips later is a change."""
+    store.save(page(FIRST))
+    clock.forward(hours=1)
+    known = FIRST._replace(has_fax_document=True)
+    assert store.save(page(known)).updated == 1
+    assert eyes.rows(tables.cdr)[0].changed_at == clock.now
+    assert eyes.rows(tables.cdr_change) == []
+    flipped = known._replace(has_fax_document=False, has_recorded_call=None)
+    assert store.save(page(flipped)).updated == 1
+    assert eyes.cdrs() == [known._replace(has_fax_document=False)]
+    assert [tuple(row)[4:] for row in eyes.rows(tables.cdr_change)] == [("has_fax_document", "true", "false")]
+
+
+def test_the_ledger_counts_what_is_written(store: SqlStore, eyes: Eyes) -> None:
+    """Calls, duration and charge of each day, exact; a second reading adds nothing."""
+    cdrs = [*calls(3), FIRST._replace(uid=9, call_date=date(2013, 8, 4), duration=0, user_cost=Decimal("0.000001"))]
+    for _ in range(2):
+        store.save(page(*cdrs))
+        assert ledger(eyes) == [
+            (DAY, 3, 183, Decimal("0.375")),
+            (date(2013, 8, 4), 1, 0, Decimal("0.000001")),
+        ]
+    assert store.calls_held() == 4
+
+
+def test_the_ledger_follows_a_changed_call(store: SqlStore, eyes: Eyes) -> None:
+    """A call that moves to another day takes its duration and charge along."""
+    store.save(page(*calls(2)))
+    moved = FIRST._replace(call_date=date(2013, 8, 5), duration=100, user_cost=Decimal(1))
+    store.save(page(moved))
+    assert ledger(eyes) == [(DAY, 1, 61, Decimal("0.125")), (date(2013, 8, 5), 1, 100, Decimal(1))]
+
+
+def ledger(eyes: Eyes) -> list[tuple[object, ...]]:
+    return [(row.call_date, row.calls, row.duration, row.charge) for row in eyes.rows(tables.coverage)]
+
+
+def test_a_day_is_completed_by_the_page_that_ends_it(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
+    """With or without calls; and only at or after the moment asked for."""
+    empty = date(2013, 8, 4)
+    saved = store.save(page(*calls(2), completes=(DAY, empty)))
+    assert saved.completed == (DAY, empty)
+    window = Window(date(2013, 8, 1), date(2013, 8, 31))
+    assert store.days_downloaded(window) == {DAY, empty}
+    assert store.days_downloaded(Window(DAY, DAY)) == {DAY}
+    assert store.days_downloaded(window, since=clock.now) == {DAY, empty}
+    assert store.days_downloaded(window, since=clock.now + timedelta(microseconds=1)) == set()
+    assert [(row.calls, row.verdict) for row in eyes.rows(tables.coverage)] == [(2, "unaudited"), (0, "unaudited")]
+
+
+def test_a_day_that_changes_after_its_audit_is_unaudited_again(store: SqlStore, eyes: Eyes) -> None:
+    """A verdict speaks of what was held then. Reading the day again without a change leaves it."""
+    store.save(page(*calls(2)))
+    with eyes.engine.begin() as connection:
+        connection.execute(tables.coverage.update().values(verdict="complete"))
+    store.save(page(*calls(2), completes=(DAY,)))
+    assert [row.verdict for row in eyes.rows(tables.coverage)] == ["complete"]
+    store.save(page(FIRST._replace(duration=1)))
+    assert [row.verdict for row in eyes.rows(tables.coverage)] == ["unaudited"]
+
+
+def test_the_checkpoint_never_moves_backwards(store: SqlStore) -> None:
+    """Whatever a page says; and the page learns the true mark."""
+    early, late = datetime(2013, 8, 3, 19, 0, tzinfo=UTC), datetime(2013, 8, 3, 20, 0, 0, 5, tzinfo=UTC)
+    assert store.checkpoint("tail") is None
+    assert store.save(page(checkpoint=Checkpoint("tail", 100, late))).high_water_uid == 100
+    assert store.save(page(checkpoint=Checkpoint("tail", 99, early))).high_water_uid == 100
+    assert store.checkpoint("tail") == Checkpoint("tail", 100, late)
+    assert store.save(page(checkpoint=Checkpoint("tail"))).high_water_uid == 100
+    assert store.save(page(checkpoint=Checkpoint("tail", 101))).high_water_uid == 101
+    assert store.checkpoint("tail") == Checkpoint("tail", 101, None)
+    assert store.save(page(checkpoint=Checkpoint("tail", 101, late))).high_water_uid == 101
+    assert store.checkpoint("tail") == Checkpoint("tail", 101, late)
+
+
+def test_a_job_is_kept_with_its_window(store: SqlStore) -> None:
+    """A backfill can be resumed by whoever comes next."""
+    job = Checkpoint("backfill", window=Window(DAY, date(2013, 9, 1)), begun_at=datetime(2026, 1, 1, tzinfo=UTC))
+    store.save(page(checkpoint=job))
+    assert store.checkpoint("backfill") == job
+    done = Checkpoint("backfill", window=job.window, begun_at=job.begun_at, done=True)
+    store.save(page(checkpoint=done))
+    assert store.checkpoint("backfill") == done
+
+
+def test_a_reject_seen_again_is_counted_not_repeated(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
+    """Kept once as sent, with how often and when."""
+    broken = Reject(7, "<CDR><uid>7</uid><duration>x</duration></CDR>", "duration: not a number")
+    nameless = Reject(None, "<CDR/>", "uid: missing")
+    first = clock.now
+    assert store.save(page(rejects=[broken, nameless])).rejected == 2
+    clock.forward(minutes=1)
+    assert store.save(page(rejects=[broken, broken])).rejected == 2
+    assert [
+        (row.uid, row.raw, row.problem, row.seen, row.first_seen_at, row.last_seen_at, row.resolved_at)
+        for row in sorted(eyes.rows(tables.reject), key=lambda row: row.raw)
+    ] == [
+        (None, "<CDR/>", "uid: missing", 1, first, first, None),
+        (7, broken.raw, broken.problem, 3, first, clock.now, None),
+    ]
+
+
+def test_a_record_that_can_be_stored_after_all_resolves_its_reject(
+    store: SqlStore, eyes: Eyes, clock: Clock, migrated: Database
+) -> None:
+    """Also by another process than the one that rejected it; should it come broken again, it is open again."""
+    broken = Reject(FIRST.uid, "<CDR>broken</CDR>", "broken")
+    store.save(page(rejects=[broken]))
+    store.close()
+    other = SqlStore(migrated.url, "main", clock=clock)
+    other.open()
+    other.save(page(FIRST))
+    assert [row.resolved_at for row in eyes.rows(tables.reject)] == [clock.now]
+    other.save(page(rejects=[broken]))
+    assert [(row.seen, row.resolved_at) for row in eyes.rows(tables.reject)] == [(2, None)]
+    other.save(page(FIRST))
+    assert [row.resolved_at for row in eyes.rows(tables.reject)] == [clock.now]
+    other.close()
+
+
+def test_each_distinct_number_is_noted_once(store: SqlStore, eyes: Eyes) -> None:
+    """Callers, numbers called, numbers dialled; texts too long to be a number are left out."""
+    store.save(page(FIRST, FIRST._replace(uid=2, anumber="", dialled=None, bnumber="9" * 321)))
+    store.save(page(FIRST._replace(uid=3, anumber="7921255043 ")))
+    assert [row.number for row in eyes.rows(tables.number)] == ["0", "1245830144", "7921255043", "7921255043 "]
+
+
+def test_accounts_do_not_see_each_other(store: SqlStore, eyes: Eyes, migrated: Database) -> None:
+    """The same uid in two accounts is two calls; checkpoints and ledgers are apart."""
+    other = SqlStore(migrated.url, "other")
+    other.open()
+    store.save(page(FIRST, checkpoint=Checkpoint("tail", FIRST.uid)))
+    assert other.checkpoint("tail") is None
+    assert other.save(page(FIRST._replace(alias="theirs"))).inserted == 1
+    assert [call.alias for call in eyes.cdrs()] == ["", "theirs"]
+    assert (store.calls_held(), other.calls_held()) == (1, 1)
+    other.close()
+
+
+def test_look_back_finds_the_uid_to_start_from(store: SqlStore) -> None:
+    """The highest held uid below the lowest of the calls that began since."""
+    cdrs = calls(50)
+    assert store.look_back_uid(cdrs[0].started_at) is None
+    store.save(page(*cdrs))
+    assert store.look_back_uid(cdrs[40].started_at) == cdrs[39].uid
+    assert store.look_back_uid(cdrs[0].started_at) == cdrs[0].uid - 1
+    assert store.look_back_uid(cdrs[-1].started_at + timedelta(seconds=1)) is None
+
+
+def test_an_empty_page_changes_nothing(store: SqlStore, eyes: Eyes) -> None:
+    """No record, no checkpoint: no row anywhere."""
+    assert store.save(page()) == PageSaved(Origin.TAIL)
+    assert [len(eyes.rows(table)) for table in (tables.cdr, tables.coverage, tables.checkpoint)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 501, 2500])
+def test_pages_of_any_size(store: SqlStore, eyes: Eyes, count: int) -> None:
+    """One call or thousands take the same road."""
+    cdrs = calls(count)
+    assert store.save(page(*cdrs)).inserted == count
+    assert store.save(page(*[call._replace(reason=2) for call in cdrs])).updated == count
+    assert store.save(page(*[call._replace(reason=2) for call in cdrs])).unchanged == count
+    assert len(eyes.rows(tables.cdr_change)) == count

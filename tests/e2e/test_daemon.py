@@ -1,0 +1,316 @@
+"""The daemon as a real process: signals at every phase, the service manager, failures that pass and that don't."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cdrsync.sandbox import Fault, Login, Settings, World, running
+from tests.canary import LOGIN
+from tests.processes import cdrsync, daemon, environment, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Database
+
+
+@pytest.fixture
+def world() -> World:
+    """An operator with some calls of the last days."""
+    made = World(Settings(), logins=[LOGIN], seed=7)
+    made.add_history(calls=300, days=3)
+    return made
+
+
+@pytest.fixture
+def api(world: World) -> Iterator[str]:
+    with running(world) as url:
+        yield url
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "calls.db"
+
+
+def held(file: Path) -> set[int]:
+    """The uids in a SQLite database; none before there is a table."""
+    if not file.exists():
+        return set()
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        try:
+            return {uid for (uid,) in connection.execute("SELECT uid FROM cdr")}
+        except sqlite3.OperationalError:
+            return set()
+
+
+def uids(world: World, username: str | None = None) -> set[int]:
+    return {call.uid for call in world.records(username)}
+
+
+# ── signals ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_an_idle_daemon_in_order(number: signal.Signals, api: str, world: World, file: Path) -> None:
+    """Exit 0, everything held, nothing left running."""
+    with daemon(environment(api, f"sqlite:///{file}", start_date="all")) as run:
+        until(lambda: held(file) == uids(world), "all calls")
+        run.signal(number)
+        assert run.ended() == 0
+        assert [event["event"] for event in run.events("stopped")] == ["stopped"]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6])
+def test_a_signal_at_any_phase_of_the_start_ends_it_with_0(delay: float, api: str, file: Path) -> None:
+    """From the moment the program has control of its signals, through imports, tables, lease and first pages."""
+    with daemon(environment(api, f"sqlite:///{file}", start_date="all")) as run:
+        until(run.listens_to_signals, "the handler")
+        time.sleep(delay)  # which phase this hits differs from run to run; the promise is the same in all
+        assert run.stop() == 0
+
+
+def test_a_signal_while_the_operator_does_not_answer(world: World, file: Path) -> None:
+    """A request on the wire is given up: it carried nothing that was to be stored."""
+    world.configure(latency=50.0)
+    with running(world) as url, daemon(environment(url, f"sqlite:///{file}")) as run:
+        until(lambda: world.counters()["documents"], "the first request")
+        assert run.stop() == 0
+
+
+def test_a_signal_while_the_database_is_away(api: str) -> None:
+    """A wait for a database ends at once."""
+    with closed_port() as port, daemon(environment(api, f"postgresql+psycopg://u@127.0.0.1:{port}/x")) as run:
+        assert run.event("database failed, will go on by itself")["kind"] == "DatabaseUnavailable"
+        assert run.stop() == 0
+
+
+def test_a_second_signal_ends_it_at_once(api: str, file: Path) -> None:
+    """Even with a page in hand that can't be finished: it is rolled back."""
+    assert cdrsync("db", "upgrade", env=environment(api, f"sqlite:///{file}")).returncode == 0
+    with locked(file), daemon(environment(api, f"sqlite:///{file}")) as run:
+        run.event("started")
+        run.signal(signal.SIGTERM)
+        run.event("stopping")
+        run.signal(signal.SIGTERM)
+        assert run.ended() == 0
+    assert held(file) == set()
+
+
+def test_a_page_that_can_not_be_finished_is_rolled_back(api: str, world: World, file: Path) -> None:
+    """One signal is enough: after some seconds of grace it ends all the same, and the next run has lost nothing."""
+    env = environment(api, f"sqlite:///{file}", start_date="all")
+    assert cdrsync("db", "upgrade", env=env).returncode == 0
+    with locked(file), daemon(env) as run:
+        run.event("started")
+        assert run.stop() == 0
+    assert cdrsync("sync", env=env).returncode == 0
+    assert held(file) == uids(world)
+
+
+def test_sigusr1_polls_now(api: str, world: World, file: Path) -> None:
+    """A new call is held long before the next poll is due."""
+    with daemon(environment(api, f"sqlite:///{file}", poll_interval="1d")) as run:
+        run.event("lease taken")
+        until(lambda: held(file), "the first calls")
+        new = world.add().uid
+        run.signal(signal.SIGUSR1)
+        until(lambda: new in held(file), "the new call")
+        assert run.stop() == 0
+
+
+def test_sighup_takes_a_new_configuration_and_refuses_a_bad_one(api: str, world: World, file: Path) -> None:
+    """A bad one is reported whole and changes nothing; a good one is used at once."""
+    config = file.with_name("cdrsync.toml")
+    config.write_text('poll_interval = "1d"\n', encoding="utf-8")
+    with daemon(environment(api, f"sqlite:///{file}"), "--config", str(config)) as run:
+        until(lambda: held(file), "the first calls")
+        config.write_text('poll_interval = "soon"\nsweep_dayz = 1\n', encoding="utf-8")
+        run.signal(signal.SIGHUP)
+        assert run.event("configuration refused, the old one stays")["problems"].count("; ") == 1
+        config.write_text('poll_interval = "1s"\n', encoding="utf-8")
+        run.signal(signal.SIGHUP)
+        run.event("configuration read again")
+        run.event("lease taken", count=2)
+        new = world.add().uid
+        until(lambda: new in held(file), "a call between two of the new, short intervals")
+        assert run.stop() == 0
+
+
+# ── the service manager ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_service_manager_is_told(api: str, file: Path, tmp_path: Path) -> None:
+    """READY, STATUS with the last sync, WATCHDOG, RELOADING and READY again, STOPPING."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        env = {
+            **environment(api, f"sqlite:///{file}"),
+            "NOTIFY_SOCKET": str(tmp_path / "notify"),
+            "WATCHDOG_USEC": "3000000",
+        }
+        with daemon(env) as run:
+            heard: list[str] = []
+
+            def hears(word: str) -> str:
+                while True:
+                    heard.extend(manager.recv(4096).decode().splitlines())
+                    found = [line for line in heard if line.startswith(word)]
+                    if found:
+                        heard.clear()
+                        return found[0]
+
+            assert hears("READY=1") == "READY=1"
+            assert "last sync" in hears("STATUS=default: idle")
+            assert hears("WATCHDOG=1") == "WATCHDOG=1"
+            run.signal(signal.SIGHUP)
+            assert hears("RELOADING=1") == "RELOADING=1"
+            assert hears("READY=1") == "READY=1"
+            run.signal(signal.SIGTERM)
+            assert hears("STOPPING=1") == "STOPPING=1"
+            assert run.ended() == 0
+
+
+# ── who may write ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_second_daemon_stands_by_and_takes_over(api: str, world: World, database: Database) -> None:
+    """The first one is killed; the second one goes on by itself. Meanwhile `sync` says who is at work: exit 75."""
+    env = environment(api, database.url, poll_interval="1s")
+    with daemon(env) as first:
+        first.event("lease taken")
+        with daemon(env) as second:
+            second.event("standing by")
+            refused = cdrsync("sync", env=env)
+            assert refused.returncode == 75
+            assert f"process {first.pid} on {socket.gethostname()}" in refused.stderr
+            first.signal(signal.SIGKILL)
+            second.event("lease taken")
+            world.add()
+            second.event("poll done")
+            assert second.stop() == 0
+
+
+# ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_bad_configuration_is_said_at_once(api: str, file: Path) -> None:
+    """Exit 78, one line a problem, no traceback."""
+    env = environment(api, f"sqlite:///{file}", page_size="many", poll_interval="soon")
+    run = cdrsync("run", env=env)
+    assert run.returncode == 78
+    assert [line.split(" (")[0] for line in run.stderr.splitlines()[:-1]] == [
+        "error: page_size must be a whole number",
+        "error: poll_interval must be seconds or a duration like 90s, 10m, 2h, 7d",
+    ]
+
+
+def test_a_refused_login_ends_it_with_77_after_one_try(world: World, file: Path) -> None:
+    """No retry storm: storms lock accounts."""
+    with running(world) as url:
+        run = cdrsync("run", env={**environment(url, f"sqlite:///{file}"), "CDRSYNC_PASSWORD": "wrong-password"})
+    assert run.returncode == 77
+    assert "allow-list" in run.stderr
+    assert [seen.name for seen in world.requests if seen.name == "SessionLogin"] == ["SessionLogin"]
+
+
+def test_one_failing_account_does_not_stop_the_others(file: Path) -> None:
+    """The login of one is refused; the other's calls come in."""
+    world = World(Settings(), logins=[LOGIN, Login("other@example.com", "other-password", "other-vkey")], seed=3)
+    world.add_history(calls=50, days=1)
+    config = file.with_name("cdrsync.toml")
+    config.write_text(
+        '[accounts.good]\n[accounts.bad]\nusername = "other@example.com"\nnumbers = ["01213691057"]\n', encoding="utf-8"
+    )
+    with running(world) as url:
+        env = environment(url, f"sqlite:///{file}", poll_interval="1s")
+        with daemon(env, "--config", str(config)) as run:
+            parked = run.event("account parked")
+            assert (parked["account"], parked["kind"]) == ("bad", "LoginRefused")
+            new = world.add().uid
+            until(lambda: new in held(file), "a call of the good account")
+            assert run.stop() == 0
+
+
+def test_an_operator_away_is_said_once_and_caught_up_with(world: World, file: Path) -> None:
+    """It waits, says so once, and goes on by itself."""
+    with running(world) as url:
+        with daemon(environment(url, f"sqlite:///{file}", poll_interval="1s", start_date="all")) as run:
+            until(lambda: held(file) == uids(world), "all calls")
+            world.faults.rates({Fault.HTTP_503: 1.0})
+            assert run.event("poll failed, will go on by itself")["kind"] == "ApiUnreachable"
+            missed = {world.add().uid for _ in range(5)}
+            world.faults.rates({})
+            run.event("recovered")
+            until(lambda: missed <= held(file), "the calls that came meanwhile")
+            assert run.stop() == 0
+            warnings = [line for line in run.lines if '"level": "warning"' in line]
+            assert len(warnings) == 1, warnings
+
+
+def test_a_database_away_is_said_once_and_caught_up_with(api: str, world: World, database: Database) -> None:
+    """The server is stopped for a while and started again."""
+    if database.kind == "sqlite":
+        pytest.skip("a file has no server")
+    with daemon(environment(api, database.url, poll_interval="1s")) as run:
+        run.event("poll done")
+        database.server.stop()
+        try:
+            world.add()
+            failed = until(
+                lambda: [
+                    e
+                    for name in ("poll", "look-back", "sweep", "database")
+                    for e in run.events(f"{name} failed, will go on by itself")
+                ],
+                "the failure",
+            )
+            assert {event["kind"] for event in failed} <= {"DatabaseUnavailable", "LeaseLost"}
+        finally:
+            database.server.start()
+        run.event("recovered")
+        run.event("lease taken", count=2)
+        assert run.stop() == 0
+
+
+def test_a_newer_schema_is_refused_with_both_versions(api: str, file: Path) -> None:
+    """Exit 78, and what to do about it."""
+    env = environment(api, f"sqlite:///{file}")
+    assert cdrsync("db", "upgrade", env=env).returncode == 0
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999_future'")
+        connection.commit()
+    for command in ("run", "sync"):
+        run = cdrsync(command, env=env)
+        assert run.returncode == 78
+        assert "9999_future" in run.stderr
+        assert "Upgrade cdrsync" in run.stderr
+
+
+# ── what the tests need ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Another program writes in the SQLite database and does not come to an end."""
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """A port of this machine on which nobody listens, kept from others."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]

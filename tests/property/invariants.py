@@ -1,0 +1,240 @@
+"""What must be true of every run, whatever the operator, the network, the database and the clock do.
+
+No record lost: each is held by the step within whose stated horizon it fell. None overwritten by another call. The
+checkpoint is never ahead of the data and never goes back. An idle poll costs one request a number.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cdrsync.model import TAIL_STREAM, Cdr, Checkpoint, Page, Reject
+from cdrsync.sync import BOOTSTRAP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
+from tests.property.memory import held_as
+from tests.property.operator import LONDON, Call
+from tests.property.world import RESET_MARGIN, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tests.property.memory import MemoryStore
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+def uk_day(at: float) -> date:
+    """The day that a UK calendar shows at a moment."""
+    return datetime.fromtimestamp(at, LONDON).date()
+
+
+class Invariants:
+    """Watches one run's commits. `begun` is when the step under way began, in the operator's time."""
+
+    def __init__(self, plan: Plan, store: MemoryStore) -> None:
+        self._plan = plan
+        self._store = store
+        self._numbers = plan.settings.numbers
+        self._wanted = [call for call in plan.calls if not self._numbers or call.number in self._numbers]
+        self._days: defaultdict[date, list[Call]] = defaultdict(list)
+        for call in self._wanted:
+            self._days[call.day].append(call)
+        self._by_visible = sorted(self._wanted, key=lambda call: call.visible)
+        self._visible = [call.visible for call in self._by_visible]
+        self._changes = sorted((at, n, call) for call in self._wanted for n, at in enumerate(call.changed, 1))
+        self._changed = [at for at, _, _ in self._changes]
+        self._marks: dict[str, int] = {}
+        self._moved_at: dict[str, float] = {}
+        self._passed = {LOOKBACK_STREAM: (0, 0), SWEEP_STREAM: (0, 0)}
+        self.begun = 0.0
+        self.skipped_first = False  # a first one-shot run marks look-back and sweep without reading
+
+    # ── commits ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def committed(self, page: Page, now: float) -> None:
+        """Look at a page that has just been committed."""
+        for day in page.completes:
+            if not self._plan.vanishing:
+                self._require(self._days[day], self.begun, now, f"{day} is marked downloaded")
+        checkpoint = page.checkpoint
+        if checkpoint is None:
+            return
+        if checkpoint.stream.startswith(TAIL_STREAM):
+            self._mark_moved(checkpoint.stream, now)
+        elif checkpoint.stream == LOOKBACK_STREAM and checkpoint.begun_at is not None:
+            self._looked_back(checkpoint.begun_at.timestamp() - self._plan.skew, now)
+        elif checkpoint.stream == SWEEP_STREAM and checkpoint.begun_at is not None:
+            self._swept(checkpoint.begun_at.timestamp() - self._plan.skew, now)
+
+    def _mark_moved(self, stream: str, now: float) -> None:
+        mark = self._store.checkpoints[stream].high_water_uid
+        old = self._marks.get(stream)
+        if mark is None or (old is not None and mark < old):
+            raise Violation(f"the high-water mark of {stream} went from {old} to {mark}")
+        if mark == old:
+            return
+        self._marks[stream], self._moved_at[stream] = mark, now
+        if self._plan.vanishing or (old is not None and not self.tail_in_order()):
+            return
+        anchor = self._anchor()
+        number = stream.partition(":")[2]
+        below = (
+            call
+            for call in self._wanted
+            if call.uid <= mark and (call.uid > old if old is not None else call.day >= anchor)
+            if (not number or call.number == number) and not self._after_reset(call)
+        )
+        self._require(below, self.begun, now, f"{stream} moved from {old} to {mark}")
+
+    def _looked_back(self, begun: float, now: float) -> None:
+        if self.skipped_first or len(self._marks) < len(self._numbers or ("",)):
+            return  # without a mark there is nothing to look back from: the next poll reads by date
+        anchor = self._anchor()
+        horizon = self._plan.settings.lookback.total_seconds() - abs(self._plan.skew)
+        calls, changes = self._news(LOOKBACK_STREAM, begun)
+        late = (
+            call
+            for call in calls
+            if call.day >= anchor and call.visible - call.start <= horizon and not self._after_reset(call)
+        )
+        self._require(late, begun, now, "looked back")
+        for at, version, call in changes:
+            if call.day >= anchor and max(at, call.visible) - call.start <= horizon and not self._after_reset(call):
+                self._require_version(call, version, now, "looked back")
+
+    def _swept(self, begun: float, now: float) -> None:
+        if self.skipped_first:
+            return
+        anchor, first = self._anchor(), uk_day(begun) - timedelta(days=self._plan.settings.sweep_days - 1)
+        start = self._plan.settings.start
+        if isinstance(start, date):
+            first = max(first, start)
+        elif start == "today":
+            first = anchor
+
+        def covered(call: Call, at: float) -> bool:
+            return self.in_horizon(call, at) and (
+                call.day >= min(anchor, first) or (call.day in self._store.downloaded and call.day >= first)
+            )
+
+        calls, changes = self._news(SWEEP_STREAM, begun)
+        if not self._plan.vanishing:
+            self._require((call for call in calls if covered(call, call.visible)), begun, now, "swept")
+            for at, version, call in changes:
+                if covered(call, max(at, call.visible)):
+                    self._require_version(call, version, now, "swept")
+        self._reset_noticed(begun, now)
+
+    # ── after steps ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def marks(self) -> dict[str, int]:
+        """The high-water marks now."""
+        return dict(self._marks)
+
+    def polled(self, begun: float, before: dict[str, int], now: float) -> None:
+        """After a poll: whatever was visible when it began, with a uid above the mark, is held at once."""
+        if self._plan.vanishing:
+            return
+        anchor = self._anchor()
+        for number in self._numbers or ("",):
+            mark = before.get(f"{TAIL_STREAM}:{number}" if number else TAIL_STREAM)
+            if mark is not None and not self.tail_in_order():
+                continue
+            fresh = (
+                call
+                for call in self._wanted
+                if (call.uid > mark if mark is not None else call.day >= anchor)
+                if (not number or call.number == number) and not self._after_reset(call)
+            )
+            self._require(fresh, begun, now, f"polled after {mark}")
+
+    def ended(self, begun: float, now: float) -> None:
+        """After a last poll, look-back, backfill and sweep in peace: the whole table."""
+        start = self._plan.settings.start
+        first = self._anchor() if start == "today" else start if isinstance(start, date) else date.min
+        swept = uk_day(begun) - timedelta(days=self._plan.settings.sweep_days - 1)
+        for call in self._wanted:
+            if call.day < first or not self.in_horizon(call, call.visible):
+                continue
+            self._require([call], begun, now, "ended")
+            if not (call.visible <= begun and call.shown(now)):
+                continue
+            known = [at for at in call.changed if at <= begun and (call.day >= swept or self.in_horizon(call, at))]
+            self._require_version(call, len(known), now, "ended")
+        for uid, row in self._store.rows.items():
+            if row.call_date < first - timedelta(days=self._plan.settings.sweep_days + 1):
+                raise Violation(f"uid {uid} of {row.call_date} was never asked for")
+
+    def tail_in_order(self) -> bool:
+        """Whether LastId pages come in an order of uids, without which only a look-back proves anything."""
+        return self._plan.habits.tail_order in ("uid", "uid-desc")
+
+    def in_horizon(self, call: Call, at: float) -> bool:
+        """Whether what happened to a call then is young enough for a sweep."""
+        return (uk_day(at + abs(self._plan.skew)) - call.day).days < self._plan.settings.sweep_days
+
+    # ── parts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _anchor(self) -> date:
+        checkpoint = self._store.checkpoints.get(BOOTSTRAP_STREAM, Checkpoint(BOOTSTRAP_STREAM))
+        return date.max if checkpoint.window is None else checkpoint.window.first
+
+    def _after_reset(self, call: Call) -> bool:
+        return call.assigned >= self._plan.reset_at
+
+    def _news(self, stream: str, begun: float) -> tuple[list[Call], list[tuple[int, int, Call]]]:
+        """Calls and changes that became visible since the last step of this kind."""
+        calls, changes = self._passed[stream]
+        upto = bisect_right(self._visible, begun), bisect_right(self._changed, begun)
+        self._passed[stream] = max(calls, upto[0]), max(changes, upto[1])
+        return self._by_visible[calls : upto[0]], self._changes[changes : upto[1]]
+
+    def _require(self, calls: Iterable[Call], visible_by: float, now: float, when: str) -> None:
+        for call in self._missing(calls, visible_by, now):
+            seen = datetime.fromtimestamp(call.visible, LONDON)
+            began = datetime.fromtimestamp(call.start, LONDON)
+            raise Violation(f"{when}, but uid {call.uid} that began {began} and was visible from {seen} is not held")
+
+    def _missing(self, calls: Iterable[Call], visible_by: float, now: float) -> Iterator[Call]:
+        for call in calls:
+            if call.visible <= visible_by and now < call.vanish and not self._present(call):
+                yield call
+
+    def _present(self, call: Call) -> bool:
+        record = call.records[0]
+        if isinstance(record, Reject):
+            return record.raw in self._store.rejects
+        row = self._store.rows.get(call.uid)
+        return row is not None and row.ref == record.ref
+
+    def _require_version(self, call: Call, version: int, now: float, when: str) -> None:
+        if not call.shown(now) or any(
+            held_as(self._store, record) for record in (*call.records[version:], *call.tail_records[version:])
+        ):
+            return
+        row, record = self._store.rows.get(call.uid), call.records[version]
+        cost = record.user_cost if isinstance(record, Cdr) else None
+        raise Violation(
+            f"{when}, but uid {call.uid} is held as {row and (row.duration, row.user_cost)}, "
+            f"not as version {version} with cost {cost}"
+        )
+
+    def _reset_noticed(self, begun: float, now: float) -> None:
+        """After a sweep that raised nothing: no call in its window gives the new sequence away."""
+        if not self._marks or now < self._plan.reset_at:
+            return
+        stream = max(self._marks, key=lambda stream: self._marks[stream])
+        mark, since = self._marks[stream], self._moved_at[stream] + RESET_MARGIN + abs(self._plan.skew)
+        for call in self._wanted:
+            if (
+                call.uid < mark
+                and call.start > since
+                and call.visible <= begun
+                and call.shown(now)
+                and isinstance(call.records[0], Cdr)
+            ):
+                raise Violation(f"swept, but the sequence that fell to {call.uid} below {mark} went unnoticed")
