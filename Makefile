@@ -30,8 +30,8 @@ test: .venv/development ## the whole suite; ARGS='-k lease -x' goes to pytest
 wheel: .venv/runtime ## wheel and source archive, into dist/
 	@$(python) -m hatchling build --clean --directory dist --target sdist --target wheel
 
-bench: .venv/development ## measure: records per second, start-up, memory; ARGS go to the benchmarks
-	@$(python) -m tests.benchmarks $(ARGS)
+bench: .venv/development ## measure: cdrsync beside its peers, half an hour; ARGS=--quick: a minute
+	@$(python) -m tests.benchmarks.bench $(ARGS)
 
 campaign: .venv/development ## kill -9 at random moments on every database: make campaign KILLS=1000
 	@$(python) -m tests.fault.campaign --kills $(KILLS) $(ARGS)

@@ -6,10 +6,10 @@ Neither trusts what the reference page leaves open: page order, a silently small
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer, NoProgress, RequestRefused
@@ -32,6 +32,11 @@ STALE_PAGES = 3
 
 One alone is normal where new calls push known ones to higher offsets while pages are being read."""
 
+SETTLED_PAGES = 10
+"""Pages in a row, each smaller than the largest before, after which the newest calls count as read.
+
+Where calls arrive as fast as they are read, an empty page never comes; the next poll goes on from here."""
+
 PLAUSIBLE_STEP = 10_000_000
 """How far above the last known uid an unreadable record may move the high-water mark. The platform hands out about one
 uid a second, so this is some four months; a garbled uid must not carry the mark past all calls to come."""
@@ -51,7 +56,7 @@ def batches(document: Document) -> list[Batch]:
 
 @dataclass(slots=True)
 class HighWater:
-    """The highest uid seen, and when that call had ended (UTC): what a Checkpoint of a tail carries."""
+    """The highest uid seen, and when the last of the calls had ended (UTC): what a Checkpoint of a tail carries."""
 
     uid: int
     ended_at: datetime | None = None
@@ -59,12 +64,12 @@ class HighWater:
     def see(self, batch: Batch | Page) -> None:
         """Rise to the highest uid among the records."""
         if batch.cdrs:
-            top = max(batch.cdrs, key=_uid)
-            if top.uid > self.uid:
-                self.uid, self.ended_at = top.uid, top.started_at + timedelta(seconds=top.duration)
+            self.uid = max(self.uid, *(cdr.uid for cdr in batch.cdrs))
+            ended_at = max(cdr.started_at + timedelta(seconds=cdr.duration) for cdr in batch.cdrs)
+            self.ended_at = ended_at if self.ended_at is None else max(self.ended_at, ended_at)
         for reject in batch.rejects:
             if reject.uid is not None and self.uid < reject.uid <= self.uid + PLAUSIBLE_STEP:
-                self.uid, self.ended_at = reject.uid, None
+                self.uid = reject.uid
 
     def checkpoint(self, stream: str) -> Checkpoint:
         """The checkpoint that is true once everything seen is committed."""
@@ -82,6 +87,7 @@ def tail_pages(
     high = HighWater(after_uid)
     last_id, offset, stale = after_uid, 0, 0
     seen: set[int | str] = set()
+    arrivals = _Arrivals()
     while True:
         ask = CdrsAsk(limit=limit, offset=offset, after_uid=last_id, number=number)
         (batch,) = batches(source.ask([ask]))
@@ -97,6 +103,8 @@ def tail_pages(
         if offset == 0 and high.uid > last_id and _ascending(batch.cdrs):
             yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream))
             last_id = high.uid
+            if arrivals.settled(len(batch)):
+                return
             continue
         stale = _stale(batch, seen, stale, f"LastId {last_id}")
         yield page
@@ -104,7 +112,7 @@ def tail_pages(
 
 
 def _ascending(cdrs: Sequence[Cdr]) -> bool:
-    return all(a.uid <= b.uid for a, b in pairwise(cdrs))
+    return all(a.uid <= b.uid for a, b in itertools.pairwise(cdrs))
 
 
 def _uid(cdr: Cdr) -> int:
@@ -121,6 +129,20 @@ def _stale(batch: Batch, seen: set[int | str], stale: int, what: str) -> int:
     if stale + 1 == STALE_PAGES:
         raise NoProgress(f"the operator repeats the same records for {what}, whatever the offset")
     return stale + 1
+
+
+@dataclass(slots=True)
+class _Arrivals:
+    """Notices that only what arrives while it is asked for is left to read."""
+
+    largest: int = 0
+    smaller: int = 0
+
+    def settled(self, count: int) -> bool:
+        """Count one page more."""
+        self.smaller = self.smaller + 1 if count < self.largest else 0
+        self.largest = max(self.largest, count)
+        return self.smaller >= SETTLED_PAGES
 
 
 @dataclass(slots=True)
@@ -150,7 +172,10 @@ class _WindowRead:
     number: str | None
     end_date: date
     step: int  # records of a full page: `limit`, or less once the operator is seen to clamp it
+    live: bool  # calls may be arriving in it while it is being read
     position: int = 0
+    last: frozenset[int] = frozenset()  # uids of the page before
+    arrivals: _Arrivals = field(default_factory=_Arrivals)
     short: int = 0  # records of the last page where it was not full: the end, or a clamped limit
     stale: int = 0
     ended: bool = False
@@ -175,13 +200,17 @@ class _WindowRead:
         if not len(batch):
             self.ended = self.ended or ask.offset == self.position
             return
-        what = f"StartDate {self.window.first} EndDate {self.end_date}"
-        self.stale = _stale(batch, self.seen, self.stale, what)
-        count = len(batch)
+        count, uids = len(batch), frozenset(cdr.uid for cdr in batch.cdrs)
+        if self.live and (uids < self.last or self.arrivals.settled(count)):
+            self.ended = True  # the end of the page before, pushed here by new calls; or only arrivals are left
+        else:
+            what = f"StartDate {self.window.first} EndDate {self.end_date}"
+            self.stale = _stale(batch, self.seen, self.stale, what)
         if self.short:  # records behind a page that was not full: this is how many a page may have
             self.step = max(self.short, count)
         self.short = count if count < self.step else 0
         self.position = max(self.position, ask.offset + count)
+        self.last = uids
 
 
 def window_pages(
@@ -200,7 +229,7 @@ def window_pages(
     iterator one by one, so that several threads can share it. A page `completes` the days (before `today`) whose
     window it ends for every number.
     """
-    plan = _Plan(windows, limit, numbers, end_dates)
+    plan = _Plan(windows, limit, numbers, end_dates, today)
     while queued := plan.document():
         answers = batches(source.ask([ask for _, ask in queued]))
         cdrs: list[Cdr] = []
@@ -217,12 +246,18 @@ class _Plan:
     """Which requests go into the next document, so that few documents and few records too many are asked."""
 
     def __init__(
-        self, windows: Iterator[Window], limit: int, numbers: Sequence[str | None], end_dates: EndDates
+        self,
+        windows: Iterator[Window],
+        limit: int,
+        numbers: Sequence[str | None],
+        end_dates: EndDates,
+        today: date,
     ) -> None:
         self._windows = windows
         self._limit = limit
         self._numbers = numbers
         self._end_dates = end_dates
+        self._today = today
         self._under_way: deque[_WindowRead] = deque()
         self._unfinished: Counter[Window] = Counter()
         self._typical = limit - 1  # records of the window finished last: what the next one probably has
@@ -244,7 +279,9 @@ class _Plan:
         """Reads under way, then those of further windows, which are begun by being looked at."""
         yield from list(self._under_way)
         for window in self._windows:
-            begun = [_WindowRead(window, number, self._end_dates.of(window), self._limit) for number in self._numbers]
+            end_date = self._end_dates.of(window)
+            live = end_date >= self._today
+            begun = [_WindowRead(window, number, end_date, self._limit, live) for number in self._numbers]
             self._under_way += begun
             self._unfinished[window] = len(begun)
             yield from begun

@@ -15,12 +15,11 @@ the caller just calls again.
 from __future__ import annotations
 
 import itertools
-import threading
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from cdrsync.ahead import read_ahead
+from cdrsync.ahead import Shared, read_ahead
 from cdrsync.errors import SequenceReset
 from cdrsync.model import (
     BACKFILL_STREAM,
@@ -293,7 +292,7 @@ class Sync:
         see: Callable[[Page], None] | None = None,
     ) -> Iterator[PageSaved]:
         """Read windows in a few threads that share them, and save their pages here, each shown to `see` before."""
-        shared, end_dates, today = _Shared(windows), EndDates(), self.today()
+        shared, end_dates, today = Shared(windows), EndDates(), self.today()
         lanes = [
             window_pages(
                 self._source,
@@ -365,21 +364,6 @@ class Sync:
             return None
         counts = (answer.answered, answer.missed, answer.voicemail)
         return None if None in counts else sum(count or 0 for count in counts)
-
-
-class _Shared:
-    """An iterator that several threads may take from."""
-
-    def __init__(self, windows: Iterator[Window]) -> None:
-        self._windows = windows
-        self._lock = threading.Lock()
-
-    def __iter__(self) -> _Shared:
-        return self
-
-    def __next__(self) -> Window:
-        with self._lock:
-            return next(self._windows)
 
 
 def _tail_stream(number: str | None) -> str:

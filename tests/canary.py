@@ -66,7 +66,7 @@ INPUTS: Final = (
     "canary.py",
     "nodeids",
 )
-"""Names of files that hold secrets because a test put them there (nodeids: pytest's own). cdrsync writes none of them."""
+"""Names of files that hold secrets because a test put them there (nodeids: pytest's). cdrsync writes none of these."""
 
 _PATTERN = re.compile("|".join(map(re.escape, CANARIES.values())).encode())
 _NAMES = {plain.encode(): name for name, plain in CANARIES.items()}

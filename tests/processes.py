@@ -51,15 +51,15 @@ def cdrsync(*args: str, env: Mapping[str, str], cwd: Path | None = None) -> subp
     )
 
 
-def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
-    """Wait for a condition and return what it gave; fail with `what` was waited for."""
+def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE) -> Any:
+    """Wait for a condition and return what it gave; fail with `what` was waited for, as it reads then."""
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         found = condition()
         if found:
             return found
         time.sleep(0.02)
-    raise AssertionError(f"waited {deadline:.0f} s for {what}")
+    raise AssertionError(f"waited {deadline:.0f} s for {what!s}")
 
 
 class Daemon:
@@ -96,7 +96,7 @@ class Daemon:
                 raise AssertionError(f"ended with {self.process.returncode} before {name!r}: {self.lines}")
             return found if len(found) >= count else []
 
-        found: list[dict[str, Any]] = until(there, f"{name!r} in {self.lines}")
+        found: list[dict[str, Any]] = until(there, (name, self.lines))
         return found[count - 1]
 
     def listens_to_signals(self) -> bool:

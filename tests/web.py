@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from cdrsync.board import AccountState, Phase
+from cdrsync.comparison import Figures
 from cdrsync.model import Verdict
-from cdrsync.web import AccountNow, Figures, LedgerDay, Now, OperatorToday, Records, RejectLine, RunLine
+from cdrsync.status import DayLine, OperatorToday, Records, RejectLine, RunLine
+from cdrsync.web import AccountNow, Now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +104,7 @@ def hours(random_hours: random.Random) -> tuple[int, ...]:
     return tuple(round(count * random_hours.uniform(0.8, 1.2)) for count in shape)
 
 
-def ledger(days: int, marks: dict[date, LedgerDay] | None = None) -> tuple[LedgerDay, ...]:
+def ledger(days: int, marks: dict[date, DayLine] | None = None) -> tuple[DayLine, ...]:
     """Days up to today: complete, today and yesterday not audited yet."""
     random_calls = random.Random(3)
     found = []
@@ -111,7 +113,7 @@ def ledger(days: int, marks: dict[date, LedgerDay] | None = None) -> tuple[Ledge
         calls = random_calls.randint(700, 1100) if day.weekday() < 5 else random_calls.randint(20, 90)
         verdict = Verdict.COMPLETE if ago > 0 else Verdict.UNAUDITED
         found.append(
-            (marks or {}).get(day) or LedgerDay(day, calls, verdict, downloaded=ago > 0, operator_calls=calls or None)
+            (marks or {}).get(day) or DayLine(day, calls, verdict, downloaded=ago > 0, operator_calls=calls or None)
         )
     return tuple(found)
 
@@ -123,7 +125,7 @@ def healthy_records() -> Records:
     return Records(
         today=TODAY,
         held_today=Figures(sum(today), 95_412, Decimal("41.873")),
-        operator_today=OperatorToday(AT - timedelta(minutes=9), sum(today) - 96, 77, 19, 95_412, Decimal("41.87")),
+        operator_today=OperatorToday(AT - timedelta(minutes=9), sum(today), 95_412, Decimal("41.87")),
         hours_today=today,
         hours_yesterday=hours(random_hours),
         ledger=ledger(400),
@@ -155,21 +157,21 @@ def troubled_records() -> Records:
     """Gaps, rejects, failures, and texts that would break a page that does not escape."""
     found = healthy_records()
     marks = {
-        date(2025, 7, 9): LedgerDay(
+        date(2025, 7, 9): DayLine(
             date(2025, 7, 9), 901, Verdict.GAP, downloaded=True, operator_calls=904, note=HOSTILE
         ),
-        date(2025, 6, 30): LedgerDay(date(2025, 6, 30), 850, Verdict.GAP, downloaded=True, operator_calls=851),
-        date(2025, 7, 2): LedgerDay(date(2025, 7, 2), 777, Verdict.HEALED, downloaded=True, operator_calls=777),
+        date(2025, 6, 30): DayLine(date(2025, 6, 30), 850, Verdict.GAP, downloaded=True, operator_calls=851),
+        date(2025, 7, 2): DayLine(date(2025, 7, 2), 777, Verdict.HEALED, downloaded=True, operator_calls=777),
         **{
-            date(2025, 7, d): LedgerDay(date(2025, 7, d), 640 + d, Verdict.UNAUDITED, downloaded=True)
+            date(2025, 7, d): DayLine(date(2025, 7, d), 640 + d, Verdict.UNAUDITED, downloaded=True)
             for d in (20, 21, 22)
         },
-        **{date(2025, 5, d): LedgerDay(date(2025, 5, d), 12, Verdict.UNAUDITED, downloaded=False) for d in range(1, 6)},
+        **{date(2025, 5, d): DayLine(date(2025, 5, d), 12, Verdict.UNAUDITED, downloaded=False) for d in range(1, 6)},
     }
     return Records(
         today=TODAY,
         held_today=Figures(3, 62, Decimal("0.005")),
-        operator_today=OperatorToday(AT - timedelta(hours=3), 1_204, 88, 4, 7_200, Decimal("1204.11")),
+        operator_today=OperatorToday(AT - timedelta(hours=3), 1_296, 7_200, Decimal("1204.11")),
         hours_today=(0,) * 9 + (3,) + (0,) * 14,
         hours_yesterday=found.hours_yesterday,
         ledger=ledger(140, marks),

@@ -33,6 +33,7 @@ LATE = (1.0, 3.0)  # seconds by which some records appear after younger ones
 CHANGED = (1.0, 3.0)  # seconds after which some records change
 LONGEST_SYNC = 120.0  # seconds
 CATCH_UP = 30.0  # seconds for the daemon to start, to hold everything, and to stop
+LAST_WORDS = 10.0  # seconds that a process gets to end when the demo is interrupted
 TICK = 0.2  # seconds between two looks
 
 
@@ -89,6 +90,8 @@ def demo(directory: Path, calls: int, days: int, seconds: float) -> int:
     The operator is a stand-in on this machine, with made-up calls of invented people. At the end every column of every
     row is compared with the stand-in's own records. Exit 0: all equal; 1: not.
     """
+    if "?" in str(directory.resolve()):
+        raise click.BadParameter("a database URL can't hold a question mark", param_hint="--directory")
     return run_demo(directory=directory, calls=calls, days=days, seconds=seconds)
 
 
@@ -98,8 +101,8 @@ def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: f
 
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
-    with _stopped_like_ctrl_c():
-        console.print(f"A stand-in of the operator with {calls:,} made-up calls of the last {days} days …")
+    with _interruptible():
+        console.print(f"A stand-in of the operator with {calls:,} made-up calls of the last {days} days")
         world = World(seed=7)
         world.add_history(calls=calls, days=days)
         world.configure(
@@ -123,8 +126,10 @@ def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: f
 def _clear(show: Demo) -> None:
     """Make the directory, and remove an earlier demo's files from it: nothing else."""
     show.directory.mkdir(parents=True, exist_ok=True)
-    for ending in ("", "-wal", "-shm", ".lock"):
-        show.database.with_name(show.database.name + ending).unlink(missing_ok=True)
+    name = show.database.name
+    for pattern in (name, f"{name}-wal", f"{name}-shm", f"{name}*.lock"):
+        for earlier in show.directory.glob(pattern):
+            earlier.unlink()
 
 
 def _sync(show: Demo, environment: dict[str, str]) -> None:
@@ -187,32 +192,66 @@ def _watch(show: Demo, daemon: subprocess.Popen[Any], held_before: int) -> None:
             time.sleep(TICK)
 
 
-@contextmanager
-def _process(command: str, environment: dict[str, str], **files: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m cdrsync COMMAND`, certainly gone afterwards."""
-    process = subprocess.Popen([sys.executable, "-m", "cdrsync", command], env=environment, **files)  # noqa: S603 - ourselves
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(CATCH_UP)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+class _Interrupts:
+    """Ctrl-C, SIGTERM, a closed terminal: a KeyboardInterrupt, but never while a process is being started or ended."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting = False
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        self._waiting = True
+        if not self._held:
+            self.release()
+
+    def hold(self) -> None:
+        """From now on what comes waits for `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Raise KeyboardInterrupt if anything came, and from now on at once."""
+        self._held = False
+        if self._waiting:
+            self._waiting = False
+            raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
 
 
 @contextmanager
-def _stopped_like_ctrl_c() -> Iterator[None]:
-    """Whatever ends the demo (SIGTERM, a closed terminal) ends its processes too, as Ctrl-C does."""
-
-    def stop(number: int, _: Any) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+def _interruptible() -> Iterator[None]:
+    """Whatever ends the demo ends its processes too."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, _interrupts) for number in numbers}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _process(command: str, environment: dict[str, str], **files: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m cdrsync COMMAND`, certainly gone afterwards."""
+    process = None
+    _interrupts.hold()
+    try:
+        process = subprocess.Popen([sys.executable, "-m", "cdrsync", command], env=environment, **files)  # noqa: S603 - ourselves
+        _interrupts.release()
+        yield process
+    finally:
+        _interrupts.hold()
+        if process is not None:
+            _end(process)
+        _interrupts.release()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask it to stop, and don't take no for an answer."""
+    process.terminate()
+    try:
+        process.wait(LAST_WORDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

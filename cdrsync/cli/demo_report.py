@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
@@ -54,8 +55,13 @@ def today() -> date:
 
 def count(database: Path) -> int:
     """Calls held."""
-    with closing(sqlite3.connect(f"file:{database.resolve()}?mode=ro", uri=True)) as connection:
+    with closing(_open(database)) as connection:
         return int(connection.execute("SELECT count(*) FROM cdr").fetchone()[0])
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    """Only read from, yet opened for writing: whoever closes last then tidies up SQLite's -wal and -shm files."""
+    return sqlite3.connect(f"file:{quote(str(database.resolve()))}?mode=rw", uri=True)
 
 
 def differences(database: Path, calls: Sequence[Call]) -> list[str]:
@@ -94,7 +100,7 @@ def _row_of(call: Call, held: Sequence[Any]) -> tuple[Any, ...]:
 def show(console: Console, database: Path, world: World, found: list[str], seconds: float) -> None:
     """Print what a person wants to see after the run."""
     calls = world.records()
-    with closing(sqlite3.connect(f"file:{database.resolve()}?mode=ro", uri=True)) as connection:
+    with closing(_open(database)) as connection:
         held = int(connection.execute("SELECT count(*) FROM cdr").fetchone()[0])
         per_day = connection.execute("SELECT call_date, count(*) FROM cdr GROUP BY call_date ORDER BY call_date")
         console.print("\n[bold]Calls per day[/]")

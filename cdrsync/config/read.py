@@ -287,7 +287,7 @@ def _check_together(reading: Reading, tables: Mapping[str, Mapping[str, Any]], e
         problems.append("retention_policy pseudonymise needs a pseudonym_key (any long random text, kept for good)")
     for key in CREDENTIALS:
         own = [name for name, table in tables.items() if key in table or f"{key}_file" in table]
-        if key in environment and len(own) > 1:
+        if key in environment and own and len(tables) > 1:
             problems.append(
                 f"{environment[key][1].partition('=')[0]} would replace the {key} of accounts {', '.join(own)}: "
                 f"unset it, or use {key}_file in each [accounts.NAME]"

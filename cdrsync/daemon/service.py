@@ -130,16 +130,16 @@ class Service:
         listen = self._settings.http_listen
         if listen is None:
             return
-        from cdrsync import web
+        from cdrsync import showing
 
         try:
-            self._web = web.serve(
+            self._web = showing.serve(
                 listen,
+                settings=lambda: self._settings,
                 board=self._board,
                 metrics=self._metrics,
-                database_url=self._settings.database_url,
-                ring=self.ring,
-                doorbell_token=self._settings.doorbell_token,
+                ring=lambda: self.ring(None),
+                stuck=self._stuck,
             )
         except OSError as error:
             problem = f"http_listen: can't listen on {listen}: {error.strerror or error}"
@@ -161,6 +161,12 @@ class Service:
             self._employ(self._settings, before)
             self._log.info("configuration read again", accounts=", ".join(self._workers))
         self._notifier.ready(_status(self._board.snapshot()))
+
+    def _stuck(self) -> str | None:
+        """Name an account whose worker makes no progress, in one line. From any thread."""
+        silent = {name: worker.silent_for() for name, worker in list(self._workers.items()) if not worker.parked}
+        hanging = [name for name, seconds in silent.items() if seconds >= LONGEST_SILENCE]
+        return f"{', '.join(hanging)}: no step for {max(silent.values()):.0f} s" if hanging else None
 
     # ── watch and end ──────────────────────────────────────────────────────────────────────────────────────────────
 

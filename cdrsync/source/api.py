@@ -275,7 +275,8 @@ class NoveroApi:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return _TOKEN.sub("…", line).rstrip(".")[:200]
 
 
 def _stopping() -> ApiUnreachable:

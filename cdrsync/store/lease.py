@@ -72,7 +72,7 @@ class PostgresqlLease:
     def take(self, connection: Connection) -> bool:
         """Take the lock, and ask the server to end this session should we fall silent in any state."""
         version = connection.exec_driver_sql("SELECT current_setting('server_version_num')::int").scalar_one()
-        for setting, value in _POSTGRESQL_SETTINGS.items():
+        for setting, value in _postgresql_settings().items():
             if setting != "idle_session_timeout" or version >= POSTGRESQL_IDLE_SESSION:
                 connection.exec_driver_sql(f"SET {setting} = '{value}'")
         taken, self._pid = connection.execute(self._take, {"account": self._account}).one()
@@ -86,17 +86,21 @@ class PostgresqlLease:
         """The server frees it with the session."""
 
 
-# A silent client may be idle, within a transaction, or in the middle of a COPY: each has its own limit. The keep-alives
-# are the server's, for a host that vanished.
-_POSTGRESQL_SETTINGS = {
-    "idle_session_timeout": f"{IDLE_SECONDS}s",
-    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-    "statement_timeout": f"{IDLE_SECONDS}s",
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": f"{IDLE_SECONDS}s",
-}
+def _postgresql_settings() -> dict[str, str]:
+    """A silent client may be idle, within a transaction, or in the middle of a COPY: each has its own limit.
+
+    The keep-alives are the server's, for a host that vanished.
+    """
+    seconds = f"{IDLE_SECONDS}s"
+    return {
+        "idle_session_timeout": seconds,
+        "idle_in_transaction_session_timeout": seconds,
+        "statement_timeout": seconds,
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": seconds,
+    }
 
 
 class MysqlLease:

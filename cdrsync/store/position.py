@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import date, datetime
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Row
 
 LOOK_BACK_STEP = 5_000  # rows looked at in one step when walking back through the newest calls
 
@@ -97,7 +97,10 @@ def read_checkpoint(connection: Connection, account_id: int, stream: str) -> Che
     """Read a stream's checkpoint, None before its first."""
     statement = select(checkpoint).where(checkpoint.c.account_id == account_id, checkpoint.c.stream == stream)
     row = connection.execute(statement).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else as_checkpoint(row)
+
+
+def as_checkpoint(row: Row[Any]) -> Checkpoint:
+    """Make a Checkpoint of a row of its table."""
     window = Window(row.window_first, row.window_last) if row.window_first and row.window_last else None
     return Checkpoint(row.stream, row.high_water_uid, row.high_water_ended_at, window, row.begun_at, done=row.done)

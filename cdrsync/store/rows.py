@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import bindparam, select, update
 
 from cdrsync.model import Cdr
-from cdrsync.store.kinds import MYSQL_FAMILY, micro
+from cdrsync.store.kinds import MYSQL_FAMILY
 from cdrsync.store.tables import cdr as table
 
 if TYPE_CHECKING:
@@ -59,12 +59,6 @@ def rows_for(dialect: str) -> Rows:
     from cdrsync.store.rows_sqlite import SqliteRows
 
     return SqliteRows()
-
-
-def refuse_rounding(calls: Collection[Cdr]) -> None:
-    """Raise ValueError for a cost that NUMERIC would silently round."""
-    for cost in {call.user_cost for call in calls}:
-        micro(cost)
 
 
 def read(connection: Connection, account_id: int, uids: Collection[int]) -> dict[int, Cdr]:

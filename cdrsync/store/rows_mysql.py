@@ -58,9 +58,9 @@ class MysqlRows:
         if len(held) == limit:
             uids = ",".join(map(str, calls))
             held = connection.exec_driver_sql(f"{_HELD} IN ({uids})", (account_id,)).fetchall()
-        if not held:
-            return Known()
         stored: dict[int, Any] = {row[0]: row[1] for row in held if row[0] in calls}
+        if not stored:
+            return Known()
         ours = literals([calls[uid] for uid in stored])
         changed = [uid for (uid, text), our in zip(stored.items(), ours, strict=True) if text != our]
         return Known(set(stored), read(connection, account_id, changed))

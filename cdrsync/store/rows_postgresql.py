@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.model import FLAGS, Cdr
-from cdrsync.store.rows import COLUMNS, SLACK, Known, refuse_rounding
+from cdrsync.store.kinds import micro
+from cdrsync.store.rows import COLUMNS, SLACK, Known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +36,7 @@ _OTHER_THAN_TEXT = {
     "reason": "int4",
     "reason_q805": "int4",
     **dict.fromkeys(FLAGS, "bool"),
-    "extra": "json",
-}
+}  # `extra` goes as text as well, which binary json is: as "json" psycopg would quote the document once more
 _TYPES = ["int4", *(_OTHER_THAN_TEXT.get(name, "text") for name in Cdr._fields), "timestamptz", "timestamptz"]
 
 
@@ -62,12 +63,26 @@ class PostgresqlRows:
 
     def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
         """COPY new calls straight into the table."""
-        refuse_rounding(calls)
+        _refuse_misfits(calls)
         with _driver(connection) as driver, driver.cursor() as cursor, cursor.copy(_COPY) as copy:
             copy.set_types(_TYPES)
             write = copy.write_row
             for call in calls:
                 write((account_id, *call, now, now))
+
+
+_INT4 = tuple(Cdr._fields.index(name) for name, kind in _OTHER_THAN_TEXT.items() if kind == "int4")
+_COST = Cdr._fields.index("user_cost")
+
+
+def _refuse_misfits(calls: Sequence[Cdr]) -> None:
+    """Raise ValueError for a number that would silently be another: the server rounds, psycopg drops high bits."""
+    for cost in set(map(itemgetter(_COST), calls)):
+        micro(cost)
+    for column in _INT4:
+        for number in set(map(itemgetter(column), calls)):
+            if number is not None and not -(2**31) <= number < 2**31:
+                raise ValueError(f"{Cdr._fields[column]} {number} does not fit into 32 bits")
 
 
 @contextlib.contextmanager

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from cdrsync.model import Cdr, PageSaved, Reject, Verdict, utc_now
+from cdrsync.model import MAX_UID, Cdr, NumberFacts, PageSaved, Reject, Verdict, utc_now
 from cdrsync.store.as_xml import as_xml
 from cdrsync.store.changes import DayDelta, apply, deltas
 from cdrsync.store.position import Positions
 from cdrsync.store.rows import rows_for, write_back
+from cdrsync.store.runs import Runs
 from cdrsync.store.session import WriterSession
 from cdrsync.store.tables import NUMBER_LENGTH, cdr_change, checkpoint, reject
 from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint, note_number
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
     from cdrsync.model import Checkpoint, Page
 
 REMEMBERED_NUMBERS = 20_000  # numbers known to be in the table, so that a page asks only for new ones
+REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
 TOO_LONG_TO_INDEX = "54000"  # PostgreSQL: a value that does not fit into an index page
 
 
-class SqlStore(Positions):
+class SqlStore(Positions, Runs):
     """One account in a SQL database. `open` before anything else; `save` from one thread at a time.
 
     Every method raises DatabaseUnavailable or LeaseLost when the database or the lease is away; after either, nothing
@@ -53,8 +55,16 @@ class SqlStore(Positions):
 
     _session: WriterSession
 
-    def __init__(self, url: str, account: str, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        url: str,
+        account: str,
+        *,
+        classify: Callable[[str], NumberFacts] | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
         self.account = account
+        self._classify = classify
         self._clock = clock
         self._session = WriterSession(url, account, clock)
         self._rows = rows_for(self._session.dialect)
@@ -105,7 +115,7 @@ class SqlStore(Positions):
             self._complete(connection, page.completes, now)
             self._reject(connection, page.rejects, calls, now)
             if numbers:
-                connection.execute(self._note_number, [{"number": text, "first_seen_at": now} for text in numbers])
+                connection.execute(self._note_number, [self._number(text, now) for text in numbers])
             high_water = self._move(connection, page.checkpoint, now)
         self._remember(numbers)
         self._rejected -= calls.keys()
@@ -187,7 +197,7 @@ class SqlStore(Positions):
                 [
                     {
                         "account_id": self._session.account_id,
-                        "uid": record.uid,
+                        "uid": record.uid if record.uid is None or record.uid <= MAX_UID else None,
                         "raw": holdable(record.raw),
                         "problem": holdable(record.problem),
                         "fingerprint": mark,
@@ -261,7 +271,11 @@ class SqlStore(Positions):
         found: set[str | None] = set()
         for call in calls:
             found.update((call.anumber, call.bnumber, call.dialled))
-        return sorted(text for text in found - self._numbers if text and len(text) <= NUMBER_LENGTH)
+        return sorted(text for text in found - self._numbers if text is not None and len(text) <= NUMBER_LENGTH)
+
+    def _number(self, text: str, now: datetime) -> dict[str, object]:
+        facts = self._classify(text)._asdict() if self._classify else dict.fromkeys(NumberFacts._fields)
+        return {"number": text, "first_seen_at": now, **facts}
 
     def _remember(self, numbers: Iterable[str]) -> None:
         if len(self._numbers) > REMEMBERED_NUMBERS:
@@ -275,7 +289,9 @@ def fingerprint(record: Reject) -> str:
 
 
 def holdable(text: str) -> str:
-    """Text that every database takes: what no encoding knows, and NUL, are written out."""
+    """Text that every database takes: what no encoding knows, and NUL, are written out; the rest of a giant is cut."""
+    if len(text) > REJECT_LENGTH:
+        text = f"{text[:REJECT_LENGTH]}… ({len(text)} characters)"
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 

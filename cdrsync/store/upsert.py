@@ -72,19 +72,15 @@ def note_number(dialect: str) -> Insert:
 
 
 def move_checkpoint(dialect: str) -> Insert:
-    """Move a checkpoint; its high-water mark only ever upwards."""
+    """Move a checkpoint; its high-water mark, and when its calls had ended, only ever upwards."""
 
     def changes(new: New) -> dict[str, Any]:
         held = func.coalesce(checkpoint.c.high_water_uid, -1)
         higher = func.coalesce(new("high_water_uid"), -1) > held
-        same = new("high_water_uid") == checkpoint.c.high_water_uid
-        ended = case(
-            (higher, new("high_water_ended_at")),
-            (same, func.coalesce(new("high_water_ended_at"), checkpoint.c.high_water_ended_at)),
-            else_=checkpoint.c.high_water_ended_at,
-        )
+        was, ended = checkpoint.c.high_water_ended_at, new("high_water_ended_at")
+        later = case((ended.is_(None), was), (was.is_(None), ended), (ended > was, ended), else_=was)
         return {
-            "high_water_ended_at": ended,  # before the uid that it is compared by
+            "high_water_ended_at": later,
             "high_water_uid": case((higher, new("high_water_uid")), else_=checkpoint.c.high_water_uid),
             **{name: new(name) for name in ("window_first", "window_last", "begun_at", "done", "updated_at")},
         }

@@ -12,30 +12,6 @@ from __future__ import annotations
 from cdrsync.web.app import create_app
 from cdrsync.web.doorbell import Doorbell
 from cdrsync.web.server import WebServer, serve
-from cdrsync.web.state import (
-    AccountNow,
-    Figures,
-    LedgerDay,
-    Now,
-    OperatorToday,
-    Records,
-    RejectLine,
-    RunLine,
-    StatusSource,
-)
+from cdrsync.web.state import AccountNow, Now, StatusSource
 
-__all__ = [
-    "AccountNow",
-    "Doorbell",
-    "Figures",
-    "LedgerDay",
-    "Now",
-    "OperatorToday",
-    "Records",
-    "RejectLine",
-    "RunLine",
-    "StatusSource",
-    "WebServer",
-    "create_app",
-    "serve",
-]
+__all__ = ["AccountNow", "Doorbell", "Now", "StatusSource", "WebServer", "create_app", "serve"]

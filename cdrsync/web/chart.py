@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cdrsync.web.state import HOURS
+from cdrsync.status import HOURS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

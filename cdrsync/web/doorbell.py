@@ -60,7 +60,7 @@ class Doorbell:
     def __init__(
         self,
         token: str,
-        ring: Callable[[], None],
+        ring: Callable[[], object],
         *,
         counted: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,

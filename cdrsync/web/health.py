@@ -14,7 +14,8 @@ from cdrsync.web.words import span
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdrsync.web.state import AccountNow, Now, Records
+    from cdrsync.status import Records
+    from cdrsync.web.state import AccountNow, Now
 
 
 class Weight(StrEnum):

@@ -14,7 +14,7 @@ from cdrsync.model import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cdrsync.web.state import LedgerDay
+    from cdrsync.status import DayLine
 
 RECENT_MONTHS = 6  # months that are open; older ones are folded away
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -77,7 +77,7 @@ class LedgerView:
     days: int
 
 
-def _mark(day: LedgerDay, today: date) -> Mark | None:
+def _mark(day: DayLine, today: date) -> Mark | None:
     """How a day is drawn. A day that still goes on has no mark of its own."""
     if day.verdict is Verdict.UNAUDITED:
         if day.day >= today:
@@ -86,7 +86,7 @@ def _mark(day: LedgerDay, today: date) -> Mark | None:
     return Mark(day.verdict.value)
 
 
-def view(ledger: Iterable[LedgerDay], today: date) -> LedgerView:
+def view(ledger: Iterable[DayLine], today: date) -> LedgerView:
     """The calendar from the first day of the ledger to the month of `today`."""
     days = {day.day: day for day in ledger}
     counts = Counter(mark for day in days.values() if (mark := _mark(day, today)) is not None)
@@ -106,7 +106,7 @@ def _months(first: date, last: date) -> list[date]:
     return [date(number // 12, number % 12 + 1, 1) for number in numbers]
 
 
-def _month(first: date, days: Mapping[date, LedgerDay], today: date) -> Month:
+def _month(first: date, days: Mapping[date, DayLine], today: date) -> Month:
     weeks = [
         [_cell(day, days.get(day), today) if day.month == first.month else None for day in week]
         for week in Calendar().monthdatescalendar(first.year, first.month)
@@ -114,7 +114,7 @@ def _month(first: date, days: Mapping[date, LedgerDay], today: date) -> Month:
     return Month(f"{first:%B %Y}", weeks)
 
 
-def _cell(day: date, held: LedgerDay | None, today: date) -> Cell:
+def _cell(day: date, held: DayLine | None, today: date) -> Cell:
     if held is None:
         return Cell(day.day, today=day == today)
     calls = "1 call" if held.calls == 1 else f"{held.calls:,} calls"

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from cdrsync import __version__
 from cdrsync.board import Phase
+from cdrsync.comparison import PENNY
 from cdrsync.errors import CdrsyncError
 from cdrsync.web import chart, ledger
 from cdrsync.web.health import Trouble, Weight, troubles
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from cdrsync.status import OperatorToday, Records
     from cdrsync.web.recent import Recent
-    from cdrsync.web.state import AccountNow, Now, OperatorToday, Records, StatusSource
+    from cdrsync.web.state import AccountNow, Now, StatusSource
 
 
-HALF_A_PENNY = Decimal("0.005")  # the operator rounds its total to the penny, ours is exact
+ONE = Decimal(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,25 +237,21 @@ def _held(records: Records, account: AccountNow, now: Now) -> Held:
 
 def _comparisons(records: Records, operator: OperatorToday | None) -> list[Comparison]:
     held = records.held_today
-    parts = [] if operator is None else [operator.answered, operator.missed, operator.voicemail]
-    counted = [part for part in parts if part is not None]
-    calls = sum(counted) if counted and len(counted) == len(parts) else None
+    calls = None if operator is None else operator.calls
     duration = None if operator is None else operator.duration
     charge = None if operator is None else operator.charge
     return [
         _compared("Calls", held.calls, calls, lambda n: f"{n:,}"),
         _compared("Talk time", held.duration, duration, span),
-        _compared("Charge", held.charge, charge, pounds, tolerance=HALF_A_PENNY),
+        _compared("Charge", held.charge, charge, pounds, unit=PENNY),
     ]
 
 
-def _compared(
-    name: str, held: Any, operator: Any, written: Callable[[Any], str], *, tolerance: Decimal = Decimal(0)
-) -> Comparison:
+def _compared(name: str, held: Any, operator: Any, written: Callable[[Any], str], *, unit: Decimal = ONE) -> Comparison:
     if operator is None:
         return Comparison(name, written(held), "not stated", "", "", missing=False)
     difference = held - operator
-    if abs(difference) <= tolerance:
+    if abs(difference) < unit:
         return Comparison(name, written(held), written(operator), "equal", "=", missing=False)
     more = "more" if difference > 0 else "less"
     # More than the operator's older totals is the normal course of a day.

@@ -15,7 +15,8 @@ from cdrsync.errors import CdrsyncError, DatabaseUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdrsync.web.state import Records, StatusSource
+    from cdrsync.status import Records
+    from cdrsync.web.state import StatusSource
 
 KEPT_SECONDS = 5.0
 PATIENCE_SECONDS = 3.0  # how long a second thread waits for the one that is asking; probes time out soon after

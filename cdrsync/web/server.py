@@ -37,7 +37,8 @@ class WebServer:
             clear_untrusted_proxy_headers=True,
             ident=None,  # no Server header: whoever scans learns nothing
         )
-        self.port = int(listener.getsockname()[1])
+        host, self.port = listener.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from datetime import date, datetime, tzinfo
-    from decimal import Decimal
+    from datetime import datetime, tzinfo
 
     from cdrsync.board import AccountState
-    from cdrsync.model import Verdict
-
-HOURS = 24
+    from cdrsync.status import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,79 +30,6 @@ class Now:
     accounts: tuple[AccountNow, ...]
     stopping: bool = False
     stuck: str | None = None  # one line where a worker has made no step for longer than any step may take
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What calls add up to."""
-
-    calls: int
-    duration: int  # seconds
-    charge: Decimal  # pounds
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorToday:
-    """The operator's own totals of today (GetTotals, period `day`), as last fetched. None: not stated readably."""
-
-    fetched_at: datetime
-    answered: int | None
-    missed: int | None
-    voicemail: int | None
-    duration: int | None  # seconds, where an audit could tell the unit
-    charge: Decimal | None  # pounds
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerDay:
-    """One day of the ledger (table `coverage`)."""
-
-    day: date
-    calls: int
-    verdict: Verdict
-    downloaded: bool  # read to its end at least once
-    operator_calls: int | None = None
-    note: str | None = None  # the audit's finding in words
-
-
-@dataclass(frozen=True, slots=True)
-class RejectLine:
-    """One record in quarantine, without its content: that holds numbers of callers."""
-
-    number: int  # for `cdrsync rejects show`
-    uid: int | None
-    problem: str
-    seen: int
-    first_seen_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RunLine:
-    """One row of `sync_run`."""
-
-    origin: str
-    started_at: datetime
-    ended_at: datetime | None  # None: running, or killed
-    outcome: str | None  # "ok", or the kind of failure
-    inserted: int
-    updated: int
-    rejected: int
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """What the database holds of one account."""
-
-    today: date  # on the account's wall clock
-    held_today: Figures
-    operator_today: OperatorToday | None
-    hours_today: tuple[int, ...]  # calls by wall-clock hour, HOURS of them
-    hours_yesterday: tuple[int, ...]
-    ledger: tuple[LedgerDay, ...]  # oldest first
-    rejects_open: int
-    rejects: tuple[RejectLine, ...]  # the latest of them, newest first
-    runs: tuple[RunLine, ...]  # the latest, newest first
 
 
 class StatusSource(Protocol):

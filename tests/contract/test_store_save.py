@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from cdrsync.model import Checkpoint, Origin, PageSaved, Reject, Window
+from cdrsync.model import Checkpoint, NumberFacts, Origin, PageSaved, Reject, Window
 from cdrsync.store import tables
 from cdrsync.store.sql import SqlStore
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
@@ -232,7 +232,27 @@ def test_each_distinct_number_is_noted_once(store: SqlStore, eyes: Eyes) -> None
     """Callers, numbers called, numbers dialled; texts too long to be a number are left out."""
     store.save(page(FIRST, FIRST._replace(uid=2, anumber="", dialled=None, bnumber="9" * 321)))
     store.save(page(FIRST._replace(uid=3, anumber="7921255043 ")))
-    assert [row.number for row in eyes.rows(tables.number)] == ["0", "1245830144", "7921255043", "7921255043 "]
+    assert [row.number for row in eyes.rows(tables.number)] == ["", "0", "1245830144", "7921255043", "7921255043 "]
+    assert {(row.kind, row.rules_version) for row in eyes.rows(tables.number)} == {(None, None)}
+
+
+def test_numbers_are_classified_where_somebody_can(eyes: Eyes, migrated: Database) -> None:
+    """Each distinct number is asked for once, not once per call."""
+    asked: list[str] = []
+
+    def classify(number: str) -> NumberFacts:
+        asked.append(number)
+        return NumberFacts(f"+44{number}", "mobile", "GB", "1/test")
+
+    store = SqlStore(migrated.url, "main", classify=classify)
+    store.open()
+    store.save(page(*calls(20)))
+    store.save(page(*calls(30)))
+    store.close()
+    assert sorted(asked) == ["0", "1245830144", "7921255043"]
+    assert [tuple(row)[:5] for row in eyes.rows(tables.number)][2] == (
+        "7921255043", "+447921255043", "mobile", "GB", "1/test",
+    )  # fmt: skip
 
 
 def test_accounts_do_not_see_each_other(store: SqlStore, eyes: Eyes, migrated: Database) -> None:

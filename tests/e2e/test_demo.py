@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import insert, update
@@ -21,17 +23,34 @@ from cdrsync.sandbox import Call, World
 from cdrsync.store import migrate, tables
 from cdrsync.store.engine import open_engine
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Start = Callable[..., subprocess.Popen[str]]
+
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE = 120.0  # seconds; the machine may be busy
 SMALL = ("--calls", "2000", "--days", "5", "--seconds", "2")
 
 
-def _start(directory: Path, *options: str) -> subprocess.Popen[str]:
-    """The demo in a process group of its own, as a shell starts it."""
-    command = [sys.executable, "-m", "cdrsync", "demo", "--directory", str(directory), *options]
-    return subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a demo in a process group of its own, as a shell does. No group outlives its test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(directory: Path, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "cdrsync", "demo", "--directory", str(directory), *options]
+        demo = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        started.append(demo)
+        return demo
+
+    yield begin
+    for demo in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(demo.pid, signal.SIGKILL)
+        demo.wait()
 
 
 def _wait_until_gone(group: int) -> None:
@@ -46,9 +65,9 @@ def _wait_until_gone(group: int) -> None:
     raise TimeoutError(f"processes of group {group} are still running")
 
 
-def test_the_demo_ends_equal(tmp_path: Path) -> None:
+def test_the_demo_ends_equal(tmp_path: Path, start: Start) -> None:
     """Exit 0, everything that a person wants to see on a plain stream, and no process left behind."""
-    demo = _start(tmp_path / "demo", *SMALL)
+    demo = start(tmp_path / "demo", *SMALL)
     output, _ = demo.communicate(timeout=DEADLINE)
     assert demo.returncode == 0, output
     _wait_until_gone(demo.pid)
@@ -65,13 +84,13 @@ def test_the_demo_ends_equal(tmp_path: Path) -> None:
     assert [line for line in output.splitlines() if len(line) > 100] == []
 
 
-def test_the_demo_may_be_run_again(tmp_path: Path) -> None:
+def test_the_demo_may_be_run_again(tmp_path: Path, start: Start) -> None:
     """An earlier demo's database is replaced; nothing else in the directory is touched."""
     directory = tmp_path / "demo"
     directory.mkdir()
     (directory / "cdrsync.db").write_text("not a database")
     (directory / "mine.txt").write_text("mine")
-    demo = _start(directory, *SMALL)
+    demo = start(directory, *SMALL)
     output, _ = demo.communicate(timeout=DEADLINE)
     assert demo.returncode == 0, output
     assert (directory / "mine.txt").read_text() == "mine"
@@ -79,9 +98,11 @@ def test_the_demo_may_be_run_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("moment", ["$ cdrsync sync", "$ cdrsync run"])
-def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path, number: signal.Signals, moment: str) -> None:
+def test_an_interrupted_demo_leaves_nothing_running(
+    tmp_path: Path, start: Start, number: signal.Signals, moment: str
+) -> None:
     """Ctrl-C, SIGTERM and a closed terminal end it in the middle of either part, with every process of it."""
-    demo = _start(tmp_path / "demo", "--calls", "5000", "--days", "5", "--seconds", "100")
+    demo = start(tmp_path / "demo", "--calls", "5000", "--days", "5", "--seconds", "100")
     assert demo.stdout is not None
     for line in demo.stdout:
         if line.startswith(moment):

@@ -1,7 +1,7 @@
 """Deterministic simulation: the real sync core against a modelled operator, store and clock, seed by seed.
 
-    python -m tests.property.simulate --seed 4711 --verbose          one seed again, step by step
-    python -m tests.property.simulate --seeds 10000 --days 7         a campaign on every core, one line of figures
+python -m tests.property.simulate --seed 4711 --verbose          one seed again, step by step
+python -m tests.property.simulate --seeds 10000 --days 7         a campaign on every core, one line of figures
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry, SequenceReset, Skip
-from cdrsync.sync import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM, Sync
+from cdrsync.sync import SWEEP_INTERVAL, SWEEP_STREAM, Sync
 from tests.property.invariants import Invariants, Violation
 from tests.property.memory import MemoryStore
 from tests.property.operator import Operator

@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 
 from cdrsync.comparison import Figures, Readings
-from cdrsync.model import Held, LedgerDay, Period, Verdict, Window
 from cdrsync.findings import BEGINNING, Finding, Snapshot, narrow, period_window, tampered, verdicts, within
+from cdrsync.model import Held, LedgerDay, Period, Verdict, Window
 
 TODAY = date(2026, 11, 18)  # a Wednesday
 

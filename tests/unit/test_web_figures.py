@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from cdrsync.model import Verdict
-from cdrsync.web import LedgerDay, chart, ledger
+from cdrsync.status import DayLine
+from cdrsync.web import chart, ledger
 from cdrsync.web.ledger import Cell, Mark
 from cdrsync.web.words import ago, pounds, span, visible
 
@@ -46,8 +47,8 @@ def test_what_cannot_be_seen_is_written_out() -> None:
     assert visible("a\u202eb\x00c\x1b[31m\u200b") == "a\\u202eb\\x00c\\x1b[31m\\u200b"
 
 
-def day(text: str, verdict: Verdict, *, downloaded: bool = True, operator: int | None = None) -> LedgerDay:
-    return LedgerDay(date.fromisoformat(text), 1200, verdict, downloaded=downloaded, operator_calls=operator)
+def day(text: str, verdict: Verdict, *, downloaded: bool = True, operator: int | None = None) -> DayLine:
+    return DayLine(date.fromisoformat(text), 1200, verdict, downloaded=downloaded, operator_calls=operator)
 
 
 def test_calendar_has_a_square_for_every_day() -> None:

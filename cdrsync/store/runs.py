@@ -1,0 +1,62 @@
+"""The table of runs: one line for each piece of work that somebody may ask about later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, update
+
+from cdrsync.store.tables import sync_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from cdrsync.store.session import WriterSession
+
+
+class Runs:
+    """Begins and ends lines of `sync_run` for one account. Raises DatabaseUnavailable, LeaseLost."""
+
+    _session: WriterSession
+    _clock: Callable[[], datetime]
+
+    def begin_run(self, origin: str) -> int:
+        """Write that work has begun: the run's number. A run that is killed stays without an end."""
+        values = {
+            "account_id": self._session.account_id,
+            "origin": origin,
+            "started_at": self._clock(),
+            **dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0),
+        }
+        with self._session.transaction() as connection:
+            number: int = connection.execute(insert(sync_run).values(values)).inserted_primary_key[0]
+            return number
+
+    def end_run(
+        self,
+        run: int,
+        *,
+        outcome: str = "ok",
+        inserted: int = 0,
+        updated: int = 0,
+        unchanged: int = 0,
+        rejected: int = 0,
+        message: str | None = None,
+    ) -> None:
+        """Write how the run ended and what it did. `outcome` is `ok` or the class of the failure."""
+        ended = (
+            update(sync_run)
+            .where(sync_run.c.id == run, sync_run.c.account_id == self._session.account_id)
+            .values(
+                ended_at=self._clock(),
+                outcome=outcome,
+                inserted=inserted,
+                updated=updated,
+                unchanged=unchanged,
+                rejected=rejected,
+                message=message,
+            )
+        )
+        with self._session.transaction() as connection:
+            connection.execute(ended)

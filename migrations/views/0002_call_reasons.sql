@@ -1,0 +1,25 @@
+-- Only what somebody has published. The calls' own reason_label and reason_q805_label say the same.
+CREATE VIEW call_reasons AS
+SELECT
+    'reason' AS column_name,
+    1 AS code,
+    'completed' AS label,
+    'operator: every published sample with a duration has it' AS provenance
+UNION ALL
+SELECT 'reason', 2, 'unknown', 'operator: in published samples without a duration, not explained'
+UNION ALL
+SELECT 'reason', 1015, 'unknown', 'operator: in a published sample without a duration, not explained'
+UNION ALL
+SELECT 'reason_q805', 0, 'unknown', 'operator: in published samples without a duration, not explained'
+UNION ALL
+SELECT
+    'reason_q805',
+    1,
+    'completed',
+    'operator: every published sample with a duration has it, so it is not cause 1 of Q.850 (unallocated number)'
+UNION ALL
+SELECT
+    'reason_q805',
+    487,
+    'request terminated (SIP)',
+    'RFC 3261: the status of a call given up before it was answered; the operator does not say that it means this'

@@ -1,0 +1,31 @@
+CREATE VIEW calls_hourly AS
+SELECT
+    figures.account_id AS account_id,
+    account.name AS account,
+    figures.call_date AS call_date,
+    figures.call_hour AS call_hour,
+    figures.calls AS calls,
+    figures.answered AS answered,
+    figures.voicemail AS voicemail,
+    figures.missed AS missed,
+    figures.unknown AS unknown,
+    figures.duration AS duration,
+    figures.cost AS cost,
+    figures.cost_micros AS cost_micros
+FROM (
+    SELECT
+        cdr.account_id,
+        cdr.call_date,
+        CAST(SUBSTR(cdr.call_time, 1, 2) AS integer) AS call_hour,
+        COUNT(*) AS calls,
+        COUNT(CASE WHEN cdr.reason = 1 AND COALESCE(SUBSTR(cdr.dialled, 1, 2), '') <> 'V:' THEN 1 END) AS answered,
+        COUNT(CASE WHEN cdr.reason = 1 AND SUBSTR(cdr.dialled, 1, 2) = 'V:' THEN 1 END) AS voicemail,
+        COUNT(CASE WHEN cdr.reason <> 1 THEN 1 END) AS missed,
+        COUNT(CASE WHEN cdr.reason IS NULL THEN 1 END) AS unknown,
+        SUM(cdr.duration) AS duration,
+        SUM(cdr.user_cost) / 1000000.0 AS cost,
+        SUM(cdr.user_cost) AS cost_micros
+    FROM cdr
+    GROUP BY cdr.account_id, cdr.call_date, CAST(SUBSTR(cdr.call_time, 1, 2) AS integer)
+) AS figures
+LEFT JOIN account ON account.id = figures.account_id

@@ -1,0 +1,19 @@
+CREATE VIEW coverage_daily AS
+SELECT
+    coverage.account_id AS account_id,
+    account.name AS account,
+    coverage.call_date AS call_date,
+    coverage.calls AS calls,
+    coverage.duration AS duration,
+    coverage.charge AS cost,
+    CAST(coverage.charge * 1000000 AS SIGNED) AS cost_micros,
+    coverage.downloaded_at AS downloaded_at,
+    coverage.audited_at AS audited_at,
+    coverage.verdict AS verdict,
+    coverage.operator_calls AS operator_calls,
+    coverage.operator_duration AS operator_duration,
+    coverage.operator_charge AS operator_cost,
+    CAST(coverage.operator_charge * 1000000 AS SIGNED) AS operator_cost_micros,
+    coverage.note AS note
+FROM coverage
+LEFT JOIN account ON account.id = coverage.account_id

@@ -1,0 +1,103 @@
+"""The dashboards: every query of every panel, run against a real PostgreSQL with calls in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.deployed import filled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Servers
+
+GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
+DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
+CALLS = json.loads((GRAFANA / "dashboards/cdrsync-calls.json").read_text())
+
+EMPTY_UNLESS_TROUBLED = {"What the operator changed later", "Rejects", "Days that are not proven complete"}
+
+
+def expanded(query: str, start: datetime, end: datetime) -> str:
+    """The query as Grafana sends it: its macros and variables replaced."""
+    query = re.sub(r"\$__timeFilter\(([^)]+)\)", rf"\1 BETWEEN '{start.isoformat()}' AND '{end.isoformat()}'", query)
+    query = re.sub(r"\$__timeGroup\(([^,]+), *\$__interval\)", r"floor(extract(epoch from \1) / 3600) * 3600", query)
+    return query.replace("${account:sqlstring}", "'default'")
+
+
+@pytest.fixture(scope="module")
+def calls_database(servers: Servers) -> Iterator[Any]:
+    """A connection to a PostgreSQL with 300 calls of the last two days."""
+    import psycopg
+
+    server = servers.get("postgresql")
+    url = server.create()
+    filled(url)
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        yield connection
+    server.drop(url)
+
+
+@pytest.mark.parametrize("panel", CALLS["panels"], ids=lambda panel: panel["title"])
+def test_every_query_over_the_tables_works(panel: dict[str, Any], calls_database: Any) -> None:
+    now = datetime.now(UTC)
+    for target in panel["targets"]:
+        query = expanded(target["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
+        assert "$" not in query
+        rows = calls_database.execute(query).fetchall()
+        if panel["title"] not in EMPTY_UNLESS_TROUBLED:
+            assert rows, query
+        if panel["type"] == "stat":
+            assert (len(rows), rows[0][0] is None) == (1, False)
+
+
+def test_figures_are_those_of_the_table(calls_database: Any) -> None:
+    now = datetime.now(UTC)
+    figures = {}
+    for panel in CALLS["panels"][:3]:
+        query = expanded(panel["targets"][0]["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
+        figures[panel["title"]] = calls_database.execute(query).fetchone()[0]
+    truth = calls_database.execute("SELECT count(*), sum(duration), sum(user_cost) FROM cdr").fetchone()
+    assert truth[0] == 300
+    assert tuple(figures.values()) == truth
+
+
+def test_variable_lists_the_accounts(calls_database: Any) -> None:
+    query = CALLS["templating"]["list"][1]["query"]
+    assert calls_database.execute(query).fetchall() == [("default",)]
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_dashboard_is_well_formed(file: Path) -> None:
+    """Panels do not overlap, ids are unique, and every data source is the dashboard's own choice."""
+    board = json.loads(file.read_text())
+    assert board["uid"] == file.stem
+    ids = [panel["id"] for panel in board["panels"]]
+    assert sorted(set(ids)) == ids
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        sources = {panel["datasource"]["uid"], *(target["datasource"]["uid"] for target in panel["targets"])}
+        assert sources == {"${datasource}"}
+
+
+def test_provisioning_knows_the_kinds_of_source_that_the_dashboards_ask_for() -> None:
+    found = yaml.safe_load((GRAFANA / "provisioning/datasources/cdrsync.yaml").read_text())
+    kinds = {source["type"] for source in found["datasources"]}
+    asked = {json.loads(file.read_text())["templating"]["list"][0]["query"] for file in DASHBOARDS}
+    assert kinds == asked == {"prometheus", "grafana-postgresql-datasource"}

@@ -1,0 +1,239 @@
+"""The lease: one writer per account, held by the connection that writes, and free again when its holder is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cdrsync.errors import DatabaseUnavailable, LeaseHeld, LeaseLost, Retry
+from cdrsync.model import Checkpoint, Origin, Page
+from cdrsync.store import lease, session
+from cdrsync.store.sql import SqlStore
+from tests.databases import MariadbServer, PostgresqlServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Database
+
+TAKEOVER_SECONDS = 15.0  # what a dead holder may cost, as promised
+HOLDER = """
+import sys
+from cdrsync.errors import Retry
+from cdrsync.model import Checkpoint, Origin, Page
+from cdrsync.store.sql import SqlStore
+store = SqlStore(sys.argv[1], "main")
+store.open()
+print("held", flush=True)
+sys.stdin.readline()
+try:
+    store.save(Page(Origin.TAIL, [], checkpoint=Checkpoint("tail", 99)))
+except Retry as error:
+    print(type(error).__name__, flush=True)
+else:
+    print("saved", flush=True)
+"""
+
+
+@contextmanager
+def opened(url: str, account: str = "main") -> Iterator[SqlStore]:
+    store = SqlStore(url, account)
+    try:
+        store.open()
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def holder(url: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lease."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        assert child.stdout.readline() == "held\n"
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+
+
+def page(uid: int) -> Page:
+    return Page(Origin.TAIL, [], checkpoint=Checkpoint("tail", uid))
+
+
+def seconds_until_taken(url: str) -> float:
+    """How long a second instance has to stand by."""
+    begun = time.monotonic()
+    while True:
+        try:
+            with opened(url):
+                return time.monotonic() - begun
+        except LeaseHeld:
+            if time.monotonic() - begun > 60:
+                raise
+            time.sleep(0.1)
+
+
+def test_a_second_instance_is_told_who_holds_it(migrated: Database) -> None:
+    """Process and host, and since when; other accounts of the same database are free."""
+    words = rf"account main is held by process {os.getpid()} on .* since 20.* UTC"
+    with opened(migrated.url), opened(migrated.url, "other"), pytest.raises(LeaseHeld, match=words):
+        SqlStore(migrated.url, "main").open()
+    with opened(migrated.url):
+        """Free again after close."""
+
+
+def test_names_that_file_names_do_not_like_are_different_accounts(migrated: Database) -> None:
+    """`a/b` and `a b` each have a lease of their own."""
+    with opened(migrated.url, "a/b"), opened(migrated.url, "a b"), opened(migrated.url, "ab"):
+        pass
+
+
+def test_of_many_openers_one_gets_it(migrated: Database) -> None:
+    """Whatever the timing."""
+    taken: list[SqlStore] = []
+    refused: list[LeaseHeld] = []
+
+    def run() -> None:
+        store = SqlStore(migrated.url, "main")
+        try:
+            store.open()
+            taken.append(store)
+        except LeaseHeld as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(taken), len(refused)) == (1, 5)
+    taken[0].close()
+
+
+def test_a_killed_holder_blocks_nobody(migrated: Database) -> None:
+    """Kill -9: the lease is free as soon as the kernel has closed the connection."""
+    with holder(migrated.url) as child:
+        with pytest.raises(LeaseHeld):
+            SqlStore(migrated.url, "main").open()
+        child.kill()
+        child.wait()
+        assert seconds_until_taken(migrated.url) < TAKEOVER_SECONDS
+
+
+def test_a_stopped_holder_is_let_go_and_can_commit_nothing(migrated: Database) -> None:
+    """SIGSTOP: the database ends the silent session within 15 seconds; whoever wakes up later has lost the lease."""
+    if migrated.kind == "sqlite":
+        pytest.skip("a stopped process keeps its file lock; it is on the database's own machine")
+    with holder(migrated.url) as child:
+        child.send_signal(signal.SIGSTOP)
+        assert seconds_until_taken(migrated.url) < TAKEOVER_SECONDS
+        child.send_signal(signal.SIGCONT)
+        answer, _ = child.communicate("save\n", timeout=60)
+        assert answer.strip() in ("LeaseLost", "DatabaseUnavailable")
+    with opened(migrated.url) as store:
+        assert store.checkpoint("tail") is None
+
+
+def test_a_quiet_holder_keeps_it(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pings tell the database that a holder without work is alive."""
+    if migrated.kind == "sqlite":
+        pytest.skip("a file lock needs no pings")
+    monkeypatch.setattr(lease, "IDLE_SECONDS", 2)
+    monkeypatch.setattr(session, "PING_SECONDS", 0.5)
+    with opened(migrated.url) as store:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            with pytest.raises(LeaseHeld):
+                SqlStore(migrated.url, "main").open()
+            time.sleep(0.25)
+        assert store.save(page(1)).high_water_uid == 1
+
+
+def cut(database: Database) -> None:
+    """End every session of the database, as an administrator or a broken network would."""
+    name = database.url.split("?")[0].rsplit("/", 1)[1]
+    if isinstance(database.server, PostgresqlServer):
+        database.server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    elif isinstance(database.server, MariadbServer):
+        found = database.server.execute(f"SELECT id FROM information_schema.processlist WHERE db = '{name}'")
+        for (connection,) in found:
+            database.server.execute(f"KILL {connection}")
+    else:
+        pytest.skip("SQLite has no connection to cut")
+
+
+def test_a_cut_connection_is_not_quietly_replaced(migrated: Database) -> None:
+    """After a cut nothing can be saved until the lease has been taken again; then all goes on."""
+    with opened(migrated.url) as store:
+        store.save(page(1))
+        cut(migrated)
+        with pytest.raises(Retry):
+            store.save(page(2))
+        with pytest.raises(LeaseLost):
+            store.save(page(2))
+        with pytest.raises(LeaseLost):
+            store.checkpoint("tail")
+        store.refresh()
+        assert store.save(page(3)).high_water_uid == 3
+
+
+def test_who_lost_the_lease_to_another_stays_out(migrated: Database) -> None:
+    """The connection is cut and another instance takes over: the first is told who has it now."""
+    first, second = SqlStore(migrated.url, "main"), SqlStore(migrated.url, "main")
+    first.open()
+    cut(migrated)
+    second.open()
+    with pytest.raises(Retry):
+        first.save(page(1))
+    with pytest.raises(LeaseHeld):
+        first.refresh()
+    second.save(page(2))
+    second.close()
+    first.refresh()
+    assert first.checkpoint("tail") == Checkpoint("tail", 2)
+    first.close()
+
+
+def test_a_lock_file_that_was_removed_is_no_lease(migrated: Database) -> None:
+    """SQLite: with the file gone another could lock a new one, so nothing is written any more."""
+    if migrated.kind != "sqlite":
+        pytest.skip("only SQLite has a lock file")
+    with opened(migrated.url) as store:
+        for path in Path(migrated.url.removeprefix("sqlite:///")).parent.glob("*.lock"):
+            path.unlink()
+        with pytest.raises(LeaseLost):
+            store.save(page(1))
+
+
+def test_a_server_that_is_away_and_comes_back(migrated: Database) -> None:
+    """Restarted by force: DatabaseUnavailable while it is away, and all as before once it is back."""
+    if migrated.kind == "sqlite":
+        pytest.skip("SQLite has no server")
+    with opened(migrated.url) as store:
+        store.save(page(7))
+        migrated.server.stop(signal.SIGKILL)
+        try:
+            with pytest.raises(Retry):
+                store.save(page(8))
+            with pytest.raises(DatabaseUnavailable):
+                store.refresh()
+        finally:
+            migrated.server.start()
+        store.refresh()
+        assert store.checkpoint("tail") == Checkpoint("tail", 7)
