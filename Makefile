@@ -30,14 +30,14 @@ test: .venv/development ## the whole suite; ARGS='-k lease -x' goes to pytest
 wheel: .venv/runtime ## wheel and source archive, into dist/
 	@$(python) -m hatchling build --clean --directory dist --target sdist --target wheel
 
-bench: .venv/development ## measure: cdrsync beside its peers, half an hour; ARGS=--quick: a minute
+bench: .venv/development .venv-bench/peers ## measure: cdrsync beside its peers, half an hour; ARGS=--quick: a minute
 	@$(python) -m tests.benchmarks.bench $(ARGS)
 
 campaign: .venv/development ## kill -9 at random moments on every database: make campaign KILLS=1000
 	@$(python) -m tests.fault.campaign --kills $(KILLS) $(ARGS)
 
 clean: ## remove .venv and everything that the other targets made
-	rm -rf .venv dist build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench dist build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find cdrsync migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/created:
@@ -62,4 +62,11 @@ clean: ## remove .venv and everything that the other targets made
 	@echo "Installing the drivers and the tools of tests and checks into .venv (once) …"
 	@$(pip) pip
 	@$(pip) --editable '.[postgres,mysql]' --group test --group check
+	@touch $@
+
+# The peers that `make bench` measures against never meet cdrsync's own environment.
+.venv-bench/peers: .venv/development
+	@echo "Installing the benchmark's peers into .venv-bench (once) …"
+	@$(python) -m venv .venv-bench
+	@$(python) -m pip --python .venv-bench/bin/python install --quiet --constraint .ci/constraints.txt --group bench
 	@touch $@

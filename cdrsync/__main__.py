@@ -14,6 +14,8 @@ def main() -> int:
         # Nothing is in hand yet.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
+    # Where click is there, httpx imports its own command line, and with it rich and pygments: 40 ms at every start.
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]
     from cdrsync import cli
 
     return cli.main(sys.argv[1:])

@@ -8,11 +8,10 @@ import socket
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from cdrsync import logs, wiring
 from cdrsync.config import read
@@ -147,7 +146,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _schema(settings: Settings) -> Iterator[Finding]:
-    path = sqlite_file(settings.database_url)
+    path = wiring.sqlite_file(settings.database_url)
     if path is not None and not path.exists():
         yield Finding("database", "ok", f"{path} will be made by the first sync")
         return
@@ -163,7 +162,7 @@ def _schema(settings: Settings) -> Iterator[Finding]:
 
 def _permissions(settings: Settings) -> Iterator[Finding]:
     """Ask whether the user may do what sync does, without doing it."""
-    path = sqlite_file(settings.database_url)
+    path = wiring.sqlite_file(settings.database_url)
     if path is not None:
         target = path if path.exists() else path.absolute().parent
         if not os.access(target, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
@@ -181,7 +180,7 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    path = sqlite_file(settings.database_url)
+    path = wiring.sqlite_file(settings.database_url)
     if path is None:
         yield Finding("disk space", "skipped", "the database server's own matter")
         return
@@ -192,12 +191,6 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk space", "warning", detail, "A million calls take some 300 MB")
     else:
         yield Finding("disk space", "ok", detail)
-
-
-def sqlite_file(database_url: str) -> Path | None:
-    """Return the file of a SQLite database, None for the others."""
-    url = make_url(database_url)
-    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def missing_privileges(database_url: str) -> list[str]:

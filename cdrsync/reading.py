@@ -6,13 +6,13 @@ Neither trusts what the reference page leaves open: page order, a silently small
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cdrsync.errors import BadAnswer, NoProgress, RequestRefused
+from cdrsync.errors import BadAnswer, NoProgress, RequestRefused, SequenceReset
 from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Window
 
 if TYPE_CHECKING:
@@ -27,19 +27,22 @@ DOCUMENT_REQUESTS = 10
 DOCUMENT_RECORDS = 5_000
 """Records expected of one document at most (one page, where page_size is larger): bounds memory and the commit."""
 
-STALE_PAGES = 3
-"""Pages in a row without a record not seen before, after which a window is given up.
+DOCUMENT_ROOM = 20_000
+"""Records that a document has room for at most (one page, where page_size is larger), should more come."""
+
+REPEATED_PAGES = 3
+"""Pages in a row that had been sent before, after which reading is given up.
 
 One alone is normal where new calls push known ones to higher offsets while pages are being read."""
-
-SETTLED_PAGES = 10
-"""Pages in a row, each smaller than the largest before, after which the newest calls count as read.
-
-Where calls arrive as fast as they are read, an empty page never comes; the next poll goes on from here."""
 
 PLAUSIBLE_STEP = 10_000_000
 """How far above the last known uid an unreadable record may move the high-water mark. The platform hands out about one
 uid a second, so this is some four months; a garbled uid must not carry the mark past all calls to come."""
+
+NOON = time(12)
+
+RESET_MARGIN = timedelta(hours=2)
+"""A call that began this long after the high-water mark came to be, yet has a lower uid, proves a new uid sequence."""
 
 
 def batches(document: Document) -> list[Batch]:
@@ -56,93 +59,149 @@ def batches(document: Document) -> list[Batch]:
 
 @dataclass(slots=True)
 class HighWater:
-    """The highest uid seen, and when the last of the calls had ended (UTC): what a Checkpoint of a tail carries."""
+    """The highest uid seen, and when it came to be by the operator's clock: what a Checkpoint of a tail carries.
+
+    Whether uids are handed out when a call begins, ends or is written down: every call up to it had begun by then.
+    """
 
     uid: int
-    ended_at: datetime | None = None
+    seen_at: datetime | None = None
 
-    def see(self, batch: Batch | Page) -> None:
+    def see(self, batch: Batch, answered_at: datetime) -> None:
         """Rise to the highest uid among the records."""
-        if batch.cdrs:
-            self.uid = max(self.uid, *(cdr.uid for cdr in batch.cdrs))
-            ended_at = max(cdr.started_at + timedelta(seconds=cdr.duration) for cdr in batch.cdrs)
-            self.ended_at = ended_at if self.ended_at is None else max(self.ended_at, ended_at)
+        before = self.uid
+        self.uid = max(before, max((cdr.uid for cdr in batch.cdrs), default=before))
         for reject in batch.rejects:
             if reject.uid is not None and self.uid < reject.uid <= self.uid + PLAUSIBLE_STEP:
                 self.uid = reject.uid
+        if self.uid > before:
+            self.seen_at = answered_at
 
     def checkpoint(self, stream: str) -> Checkpoint:
         """The checkpoint that is true once everything seen is committed."""
-        return Checkpoint(stream, high_water_uid=self.uid, high_water_ended_at=self.ended_at)
+        return Checkpoint(stream, high_water_uid=self.uid, high_water_ended_at=self.seen_at)
+
+
+class Offsets:
+    """Reading one answer set by `offset`, in whatever order it comes: how far, and whether that was all of it.
+
+    An empty page proves the end. Where calls arrive as fast as they are read it never comes; then the end is proven by
+    a page that holds only a part of the one before (new calls have pushed it there), or by one in ascending order,
+    above all before it, that has come to calls younger than the first answer.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.position = 0  # records up to here are in hand
+        self.ended = False
+        self._what = what
+        self._begun: datetime | None = None
+        self._top = -1
+        self._newest: datetime | None = None
+        self._last: frozenset[int] = frozenset()
+        self._pages: set[int] = set()
+        self._repeated = 0
+
+    def take(self, batch: Batch, answered_at: datetime) -> int:
+        """Move on by the records at `position`; answers how many. Raises NoProgress.
+
+        A record that stands twice in a page counts once, lest the one behind it be skipped.
+        """
+        uids = frozenset(cdr.uid for cdr in batch.cdrs)
+        raws = frozenset(reject.raw for reject in batch.rejects)
+        pushed = not raws and uids < self._last
+        arrivals = self._arrivals(batch.cdrs, answered_at)
+        self.ended = not len(batch) or pushed or arrivals
+        if not self.ended:
+            self._refuse_repetition(hash((uids, raws)))
+        self._last = uids
+        self.position += len(uids) + len(raws)
+        return len(uids) + len(raws)
+
+    def _arrivals(self, cdrs: Sequence[Cdr], answered_at: datetime) -> bool:
+        """Whether a page in ascending order has come to calls that were not there when reading began."""
+        begun, top, newest = self._begun, self._top, self._newest
+        self._begun = begun or answered_at
+        if not cdrs:
+            return False
+        self._top = max(top, *(cdr.uid for cdr in cdrs))
+        latest = max(cdr.started_at for cdr in cdrs)
+        self._newest = latest if newest is None else max(newest, latest)
+        if begun is None or newest is None or latest <= begun or len(cdrs) < 2:  # noqa: PLR2004 - one proves no order
+            return False
+        return (cdrs[0].uid > top and all(a.uid < b.uid for a, b in pairwise(cdrs))) or (
+            cdrs[0].started_at > newest and all(a.started_at <= b.started_at for a, b in pairwise(cdrs))
+        )
+
+    def _refuse_repetition(self, page: int) -> None:
+        self._repeated = self._repeated + 1 if page in self._pages else 0
+        self._pages.add(page)
+        if self._repeated == REPEATED_PAGES:
+            raise NoProgress(f"the operator repeats the same records for {self._what}, whatever the offset")
 
 
 def tail_pages(
-    source: Source, *, origin: Origin, stream: str, after_uid: int, limit: int, number: str | None = None
+    source: Source,
+    *,
+    origin: Origin,
+    stream: str,
+    after_uid: int,
+    mark: int,
+    limit: int,
+    number: str | None = None,
 ) -> Iterator[Page]:
-    """Pages of the records after a uid, each with the checkpoint that is true once it is committed.
+    """Pages of the records after a uid; those that end above `mark` carry the checkpoint that is then true.
 
-    A page in ascending order proves that nothing lies between its records, so the next LastId is its last uid. A page
-    out of order proves nothing: then the same LastId is read on by offset until an empty page, and the mark moves once.
+    The tail takes a page in ascending order for proof that nothing lies between its records, so the next LastId is its
+    last uid. A page out of order, or of one record, proves nothing: the same LastId is then read on by offset and the
+    mark moves once, with the last page. A look-back trusts no order at all: it is what finds the tail to be wrong.
     """
-    high = HighWater(after_uid)
-    last_id, offset, stale = after_uid, 0, 0
-    seen: set[int | str] = set()
-    arrivals = _Arrivals()
+    high, begun = HighWater(mark), None
+    document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
+    while origin is Origin.TAIL and _follows(after_uid, batches(document)[0].cdrs):
+        (batch,) = batches(document)
+        high.see(batch, document.answered_at)
+        yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream))
+        if begun is not None and max(cdr.started_at for cdr in batch.cdrs) > begun:
+            return  # where calls arrive as fast as they are read: all that the first answer could show is in hand
+        begun, after_uid = begun or document.answered_at, high.uid
+        document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
+    mark, offsets, page = high.uid, Offsets(f"LastId {after_uid}"), None
     while True:
-        ask = CdrsAsk(limit=limit, offset=offset, after_uid=last_id, number=number)
-        (batch,) = batches(source.ask([ask]))
-        if not len(batch):
-            if high.uid == last_id:
-                return
-            yield Page(origin, [], checkpoint=high.checkpoint(stream))
-            last_id, offset, stale = high.uid, 0, 0
-            seen.clear()
-            continue
-        high.see(batch)
-        page = Page(origin, batch.cdrs, batch.rejects)
-        if offset == 0 and high.uid > last_id and _ascending(batch.cdrs):
-            yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream))
-            last_id = high.uid
-            if arrivals.settled(len(batch)):
-                return
-            continue
-        stale = _stale(batch, seen, stale, f"LastId {last_id}")
-        yield page
-        offset += len(batch)
+        (batch,) = batches(document)
+        offsets.take(batch, document.answered_at)
+        high.see(batch, document.answered_at)
+        if len(batch):
+            if page is not None:
+                yield page
+            page = Page(origin, batch.cdrs, batch.rejects)
+        if offsets.ended:
+            break
+        document = source.ask([CdrsAsk(limit=limit, offset=offsets.position, after_uid=after_uid, number=number)])
+    if page is not None:
+        yield replace(page, checkpoint=high.checkpoint(stream)) if high.uid > mark else page
 
 
-def _ascending(cdrs: Sequence[Cdr]) -> bool:
-    return all(a.uid <= b.uid for a, b in itertools.pairwise(cdrs))
+def refuse_reset(page: Page, mark: Checkpoint | None, now: datetime) -> None:
+    """Raise SequenceReset where a call began clearly after the high-water mark came to be and yet has a lower uid.
+
+    A call that is said to begin in the future proves nothing but a mistake.
+    """
+    if mark is None or mark.high_water_uid is None or mark.high_water_ended_at is None or not page.cdrs:
+        return
+    after, before = mark.high_water_ended_at + RESET_MARGIN, now + RESET_MARGIN
+    if max(cdr.started_at for cdr in page.cdrs) <= after:
+        return
+    for cdr in page.cdrs:
+        if cdr.uid < mark.high_water_uid and after < cdr.started_at < before:
+            raise SequenceReset(
+                f"uid {cdr.uid} began at {cdr.started_at:%Y-%m-%d %H:%M:%S} UTC, after the high-water mark "
+                f"{mark.high_water_uid} had been reached: the operator's uids have fallen"
+            )
 
 
-def _uid(cdr: Cdr) -> int:
-    return cdr.uid
-
-
-def _stale(batch: Batch, seen: set[int | str], stale: int, what: str) -> int:
-    """How many pages in a row brought nothing new, this one included. Raises NoProgress at STALE_PAGES."""
-    before = len(seen)
-    seen.update(cdr.uid for cdr in batch.cdrs)
-    seen.update(reject.raw if reject.uid is None else reject.uid for reject in batch.rejects)
-    if len(seen) > before:
-        return 0
-    if stale + 1 == STALE_PAGES:
-        raise NoProgress(f"the operator repeats the same records for {what}, whatever the offset")
-    return stale + 1
-
-
-@dataclass(slots=True)
-class _Arrivals:
-    """Notices that only what arrives while it is asked for is left to read."""
-
-    largest: int = 0
-    smaller: int = 0
-
-    def settled(self, count: int) -> bool:
-        """Count one page more."""
-        self.smaller = self.smaller + 1 if count < self.largest else 0
-        self.largest = max(self.largest, count)
-        return self.smaller >= SETTLED_PAGES
+def _follows(uid: int, cdrs: Sequence[Cdr]) -> bool:
+    """Whether several calls come in ascending order after a uid."""
+    return len(cdrs) > 1 and cdrs[0].uid > uid and all(a.uid < b.uid for a, b in pairwise(cdrs))
 
 
 @dataclass(slots=True)
@@ -159,33 +218,30 @@ class EndDates:
         return window.last if self.included else window.last + timedelta(days=1)
 
     def learn(self, asked: date, cdrs: Iterable[Cdr]) -> None:
-        """A call later than the first second of the EndDate asked proves that the day is included."""
+        """A call after noon of the EndDate asked proves that the day is included.
+
+        One in its first hours may only mean that the operator's days begin by another clock.
+        """
         if not self.included:
-            self.included = any(cdr.call_date == asked and cdr.call_time > time.min for cdr in cdrs)
+            self.included = any(cdr.call_date == asked and cdr.call_time > NOON for cdr in cdrs)
 
 
 @dataclass(slots=True)
 class _WindowRead:
-    """One window of one number being read: records up to `position` are in hand, an empty page there proves the end."""
+    """One window of one number being read."""
 
     window: Window
     number: str | None
     end_date: date
     step: int  # records of a full page: `limit`, or less once the operator is seen to clamp it
-    live: bool  # calls may be arriving in it while it is being read
-    position: int = 0
-    last: frozenset[int] = frozenset()  # uids of the page before
-    arrivals: _Arrivals = field(default_factory=_Arrivals)
+    offsets: Offsets
     short: int = 0  # records of the last page where it was not full: the end, or a clamped limit
-    stale: int = 0
-    ended: bool = False
-    seen: set[int | str] = field(default_factory=set)
 
     def asks(self, limit: int, count: int) -> list[CdrsAsk]:
         return [
             CdrsAsk(
                 limit=limit,
-                offset=self.position + n * self.step,
+                offset=self.offsets.position + n * self.step,
                 start_date=self.window.first,
                 end_date=self.end_date,
                 number=self.number,
@@ -193,24 +249,14 @@ class _WindowRead:
             for n in range(count)
         ]
 
-    def take(self, ask: CdrsAsk, batch: Batch) -> None:
+    def take(self, ask: CdrsAsk, batch: Batch, answered_at: datetime) -> None:
         """Move on by one answer. Answers come in the order of their offsets."""
-        if ask.offset > self.position:
+        if self.offsets.ended or ask.offset != self.offsets.position:
             return  # asked on the guess that the pages before it are full; its records are kept, it proves nothing
-        if not len(batch):
-            self.ended = self.ended or ask.offset == self.position
-            return
-        count, uids = len(batch), frozenset(cdr.uid for cdr in batch.cdrs)
-        if self.live and (uids < self.last or self.arrivals.settled(count)):
-            self.ended = True  # the end of the page before, pushed here by new calls; or only arrivals are left
-        else:
-            what = f"StartDate {self.window.first} EndDate {self.end_date}"
-            self.stale = _stale(batch, self.seen, self.stale, what)
+        count = self.offsets.take(batch, answered_at)
         if self.short:  # records behind a page that was not full: this is how many a page may have
             self.step = max(self.short, count)
         self.short = count if count < self.step else 0
-        self.position = max(self.position, ask.offset + count)
-        self.last = uids
 
 
 def window_pages(
@@ -220,24 +266,28 @@ def window_pages(
     origin: Origin,
     limit: int,
     numbers: Sequence[str | None],
-    today: date,
+    completes_before: date,
     end_dates: EndDates,
+    high: HighWater | None = None,
 ) -> Iterator[Page]:
     """Pages of all records of the windows, one page a document, windows in the order given.
 
     The end of one window and the beginning of the next ones are asked in one document. Windows are taken from the
-    iterator one by one, so that several threads can share it. A page `completes` the days (before `today`) whose
-    window it ends for every number.
+    iterator one by one, so that several threads can share it. A page `completes` the days before `completes_before`
+    whose window it ends for every number. `high` is shown every answer.
     """
-    plan = _Plan(windows, limit, numbers, end_dates, today)
+    plan = _Plan(windows, limit, numbers, end_dates)
     while queued := plan.document():
-        answers = batches(source.ask([ask for _, ask in queued]))
+        document = source.ask([ask for _, ask in queued])
+        answers = batches(document)
         cdrs: list[Cdr] = []
         for (read, ask), batch in zip(queued, answers, strict=True):
             end_dates.learn(read.end_date, batch.cdrs)
-            read.take(ask, batch)
+            read.take(ask, batch, document.answered_at)
+            if high is not None:
+                high.see(batch, document.answered_at)
             cdrs += batch.cdrs
-        completes = tuple(day for window in plan.finish() for day in window.days() if day < today)
+        completes = tuple(day for window in plan.finish() for day in window.days() if day < completes_before)
         rejects = [reject for batch in answers for reject in batch.rejects]
         yield Page(origin, cdrs, rejects, completes=completes)
 
@@ -246,18 +296,14 @@ class _Plan:
     """Which requests go into the next document, so that few documents and few records too many are asked."""
 
     def __init__(
-        self,
-        windows: Iterator[Window],
-        limit: int,
-        numbers: Sequence[str | None],
-        end_dates: EndDates,
-        today: date,
+        self, windows: Iterator[Window], limit: int, numbers: Sequence[str | None], end_dates: EndDates
     ) -> None:
         self._windows = windows
         self._limit = limit
+        self._most = max(1, min(DOCUMENT_REQUESTS, DOCUMENT_ROOM // limit))
         self._numbers = numbers
         self._end_dates = end_dates
-        self._today = today
+        self._first = True
         self._under_way: deque[_WindowRead] = deque()
         self._unfinished: Counter[Window] = Counter()
         self._typical = limit - 1  # records of the window finished last: what the next one probably has
@@ -268,11 +314,14 @@ class _Plan:
         expected = 0
         for read in self._reads():
             count = self._pages_left(read)
-            records = min(count * self._limit, max(self._typical - read.position, 0))
-            if queued and (len(queued) + count > DOCUMENT_REQUESTS or expected + records > DOCUMENT_RECORDS):
+            records = min(count * self._limit, max(self._typical - read.offsets.position, 0))
+            if queued and (len(queued) + count > self._most or expected + records > DOCUMENT_RECORDS):
                 break
             queued += [(read, ask) for ask in read.asks(self._limit, count)]
             expected += records
+            if self._first:  # it may show that EndDate is included, and what a window has
+                break
+        self._first = False
         return queued
 
     def _reads(self) -> Iterator[_WindowRead]:
@@ -280,8 +329,8 @@ class _Plan:
         yield from list(self._under_way)
         for window in self._windows:
             end_date = self._end_dates.of(window)
-            live = end_date >= self._today
-            begun = [_WindowRead(window, number, end_date, self._limit, live) for number in self._numbers]
+            what = f"StartDate {window.first} EndDate {end_date}"
+            begun = [_WindowRead(window, number, end_date, self._limit, Offsets(what)) for number in self._numbers]
             self._under_way += begun
             self._unfinished[window] = len(begun)
             yield from begun
@@ -290,15 +339,16 @@ class _Plan:
         """Pages to ask of a window at once: as many as it probably has, one where only its end is to prove."""
         if read.short:
             return 1
-        most = max(1, min(DOCUMENT_REQUESTS, DOCUMENT_RECORDS // read.step))
-        return min(most, max(self._typical - read.position, read.position) // read.step + 1)
+        position = read.offsets.position
+        most = max(1, min(self._most, DOCUMENT_RECORDS // read.step))
+        return min(most, max(self._typical - position, position) // read.step + 1)
 
     def finish(self) -> list[Window]:
         """Windows that ended with the last document."""
         finished = []
-        for read in [read for read in self._under_way if read.ended]:
+        for read in [read for read in self._under_way if read.offsets.ended]:
             self._under_way.remove(read)
-            self._typical = read.position
+            self._typical = read.offsets.position
             self._unfinished[read.window] -= 1
             if not self._unfinished[read.window]:
                 finished.append(read.window)

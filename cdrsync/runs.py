@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from cdrsync.errors import CdrsyncError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from cdrsync.model import PageSaved
@@ -50,3 +54,65 @@ class Tally:
     def seconds(self) -> float:
         """Time since the work began."""
         return time.monotonic() - self.begun
+
+
+class RunLog(Protocol):
+    """The table of runs. Both methods raise DatabaseUnavailable, LeaseLost."""
+
+    def begin_run(self, origin: str) -> int:
+        """Write that work has begun; answer the run's number."""
+
+    def end_run(
+        self,
+        run: int,
+        *,
+        outcome: str = "ok",
+        inserted: int = 0,
+        updated: int = 0,
+        unchanged: int = 0,
+        rejected: int = 0,
+        message: str | None = None,
+    ) -> None:
+        """Write how it ended."""
+
+
+class Run(Tally):
+    """A tally that has a line in the table of runs from its first record on: idle work leaves none."""
+
+    def __init__(self, log: RunLog, origin: str) -> None:
+        super().__init__()
+        self._log = log
+        self._origin = origin
+        self._number: int | None = None
+
+    def add(self, saved: PageSaved) -> None:
+        """Add one commit."""
+        super().add(saved)
+        if self._number is None and saved.records:
+            self._number = self._log.begin_run(self._origin)
+
+    def end(self, *, outcome: str = "ok", message: str | None = None) -> None:
+        """Write how it ended, where there is a line."""
+        if self._number is not None:
+            self._log.end_run(
+                self._number,
+                outcome=outcome,
+                inserted=self.inserted,
+                updated=self.updated,
+                unchanged=self.unchanged,
+                rejected=self.rejected,
+                message=message,
+            )
+
+
+@contextlib.contextmanager
+def recorded(log: RunLog, origin: str) -> Iterator[Run]:
+    """A run with its line in the table, ended with the block: `ok`, or the failure's class and message."""
+    run = Run(log, origin)
+    try:
+        yield run
+    except CdrsyncError as error:
+        with contextlib.suppress(CdrsyncError):  # the failure may be the database's; the line then stays without an end
+            run.end(outcome=type(error).__name__, message=error.message)
+        raise
+    run.end()

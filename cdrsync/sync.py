@@ -20,7 +20,6 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from cdrsync.ahead import Shared, read_ahead
-from cdrsync.errors import SequenceReset
 from cdrsync.model import (
     BACKFILL_STREAM,
     TAIL_STREAM,
@@ -37,7 +36,7 @@ from cdrsync.model import (
     Window,
     utc_now,
 )
-from cdrsync.reading import EndDates, HighWater, batches, tail_pages, window_pages
+from cdrsync.reading import EndDates, HighWater, batches, refuse_reset, tail_pages, window_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,9 +54,6 @@ SWEEP_STREAM = "sweep"
 SWEEP_INTERVAL = timedelta(days=1)
 EMPTY_MONTHS = 12
 """Months in a row without a call after which `start_date = "all"` stops walking back."""
-
-RESET_MARGIN = timedelta(hours=2)
-"""A call that began this long after the high-water call had ended, yet has a lower uid, proves a new uid sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +104,16 @@ class Sync:
     def look_back(self) -> Iterator[PageSaved]:
         """Read the recent tail again, and today's first page: late, out-of-order and changed records.
 
-        Raises SequenceReset where the operator hands out lower uids than before.
+        It reaches back `lookback` from the last look-back, so that a long pause hides nothing. Raises SequenceReset
+        where the operator hands out lower uids than before.
         """
         begun = self._clock()
-        after = self._store.look_back_uid(begun - self._settings.lookback)
+        after = self._store.look_back_uid(self._last_read(LOOKBACK_STREAM, begun) - self._settings.lookback)
         for number in self._numbers:
-            high_water = self._high_water_uid(number)
-            if high_water is not None:
-                yield from self._tail(number, high_water if after is None else min(after, high_water), Origin.LOOKBACK)
+            mark = self._high_water_uid(number)
+            if mark is not None:
                 yield self._todays_first_page(number)
+                yield from self._tail(number, mark, Origin.LOOKBACK, after=mark if after is None else min(after, mark))
         yield from self._mark(Origin.LOOKBACK, LOOKBACK_STREAM, begun)
 
     def backfill(self, window: Window | None = None) -> Iterator[PageSaved]:
@@ -132,10 +129,14 @@ class Sync:
             yield from self.read_days(self.pending_days(), Origin.BACKFILL)
 
     def sweep(self) -> Iterator[PageSaved]:
-        """Read the last `sweep_days` again, today included: changed costs and flags, records that came very late."""
+        """Read `sweep_days` again, today included: changed costs and flags, records that came very late.
+
+        They are counted back from the last sweep, so that a long pause hides nothing.
+        """
         begun = self._clock()
         today = self.today()
-        first = today - timedelta(days=max(self._settings.sweep_days - 1, 0))
+        last = self._last_read(SWEEP_STREAM, begun).astimezone(self._settings.timezone).date()
+        first = last - timedelta(days=max(self._settings.sweep_days - 1, 0))
         start = self.start_day()
         window = Window(first if start is None else min(max(first, start), today), today)
         yield from self.read_days(reversed(window.days()), Origin.SWEEP)
@@ -199,16 +200,17 @@ class Sync:
             return start
         stream = BOOTSTRAP_STREAM if start == "today" else HISTORY_STREAM
         checkpoint = self._store.checkpoint(stream)
-        if checkpoint is not None and checkpoint.window is not None:
+        if checkpoint is not None and checkpoint.window is not None and (checkpoint.done or start == "today"):
             return checkpoint.window.first
         return self.today() if start == "today" else None
 
     def pending_days(self) -> list[date]:
         """Days from the start to yesterday that no page has completed yet, newest first."""
-        start, yesterday = self.start_day(), self.today() - timedelta(days=1)
-        if start is None or start > yesterday:
-            return []
-        window = Window(start, yesterday)
+        start = self.start_day()
+        return [] if start is None else self._not_downloaded(start)
+
+    def _not_downloaded(self, first: date) -> list[date]:
+        window = Window(first, self.today() - timedelta(days=1))
         downloaded = self._store.days_downloaded(window)
         return [day for day in reversed(window.days()) if day not in downloaded]
 
@@ -217,10 +219,16 @@ class Sync:
         return None if checkpoint is None else checkpoint.high_water_uid
 
     def _due(self, stream: str, interval: timedelta) -> bool:
-        checkpoint = self._store.checkpoint(stream)
-        if checkpoint is None or checkpoint.begun_at is None:
-            return False
-        return abs(self._clock() - checkpoint.begun_at) >= interval  # abs: the host's clock may have been set back
+        now = self._clock()
+        return abs(now - self._read_at(stream, now)) >= interval  # abs: the host's clock may have been set back
+
+    def _last_read(self, stream: str, now: datetime) -> datetime:
+        return min(self._read_at(stream, now), now)
+
+    def _read_at(self, stream: str, now: datetime) -> datetime:
+        """When a look-back or sweep last began; before the first, when the account was first polled: all was read."""
+        checkpoint = self._store.checkpoint(stream) or self._store.checkpoint(BOOTSTRAP_STREAM)
+        return now if checkpoint is None or checkpoint.begun_at is None else checkpoint.begun_at
 
     def _mark(self, origin: Origin, stream: str, begun: datetime) -> Iterator[PageSaved]:
         yield self._store.save(Page(origin, [], checkpoint=Checkpoint(stream, begun_at=begun, done=True)))
@@ -238,7 +246,7 @@ class Sync:
         since = today if anchor is None or anchor.window is None else min(anchor.window.first, today)
         for window in itertools.chain([Window(since, today)], self._steps_back(since) if first_run else ()):
             high = HighWater(-1)
-            yield from self._windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), see=high.see)
+            yield from self._windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), high=high)
             if high.uid >= 0:
                 checkpoint = high.checkpoint(_tail_stream(number))
                 yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
@@ -256,18 +264,22 @@ class Sync:
             yield window
             last, length = window.first - timedelta(days=1), length * 2
 
-    def _tail(self, number: str | None, after_uid: int, origin: Origin) -> Iterator[PageSaved]:
+    def _tail(self, number: str | None, mark: int, origin: Origin, *, after: int | None = None) -> Iterator[PageSaved]:
+        stream = _tail_stream(number)
         pages = tail_pages(
             self._source,
             origin=origin,
-            stream=_tail_stream(number),
-            after_uid=after_uid,
+            stream=stream,
+            after_uid=mark if after is None else after,
+            mark=mark,
             limit=self._settings.page_size,
             number=number,
         )
         first = next(pages, None)  # an idle poll ends here, without a thread
         if first is not None:
+            known = self._store.checkpoint(stream)
             for page in itertools.chain([first], self._read_ahead([pages])):
+                refuse_reset(page, known, self._clock())
                 yield self._store.save(page)
 
     def _todays_first_page(self, number: str | None) -> PageSaved:
@@ -278,7 +290,7 @@ class Sync:
         )
         (batch,) = batches(self._source.ask([ask]))
         page = Page(Origin.LOOKBACK, batch.cdrs, batch.rejects)
-        _refuse_reset(page, self._store.checkpoint(_tail_stream(number)))
+        refuse_reset(page, self._store.checkpoint(_tail_stream(number)), self._clock())
         return self._store.save(page)
 
     # ── windows ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -290,6 +302,7 @@ class Sync:
         *,
         numbers: tuple[str | None, ...] | None = None,
         see: Callable[[Page], None] | None = None,
+        high: HighWater | None = None,
     ) -> Iterator[PageSaved]:
         """Read windows in a few threads that share them, and save their pages here, each shown to `see` before."""
         shared, end_dates, today = Shared(windows), EndDates(), self.today()
@@ -300,15 +313,16 @@ class Sync:
                 origin=origin,
                 limit=self._settings.page_size,
                 numbers=numbers or self._numbers,
-                today=today,
+                completes_before=today if numbers in (None, self._numbers) else date.min,
                 end_dates=end_dates,
+                high=high,
             )
             for _ in range(self._settings.workers)
         ]
         marks = [self._store.checkpoint(_tail_stream(number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
         for page in self._read_ahead(lanes):
-            _refuse_reset(page, mark)
+            refuse_reset(page, mark, self._clock())
             if see is not None:
                 see(page)
             yield self._store.save(page)
@@ -330,30 +344,31 @@ class Sync:
         return checkpoint is not None and checkpoint.done
 
     def _walk_back(self) -> Iterator[PageSaved]:
-        """Month by month into the past, until as many calls are held as GetTotals `all` counts, or a year is empty.
+        """Month by month into the past until a year is empty. How far it has come is kept.
 
-        GetTotals may count a call twice (as answered and as voicemail: undocumented), so only its highest reading ends
-        the walk early; where that is never reached, the empty year does.
+        GetTotals can't say when everything is held: how it counts calls is not documented.
         """
-        last = self.today() - timedelta(days=1)
-        oldest, empty = last, 0
-        while empty < EMPTY_MONTHS and not self._holds_everything():
-            window = Window(last.replace(day=1), last)
-            downloaded = self._store.days_downloaded(window)
+        today = self.today()
+        walk = self._store.checkpoint(HISTORY_STREAM)
+        reached = Window(today, today) if walk is None or walk.window is None else walk.window
+        oldest, busy = reached.first, reached.last  # read back to the one; no calls seen between it and the other
+        yield from self.read_days(self._not_downloaded(oldest), Origin.BACKFILL)
+        while _months(oldest, busy) < EMPTY_MONTHS:
             found = 0
-            for saved in self.read_days(
-                (day for day in reversed(window.days()) if day not in downloaded), Origin.BACKFILL
-            ):
+            last = oldest - timedelta(days=1)
+            oldest = last.replace(day=1)
+            downloaded = self._store.days_downloaded(Window(oldest, last))
+            days = (day for day in reversed(Window(oldest, last).days()) if day not in downloaded)
+            for saved in self.read_days(days, Origin.BACKFILL):
                 found += saved.records
                 yield saved
-            empty = 0 if found or downloaded else empty + 1
-            oldest, last = window.first, window.first - timedelta(days=1)
-        done = Checkpoint(HISTORY_STREAM, window=Window(oldest, self.today()), begun_at=self._clock(), done=True)
-        yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=done))
+            if found:
+                busy = oldest
+            yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=self._walked(oldest, busy, done=False)))
+        yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=self._walked(oldest, busy, done=True)))
 
-    def _holds_everything(self) -> bool:
-        totals = self.expected_calls()
-        return totals is not None and self._store.calls_held() >= totals
+    def _walked(self, oldest: date, busy: date, *, done: bool) -> Checkpoint:
+        return Checkpoint(HISTORY_STREAM, window=Window(oldest, busy), begun_at=self._clock(), done=done)
 
     def expected_calls(self) -> int | None:
         """The most calls that GetTotals `all` can mean. None where it can't be read, or counts other numbers too."""
@@ -370,20 +385,9 @@ def _tail_stream(number: str | None) -> str:
     return TAIL_STREAM if number is None else f"{TAIL_STREAM}:{number}"
 
 
+def _months(first: date, last: date) -> int:
+    return (last.year - first.year) * 12 + last.month - first.month
+
+
 def _mark_uid(mark: Checkpoint) -> int:
     return -1 if mark.high_water_uid is None else mark.high_water_uid
-
-
-def _refuse_reset(page: Page, mark: Checkpoint | None) -> None:
-    """Raise SequenceReset where a call is clearly younger than the high-water call and yet has a lower uid."""
-    if mark is None or mark.high_water_uid is None or mark.high_water_ended_at is None or not page.cdrs:
-        return
-    limit = mark.high_water_ended_at + RESET_MARGIN
-    if max(cdr.started_at for cdr in page.cdrs) <= limit:
-        return
-    for cdr in page.cdrs:
-        if cdr.uid < mark.high_water_uid and cdr.started_at > limit:
-            raise SequenceReset(
-                f"uid {cdr.uid} began at {cdr.started_at:%Y-%m-%d %H:%M:%S} UTC, after the call with the high-water "
-                f"mark {mark.high_water_uid} had ended: the operator's uids have fallen"
-            )

@@ -9,9 +9,10 @@ import contextlib
 import threading
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdrsync.errors import ConfigError
+from cdrsync.errors import ConfigError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
     from cdrsync.audit import Audit
     from cdrsync.config import AccountSettings, Settings
-    from cdrsync.model import Period, Totals
+    from cdrsync.model import NumberFacts, Period, Totals
     from cdrsync.source.api import NoveroApi, RequestDone
     from cdrsync.store.ledger import SqlLedger
+    from cdrsync.store.quarantine import Quarantine
+    from cdrsync.store.report import Standing
     from cdrsync.store.sql import SqlStore
     from cdrsync.sync import Sync, SyncSettings
 
@@ -75,6 +78,32 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
+def existing(settings: Settings) -> Iterator[Engine]:
+    """Open a database that is there already, with this program's schema, to read in it.
+
+    Raises DatabaseUnavailable, SchemaMismatch, ConfigError.
+    """
+    from cdrsync.store import migrate
+
+    path = sqlite_file(settings.database_url)
+    if path is not None and not path.exists():  # SQLite would make an empty one
+        raise DatabaseUnavailable(f"there is no database at {path} yet", hint="cdrsync sync makes it")
+    with engine(settings.database_url) as opened:
+        migrate.check(opened)
+        yield opened
+
+
+def sqlite_file(database_url: str) -> Path | None:
+    """Return the file of a SQLite database, None for the others."""
+    if not database_url.startswith("sqlite"):
+        return None
+    from sqlalchemy import make_url
+
+    path = make_url(database_url).database
+    return Path(path) if path else None
+
+
+@contextlib.contextmanager
 def source(
     account: AccountSettings,
     *,
@@ -113,7 +142,7 @@ def parts(
     from cdrsync.sync import Sync
 
     with source(account, stop=stop, on_request=on_request) as api, engine(settings.database_url) as opened:
-        store = SqlStore(settings.database_url, account.name)
+        store = SqlStore(settings.database_url, account.name, classify=classify)
         try:
             sync = Sync(api, store, sync_settings(account))
             ledger = SqlLedger(opened, account.name)
@@ -140,7 +169,6 @@ def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) ->
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
-    from cdrsync.store import migrate
     from cdrsync.store.ledger import SqlLedger
     from cdrsync.store.reader import SqlReader
     from cdrsync.sync import Sync
@@ -149,8 +177,7 @@ def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) ->
         with open_account(settings, account) as made:
             yield made.audit
         return
-    with engine(settings.database_url) as opened, source(account) as api:
-        migrate.check(opened)
+    with existing(settings) as opened, source(account) as api:
         sync = Sync(api, SqlReader(opened, account.name), sync_settings(account))
         yield _audit(account, api, sync, SqlLedger(opened, account.name))
 
@@ -187,6 +214,25 @@ def fetch_totals(
     return answer, document.answered_at
 
 
+def classify(number: str) -> NumberFacts:
+    """What a number is. The rules' library is loaded with the first new number: an idle start does without."""
+    from cdrsync import numbers
+
+    return numbers.classify(number)
+
+
+def refresh_numbers(settings: Settings) -> int:
+    """Classify anew the numbers that an older edition of the rules classified; answers how many.
+
+    In small transactions beside whoever writes. Raises DatabaseUnavailable.
+    """
+    from cdrsync.numbers import RULES_VERSION
+    from cdrsync.store import dimension
+
+    with engine(settings.database_url) as opened:
+        return dimension.refresh(opened, classify, RULES_VERSION)
+
+
 def sync_settings(account: AccountSettings) -> SyncSettings:
     """Return what `Sync` needs to know of an account."""
     from cdrsync.sync import SyncSettings
@@ -214,3 +260,49 @@ def account_named(settings: Settings, name: str | None) -> AccountSettings:
         names = ", ".join(account.name for account in settings.accounts)
         raise ConfigError([f"say which account with --account: {names}"])
     return found[0]
+
+
+@contextlib.contextmanager
+def quarantine(settings: Settings) -> Iterator[Quarantine]:
+    """Open the quarantine of a database that is there already."""
+    from cdrsync.store.quarantine import Quarantine
+
+    with existing(settings) as opened:
+        yield Quarantine(opened)
+
+
+def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, int]:
+    """Read an account's rejects again and store what now fits; answer how many were stored and how many are left.
+
+    Raises LeaseHeld, DatabaseUnavailable, SchemaMismatch.
+    """
+    from cdrsync.errors import BadAnswer
+    from cdrsync.model import Cdr, Origin, Page, utc_now
+    from cdrsync.source.decode import decode_record
+    from cdrsync.store.sql import SqlStore
+
+    with quarantine(settings) as kept_aside:
+        fitting: dict[int, Cdr] = {}
+        kept = kept_aside.records([account.name])
+        for one in kept:
+            with contextlib.suppress(BadAnswer):
+                record = decode_record(one.raw, timezone=account.timezone)
+                if isinstance(record, Cdr):
+                    fitting[one.number] = record
+        if fitting:
+            store = SqlStore(settings.database_url, account.name, classify=classify)
+            try:
+                store.open()
+                store.save(Page(Origin.REJECTS, list(fitting.values())))
+            finally:
+                store.close()
+            kept_aside.resolve(fitting, utc_now())
+        return len(fitting), len(kept) - len(fitting)
+
+
+def standings(settings: Settings) -> list[Standing]:
+    """Where every account of a database stands. Raises DatabaseUnavailable, SchemaMismatch."""
+    from cdrsync.store import report
+
+    with existing(settings) as opened:
+        return report.standings(opened)

@@ -15,6 +15,8 @@ from tests.databases import DatabaseServer, NotInstalled, PostgresqlServer, open
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest_plugins = ("tests.canary",)
+
 KINDS = ("sqlite", "postgresql", "mariadb")
 
 

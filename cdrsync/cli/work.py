@@ -12,7 +12,7 @@ from cdrsync.cli import output, progress
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
 from cdrsync.model import Window
-from cdrsync.runs import Tally
+from cdrsync.runs import recorded
 
 if TYPE_CHECKING:
     import contextlib
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cdrsync.config import AccountSettings, Inputs, Settings
     from cdrsync.model import PageSaved
+    from cdrsync.runs import Tally
     from cdrsync.wiring import AccountParts
 
 DAY = click.DateTime(["%Y-%m-%d"])
@@ -43,7 +44,7 @@ def sync(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     "newest_call", "error"}]}.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     settings = settings_of(inputs, names)
-    return _for_each(settings, "sync", as_json, lambda parts, show: _shown(parts.sync.catch_up(), show), _catch_up_bar)
+    return _for_each(settings, "sync", as_json, lambda parts: parts.sync.catch_up(), _catch_up_bar)
 
 
 @click.command("backfill", short_help="(Re)read a range of days")
@@ -77,7 +78,7 @@ def backfill(inputs: Inputs, names: tuple[str, ...], since: datetime, until: dat
         settings,
         "backfill",
         as_json,
-        lambda parts, show: _shown(parts.sync.backfill(windows[parts.name]), show),
+        lambda parts: parts.sync.backfill(windows[parts.name]),
         lambda parts: progress.bar(parts.name, days=len(windows[parts.name].days())),
         since=some.first,
         until=some.last,
@@ -122,14 +123,6 @@ def _yesterday(today: date) -> date:
     return date.fromordinal(today.toordinal() - 1)
 
 
-def _shown(steps: Iterator[PageSaved], show: Callable[[PageSaved], None]) -> Tally:
-    tally = Tally()
-    for saved in steps:
-        tally.add(saved)
-        show(saved)
-    return tally
-
-
 def _catch_up_bar(parts: AccountParts) -> contextlib.AbstractContextManager[Callable[[PageSaved], None]]:
     """Return a bar that knows how much is left, where somebody looks at it."""
     if not progress.wanted():
@@ -142,7 +135,7 @@ def _for_each(
     settings: Settings,
     command: str,
     as_json: bool,  # noqa: FBT001 - the command's own flag, handed on
-    work: Callable[[AccountParts, Callable[[PageSaved], None]], Tally],
+    work: Callable[[AccountParts], Iterator[PageSaved]],
     bar: Callable[[AccountParts], contextlib.AbstractContextManager[Callable[[PageSaved], None]]],
     **facts: Any,
 ) -> int:
@@ -153,8 +146,14 @@ def _for_each(
     code = EXIT_OK
     for account in settings.accounts:
         try:
-            with wiring.open_account(settings, account) as parts, bar(parts) as show:
-                tally = work(parts, show)
+            with (
+                wiring.open_account(settings, account) as parts,
+                recorded(parts.store, command) as tally,
+                bar(parts) as show,
+            ):
+                for saved in work(parts):
+                    tally.add(saved)
+                    show(saved)
         except CdrsyncError as error:
             code = code or error.exit_code
             reports.append({"name": account.name, "error": output.error_object(error)})
@@ -164,7 +163,8 @@ def _for_each(
         if not as_json:
             output.line(_sentence(account, tally))
         if tally.rejected:
-            output.note(f"{account.name}: {tally.rejected} records can't be read; they are kept: cdrsync rejects list")
+            many = "once" if tally.rejected == 1 else f"{tally.rejected} times"
+            output.note(f"{account.name}: {many} a record came that can't be read; it is kept: cdrsync rejects list")
     if as_json:
         output.emit(command, **facts, accounts=reports)
     return code

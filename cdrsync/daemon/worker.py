@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from cdrsync import logs, wiring
@@ -19,7 +19,7 @@ from cdrsync.daemon.tasks import URGENT, Due, Task
 from cdrsync.daemon.troubles import Troubles
 from cdrsync.errors import ApiUnreachable, CdrsyncError, DatabaseUnavailable, LeaseHeld, LeaseLost, Retry, Skip, Stop
 from cdrsync.model import Period, utc_now
-from cdrsync.runs import Tally
+from cdrsync.runs import Tally, recorded
 from cdrsync.sync import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ class Worker(threading.Thread):
     def _do(self, task: Task, parts: AccountParts) -> None:
         """Do a task page by page; urgent ones are done in between. Raises _Unwound where the lease may be gone."""
         self._board.publish(self.account.name, phase=PHASES[task])
-        began, tally = utc_now(), Tally()
-        with self._dealing_with(task):
+        began = utc_now()
+        with self._dealing_with(task), self._tallied(task, parts) as tally:
             if task is Task.AUDIT:
                 self._audit(parts)
             with closing(self._pages(task, parts)) as steps:
@@ -177,6 +177,10 @@ class Worker(threading.Thread):
             if tally.changed:
                 counts = {"inserted": tally.inserted, "updated": tally.updated, "rejected": tally.rejected}
                 self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
+
+    def _tallied(self, task: Task, parts: AccountParts) -> AbstractContextManager[Tally]:
+        """Return a tally; that of long work with a line in the table of runs, which would drown in polls."""
+        return nullcontext(Tally()) if task in URGENT else recorded(parts.store, task.value)
 
     def _audit(self, parts: AccountParts) -> None:
         """Compare with the operator's totals, heal what differs, say what came of it."""

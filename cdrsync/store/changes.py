@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdrsync.model import FLAGS, Cdr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
 _FLAGS = tuple((name, Cdr._fields.index(name)) for name in FLAGS)
@@ -59,24 +61,21 @@ def with_known_flags(new: Cdr, old: Cdr) -> Cdr:
     return new._replace(**known) if known else new
 
 
-def deltas(new: Iterable[Cdr], changed: Iterable[Cdr], stored: Mapping[int, Cdr]) -> dict[date, DayDelta]:
+def deltas(new: Sequence[Cdr], changed: Sequence[Cdr], stored: Mapping[int, Cdr]) -> dict[date, DayDelta]:
     """What the ledger of each day gains and loses. A changed call leaves its old day and enters its new one."""
-    days: dict[date, DayDelta] = {}
-    for call in new:
-        _add(days, call, 1)
+    days: defaultdict[date, DayDelta] = defaultdict(DayDelta)
+    for call in chain(new, changed):
+        day = days[call.call_date]
+        day.calls += 1
+        day.duration += call.duration
+        day.charge += call.user_cost
     for call in changed:
-        _add(days, stored[call.uid], -1)
-        _add(days, call, 1)
+        old = stored[call.uid]
+        day = days[old.call_date]
+        day.calls -= 1
+        day.duration -= old.duration
+        day.charge -= old.user_cost
     return days
-
-
-def _add(days: dict[date, DayDelta], call: Cdr, sign: int) -> None:
-    day = days.get(call.call_date)
-    if day is None:
-        day = days[call.call_date] = DayDelta()
-    day.calls += sign
-    day.duration += sign * call.duration
-    day.charge += sign * call.user_cost
 
 
 def as_text(value: object) -> str | None:

@@ -1,185 +1,122 @@
-"""What people ask of the database: the state of the accounts, rejects, runs and changes. Reads only, needs no lease.
-
-Every figure comes from the ledger or an index: a report of a hundred million calls costs no more than one of a hundred.
-"""
+"""Where every account stands, read without a lease: what `cdrsync status` prints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from cdrsync.store import tables
+from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict
 from cdrsync.store.engine import translated
-from cdrsync.store.position import as_checkpoint
+from cdrsync.store.position import read_checkpoint
+from cdrsync.store.tables import account, audit_result, cdr_change, checkpoint, coverage, reject
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
-    from decimal import Decimal
+    from datetime import datetime
 
-    from sqlalchemy import Select
     from sqlalchemy.engine import Connection, Engine
 
-    from cdrsync.model import Checkpoint
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """The latest comparison of one period."""
+
+    period: Period
+    audited_at: datetime
+    verdict: Verdict
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class AccountReport:
-    """One account as the database knows it. Instants are UTC, days UK wall clock, charges exact pounds."""
+class Standing:
+    """One account. Instants are aware, UTC."""
 
     name: str
-    holder: str | None  # who took the lease last
+    holder: str | None  # who took the lease last; whether it still has it only the lock itself can say
     held_since: datetime | None
-    checkpoints: dict[str, Checkpoint]
-    newest_call: datetime | None  # start of the call with the highest uid
-    calls: int
-    duration: int  # seconds
-    charge: Decimal
-    first_day: date | None
-    last_day: date | None
-    days_downloaded: int
-    verdicts: dict[str, int]  # verdict → days
-    last_audit_at: datetime | None
+    tails: tuple[Checkpoint, ...]  # one, or one for each number that the account is limited to
+    read_at: datetime | None  # when the latest look at the operator that left a trace began
+    ledger: tuple[LedgerDay, ...]  # oldest first
     rejects_open: int
-    changes: int
+    changes: int  # values that the operator changed later
+    audits: tuple[AuditLine, ...]
+
+    @property
+    def calls(self) -> int:
+        """Calls held, by the ledger."""
+        return sum(day.calls for day in self.ledger)
 
 
-@dataclass(frozen=True, slots=True)
-class RejectReport:
-    """One record in quarantine."""
-
-    id: int
-    account: str
-    uid: int | None
-    problem: str
-    raw: str
-    seen: int
-    first_seen_at: datetime
-    last_seen_at: datetime
-    resolved_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """One piece of work."""
-
-    id: int
-    account: str
-    origin: str
-    started_at: datetime
-    ended_at: datetime | None
-    outcome: str | None
-    inserted: int
-    updated: int
-    unchanged: int
-    rejected: int
-    message: str | None
+def standings(engine: Engine) -> list[Standing]:
+    """Every account that was ever synced, by name. Raises DatabaseUnavailable."""
+    with translated(), engine.connect() as connection:
+        return [
+            Standing(
+                row.name,
+                row.holder,
+                row.held_since,
+                _tails(connection, row.id),
+                _read_at(connection, row.id),
+                _ledger(connection, row.id),
+                _open_rejects(connection, row.id),
+                _changes(connection, row.id),
+                _audits(connection, row.id),
+            )
+            for row in connection.execute(select(account).order_by(account.c.name)).all()
+        ]
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeReport:
-    """One known value that the operator changed later."""
-
-    account: str
-    uid: int
-    changed_at: datetime
-    column_name: str
-    old_value: str | None
-    new_value: str | None
+def _tails(connection: Connection, account_id: int) -> tuple[Checkpoint, ...]:
+    streams = connection.scalars(
+        select(checkpoint.c.stream)
+        .where(checkpoint.c.account_id == account_id, checkpoint.c.high_water_uid.is_not(None))
+        .order_by(checkpoint.c.stream)
+    ).all()
+    found = [read_checkpoint(connection, account_id, s) for s in streams if s.partition(":")[0] == TAIL_STREAM]
+    return tuple(tail for tail in found if tail is not None)
 
 
-class Report:
-    """Answers about every account of a database. Raises DatabaseUnavailable."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def accounts(self) -> list[AccountReport]:
-        """Every account, by name."""
-        statement = select(tables.account).order_by(tables.account.c.name)
-        with translated(), self._engine.connect() as connection:
-            return [_account(connection, row) for row in connection.execute(statement).all()]
-
-    def rejects(self, account: str | None = None, *, open_only: bool = True, limit: int = 1000) -> list[RejectReport]:
-        """Records in quarantine, newest first."""
-        table = tables.reject
-        statement = _of_account(_columns(RejectReport, table), table, account).order_by(table.c.id.desc()).limit(limit)
-        if open_only:
-            statement = statement.where(table.c.resolved_at.is_(None))
-        return [RejectReport(*row) for row in self._read(statement)]
-
-    def reject(self, number: int) -> RejectReport | None:
-        """One record in quarantine by its number."""
-        table = tables.reject
-        statement = _of_account(_columns(RejectReport, table), table, None).where(table.c.id == number)
-        return next((RejectReport(*row) for row in self._read(statement)), None)
-
-    def runs(self, account: str | None = None, *, limit: int = 20) -> list[RunReport]:
-        """The last pieces of work, newest first."""
-        table = tables.sync_run
-        statement = _of_account(_columns(RunReport, table), table, account).order_by(table.c.id.desc()).limit(limit)
-        return [RunReport(*row) for row in self._read(statement)]
-
-    def changes(self, account: str | None = None, *, limit: int = 100) -> list[ChangeReport]:
-        """The last changes of known values, newest first."""
-        table = tables.cdr_change
-        statement = _of_account(_columns(ChangeReport, table), table, account).order_by(table.c.id.desc()).limit(limit)
-        return [ChangeReport(*row) for row in self._read(statement)]
-
-    def _read(self, statement: Select[Any]) -> list[Any]:
-        with translated(), self._engine.connect() as connection:
-            return list(connection.execute(statement))
+def _read_at(connection: Connection, account_id: int) -> datetime | None:
+    """A poll without new calls leaves no trace, but each look-back does, and each page."""
+    traces = select(func.max(checkpoint.c.updated_at), func.max(checkpoint.c.begun_at)).where(
+        checkpoint.c.account_id == account_id
+    )
+    return max((instant for instant in connection.execute(traces).one() if instant is not None), default=None)
 
 
-def _columns(report: type[Any], table: Any) -> Select[Any]:
-    """SELECT what a report's fields are called, in their order."""
-    return select(
-        *(tables.account.c.name if name == "account" else table.c[name] for name in report.__dataclass_fields__)
+def _ledger(connection: Connection, account_id: int) -> tuple[LedgerDay, ...]:
+    days = select(coverage).where(coverage.c.account_id == account_id).order_by(coverage.c.call_date)
+    return tuple(
+        LedgerDay(
+            row.call_date,
+            row.calls,
+            row.duration,
+            row.charge,
+            row.downloaded_at,
+            row.audited_at,
+            Verdict(row.verdict),
+        )
+        for row in connection.execute(days)
     )
 
 
-def _of_account(statement: Select[Any], table: Any, name: str | None) -> Select[Any]:
-    joined = statement.join_from(table, tables.account, table.c.account_id == tables.account.c.id)
-    return joined if name is None else joined.where(tables.account.c.name == name)
+def _open_rejects(connection: Connection, account_id: int) -> int:
+    count = select(func.count()).select_from(reject)
+    return connection.scalar(count.where(reject.c.account_id == account_id, reject.c.resolved_at.is_(None))) or 0
 
 
-def _account(connection: Connection, row: Any) -> AccountReport:
-    coverage, cdr = tables.coverage.c, tables.cdr.c
-    of_account = coverage.account_id == row.id
-    sums = connection.execute(
-        select(
-            func.coalesce(func.sum(coverage.calls), 0),
-            func.coalesce(func.sum(coverage.duration), 0),
-            func.coalesce(func.sum(coverage.charge), 0),
-            func.min(coverage.call_date),
-            func.max(coverage.call_date),
-            func.count(coverage.downloaded_at),
-            func.max(coverage.audited_at),
-        ).where(of_account)
-    ).one()
-    verdicts = select(coverage.verdict, func.count()).where(of_account).group_by(coverage.verdict)
-    newest = select(cdr.started_at).where(cdr.account_id == row.id).order_by(cdr.uid.desc()).limit(1)
-    rejects = tables.reject.c
-    checkpoints = select(tables.checkpoint).where(tables.checkpoint.c.account_id == row.id)
-    return AccountReport(
-        name=row.name,
-        holder=row.holder,
-        held_since=row.held_since,
-        checkpoints={found.stream: as_checkpoint(found) for found in connection.execute(checkpoints)},
-        newest_call=connection.scalar(newest),
-        calls=int(sums[0]),
-        duration=int(sums[1]),
-        charge=sums[2],
-        first_day=sums[3],
-        last_day=sums[4],
-        days_downloaded=sums[5],
-        verdicts={verdict: count for verdict, count in connection.execute(verdicts)},
-        last_audit_at=sums[6],
-        rejects_open=_count(connection, rejects.account_id == row.id, rejects.resolved_at.is_(None)),
-        changes=_count(connection, tables.cdr_change.c.account_id == row.id),
+def _changes(connection: Connection, account_id: int) -> int:
+    count = select(func.count()).select_from(cdr_change)
+    return connection.scalar(count.where(cdr_change.c.account_id == account_id)) or 0
+
+
+def _audits(connection: Connection, account_id: int) -> tuple[AuditLine, ...]:
+    latest = (
+        select(func.max(audit_result.c.id))
+        .where(audit_result.c.account_id == account_id, audit_result.c.number.is_(None))
+        .group_by(audit_result.c.period)
     )
-
-
-def _count(connection: Connection, *where: Any) -> int:
-    return connection.scalar(select(func.count()).where(*where)) or 0
+    rows = connection.execute(select(audit_result).where(audit_result.c.id.in_(latest)))
+    found = [AuditLine(Period(row.period), row.audited_at, Verdict(row.verdict), row.note) for row in rows]
+    return tuple(sorted(found, key=lambda line: list(Period).index(line.period)))

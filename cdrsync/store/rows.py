@@ -7,6 +7,7 @@ of those differ, `insert` writes new ones. Everything rarer goes through SQLAlch
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import bindparam, select, update
@@ -59,6 +60,13 @@ def rows_for(dialect: str) -> Rows:
     from cdrsync.store.rows_sqlite import SqliteRows
 
     return SqliteRows()
+
+
+def in_utc(instants: Sequence[datetime]) -> Sequence[datetime]:
+    """The same instants, all in UTC. Those of `decode` are already."""
+    if {instant.tzinfo for instant in instants} == {UTC}:
+        return instants
+    return [instant.astimezone(UTC) for instant in instants]
 
 
 def read(connection: Connection, account_id: int, uids: Collection[int]) -> dict[int, Cdr]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import COST_PLACES, FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, SLACK, Known, read
+from cdrsync.store.rows import COLUMNS, SLACK, Known, in_utc, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -69,7 +69,7 @@ class MysqlRows:
         """Write new calls, about a megabyte of them in a statement."""
         if not self._packet:
             self._packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
-        seen = f",'{_instant(now)}','{_instant(now)}')"
+        seen = f",'{_instant(now.astimezone(UTC))}'" * 2 + ")"
         rows = [f"({account_id},{row}{seen}" for row in literals(calls)]
         for values in _batches(rows, self._packet):
             # Without parameters the driver leaves per cent signs alone.
@@ -82,7 +82,7 @@ def literals(calls: Sequence[Cdr]) -> list[str]:
     texts: list[Any] = []
     for name, column in zip(Cdr._fields, columns, strict=True):
         if name == "started_at":
-            texts.append([f"'{_instant(value)}'" for value in column])
+            texts.append([f"'{_instant(value)}'" for value in in_utc(column)])
         elif name == "user_cost":
             texts.append(map(_money, column))
         elif name in _NUMBERS:
@@ -111,7 +111,8 @@ def _batches(rows: Iterable[str], packet: int) -> Iterator[str]:
 
 
 def _instant(value: datetime) -> str:
-    text = str(value if value.tzinfo is UTC else value.astimezone(UTC))[:-6]
+    """Of an instant in UTC, its text to the microsecond."""
+    text = str(value)[:-6]
     return text if value.microsecond else text + ".000000"
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, SLACK, Known, read
+from cdrsync.store.rows import COLUMNS, SLACK, Known, in_utc, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,32 +37,32 @@ class SqliteRows:
         held = connection.exec_driver_sql(_RANGE, (account_id, min(calls), max(calls), limit)).fetchall()
         if len(held) == limit:
             held = connection.exec_driver_sql(_LIST, (account_id, json.dumps(list(calls)))).fetchall()
-        stored = {row[0]: tuple(row) for row in held if row[0] in calls}
+        stored = dict(zip(map(itemgetter(0), held), map(tuple, held), strict=True))
+        for other in stored.keys() - calls.keys():
+            del stored[other]
         if not stored:
             return Known()
-        ours = encoded([calls[uid] for uid in stored])
-        changed = [row[0] for row in ours if row != stored[row[0]]]
+        ours = zip(*columns([calls[uid] for uid in stored]), strict=True)
+        changed = [our[0] for our, theirs in zip(ours, stored.values(), strict=True) if our != theirs]
         return Known(set(stored), read(connection, account_id, changed))
 
     def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
         """Write new calls with one prepared statement."""
-        seen = (_instant(now), _instant(now))
-        connection.exec_driver_sql(_INSERT, [(account_id, *row, *seen) for row in encoded(calls)])
+        seen = str(now.astimezone(UTC))[:-6]
+        rows = zip(repeat(account_id, len(calls)), *columns(calls), repeat(seen), repeat(seen), strict=False)
+        connection.exec_driver_sql(_INSERT, list(rows))
 
 
-def encoded(calls: Sequence[Cdr]) -> list[tuple[Any, ...]]:
-    """Calls as SQLite stores them (`kinds`), column by column: a page has few distinct days and costs."""
-    columns: list[Any] = list(zip(*calls, strict=True))
-    columns[2] = map(_text, columns[2])
-    columns[3] = map(_text, columns[3])
-    columns[4] = map(_instant, columns[4])
-    columns[14] = map(_micro, columns[14])
-    return list(zip(*columns, strict=True))
+def columns(calls: Sequence[Cdr]) -> list[Any]:
+    """A page column by column, as SQLite stores it (`kinds`): days, times and costs repeat within a page."""
+    found: list[Any] = list(zip(*calls, strict=True))
+    found[_DATE] = map(_text, found[_DATE])
+    found[_TIME] = map(_text, found[_TIME])
+    found[_STARTED] = [instant[:-6] for instant in map(str, in_utc(found[_STARTED]))]
+    found[_COST] = map(_micro, found[_COST])
+    return found
 
 
-def _instant(value: datetime) -> str:
-    return str(value if value.tzinfo is UTC else value.astimezone(UTC))[:-6]
-
-
+_DATE, _TIME, _STARTED, _COST = map(Cdr._fields.index, ("call_date", "call_time", "started_at", "user_cost"))
 _text = lru_cache(_CACHED)(str)
 _micro = lru_cache(_CACHED)(micro)

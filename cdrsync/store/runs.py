@@ -30,8 +30,7 @@ class Runs:
             **dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0),
         }
         with self._session.transaction() as connection:
-            number: int = connection.execute(insert(sync_run).values(values)).inserted_primary_key[0]
-            return number
+            return int(connection.execute(insert(sync_run).values(values)).inserted_primary_key_rows[0][0])
 
     def end_run(
         self,

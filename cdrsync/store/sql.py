@@ -18,6 +18,7 @@ import hashlib
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
@@ -34,7 +35,7 @@ from cdrsync.store.tables import NUMBER_LENGTH, cdr_change, checkpoint, reject
 from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint, note_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from datetime import date, datetime
 
     from sqlalchemy.engine import Connection
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 REMEMBERED_NUMBERS = 20_000  # numbers known to be in the table, so that a page asks only for new ones
 REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
 TOO_LONG_TO_INDEX = "54000"  # PostgreSQL: a value that does not fit into an index page
+
+_NUMBERS = (attrgetter("anumber"), attrgetter("bnumber"), attrgetter("dialled"))
+_STARTED = attrgetter("started_at")
 
 
 class SqlStore(Positions, Runs):
@@ -128,7 +132,7 @@ class SqlStore(Positions, Runs):
             rejected=len(page.rejects),
             high_water_uid=high_water,
             completed=page.completes,
-            newest_started_at=max((call.started_at for call in calls.values()), default=None),
+            newest_started_at=max(map(_STARTED, calls.values()), default=None),
         )
 
     def _write(self, connection: Connection, calls: Mapping[int, Cdr], now: datetime) -> tuple[int, int]:
@@ -266,11 +270,11 @@ class SqlStore(Positions, Runs):
         with self._session.transaction() as connection:
             self._rejected = set(connection.execute(opened).scalars())
 
-    def _unknown_numbers(self, calls: Iterable[Cdr]) -> list[str]:
+    def _unknown_numbers(self, calls: Collection[Cdr]) -> list[str]:
         """Numbers of the page that may not be in the table yet, in an order that can't deadlock with other accounts."""
         found: set[str | None] = set()
-        for call in calls:
-            found.update((call.anumber, call.bnumber, call.dialled))
+        for column in _NUMBERS:
+            found.update(map(column, calls))
         return sorted(text for text in found - self._numbers if text is not None and len(text) <= NUMBER_LENGTH)
 
     def _number(self, text: str, now: datetime) -> dict[str, object]:

@@ -67,8 +67,11 @@ def keep_reject(dialect: str) -> Insert:
 
 
 def note_number(dialect: str) -> Insert:
-    """Note a number once."""
-    return upsert(dialect, number, ["number"], lambda _: {"number": number.c.number})
+    """Note a number once. One that is there is left alone: `dimension.refresh` brings it up to date."""
+    if dialect in MYSQL_FAMILY:  # INSERT IGNORE would ignore bad values too
+        return upsert(dialect, number, ["number"], lambda _: {"number": number.c.number})
+    plain = postgresql.insert(number) if dialect == "postgresql" else sqlite.insert(number)
+    return plain.on_conflict_do_nothing(index_elements=["number"])
 
 
 def move_checkpoint(dialect: str) -> Insert:

@@ -101,7 +101,7 @@ def main() -> int:
     options = _options()
     programs = [PROGRAMS[name] for name in options.programs]
     if not PEERS_PYTHON.exists() and any(program is not CDRSYNC for program in programs):
-        sys.stderr.write("The peers need their own environment: make bench-venv\n")
+        sys.stderr.write("The peers need their own environment: make bench\n")
         return 2
     recipe = Recipe(options.records, options.days, last_full_hour(), ampersands=options.ampersands)
     result: dict[str, object] = {"machine": _machine(), "options": vars(options), "begun_at": str(datetime.now(UTC))}

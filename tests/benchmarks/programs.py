@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"  # `make bench-venv`: the dependency group `bench`
+PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"  # `make bench`: the dependency group `bench`
 
 Task = Literal["new", "again"]
 """new: bring the table up to date. again: read everything once more although the table is up to date."""

@@ -96,7 +96,7 @@ def test_cdrsync_stores_what_the_source_has() -> None:
     _bring_up_to_date(CDRSYNC)
 
 
-@pytest.mark.skipif(not PEERS_PYTHON.exists(), reason="the peers' environment is made by `make bench-venv`")
+@pytest.mark.skipif(not PEERS_PYTHON.exists(), reason="the peers' environment is made by `make bench`")
 def test_good_script_stores_what_the_source_has() -> None:
     """The baseline does the same work, or its time would mean nothing."""
     _bring_up_to_date(GOOD_SCRIPT)

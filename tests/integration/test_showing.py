@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from datetime import UTC, datetime, timedelta
@@ -25,8 +26,11 @@ from tests.processes import Daemon, daemon, environment, until
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sqlalchemy.engine import Engine
+
     from tests.conftest import Database
 
+ROUNDS = int(os.environ.get("CDRSYNC_DOORBELL_ROUNDS", "3"))  # more for a measurement
 LONDON = ZoneInfo("Europe/London")
 
 
@@ -39,7 +43,7 @@ def test_records_of_a_synced_account(database: Database) -> None:
     now = datetime.now(UTC)
     shown = records(engine, "default", now=now, timezone=LONDON)
     engine.dispose()
-    assert {line.day: line.calls for line in shown.ledger} == days
+    assert {line.day: line.calls for line in shown.ledger if line.calls} == days
     assert sum(shown.hours_today) == shown.held_today.calls == days.get(shown.today, 0)
     assert sum(shown.hours_yesterday) == days[shown.today - timedelta(days=1)]
     assert {line.verdict for line in shown.ledger} <= {Verdict.COMPLETE, Verdict.UNAUDITED}
@@ -54,6 +58,12 @@ def test_records_of_an_account_that_was_never_synced(migrated: Database) -> None
     engine.dispose()
     assert (shown.held_today, shown.operator_today, shown.ledger) == (Figures(), None, ())
     assert shown.hours_today == shown.hours_yesterday == (0,) * 24
+
+
+def newest(engine: Engine) -> int | None:
+    """The highest uid committed."""
+    with engine.connect() as connection:
+        return connection.scalar(select(func.max(cdr.c.uid)))
 
 
 def page_of(running_daemon: Daemon) -> str:
@@ -85,7 +95,6 @@ def test_doorbell_brings_a_call_in_at_once(tmp_path: Path, record_property: pyte
     world.add_history(calls=20, days=1)
     file = tmp_path / "calls.db"
     engine = open_engine(f"sqlite:///{file}")
-    highest = select(func.max(cdr.c.uid))
     with running(world) as api:
         env = environment(
             api, f"sqlite:///{file}", http_listen="127.0.0.1:0", poll_interval="1h", lookback_interval="0",
@@ -99,13 +108,10 @@ def test_doorbell_brings_a_call_in_at_once(tmp_path: Path, record_property: pyte
                 uid = world.add_late(delay=0).uid
                 began = time.monotonic()
                 assert client.post(f"{url}/doorbell", json={"ref": "!0"}).status_code == 202
-                with engine.connect() as connection:
-                    until(lambda: connection.scalar(highest) == uid, f"uid {uid}")
+                until(lambda: newest(engine) == uid, f"uid {uid}")  # noqa: B023 - called before the next round
                 seconds.append(time.monotonic() - began)
             process.stop()
     engine.dispose()
     record_property("median", statistics.median(seconds))
     record_property("worst", max(seconds))
 
-
-ROUNDS = 5

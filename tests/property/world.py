@@ -68,7 +68,7 @@ def plan(seed: int, days: int = 7) -> Plan:
         calls=[],
         uid_at=rng.choice(("start", "end", "visible")),
         cron=rng.random() < 0.2,
-        poll_every=rng.choice((10, 20, 30, 60, 120)) * MINUTE,
+        poll_every=rng.choice((20, 60, 90, 120, 240)) * MINUTE,
         look_back_every=settings.lookback_interval.total_seconds(),
         crash=rng.choice((0.0, 0.0, 0.005, 0.03)),
         database=rng.choice((0.0, 0.0, 0.01, 0.05)),
@@ -104,7 +104,7 @@ def _settings(rng: Random, today: date, history: int) -> SyncSettings:
         numbers=rng.choice(((), (), (), NUMBERS[:1], NUMBERS[:2])),
         page_size=rng.choice((1, 2, 3, 7, 10, 50, 1000)),
         lookback=timedelta(hours=rng.choice((1, 2, 4))),
-        lookback_interval=timedelta(minutes=rng.choice((20, 30, 60, 120))),
+        lookback_interval=timedelta(minutes=rng.choice((30, 60, 120, 240))),
         sweep_days=rng.choice((2, 3, 7)),
         workers=rng.choice((1, 2, 3)),
     )

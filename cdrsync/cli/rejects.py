@@ -1,0 +1,98 @@
+"""`cdrsync rejects`: records that could not be read or stored, kept as sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cdrsync.cli import output
+from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.errors import EXIT_FOUND, EXIT_OK
+
+if TYPE_CHECKING:
+    from cdrsync.config import Inputs
+    from cdrsync.store.quarantine import Kept
+
+
+@click.group("rejects", short_help="Records that can't be read: list, show, retry")
+def rejects() -> None:
+    """Look at records that could not be read or stored. They are kept as sent, and stop no others."""
+
+
+@rejects.command("list", short_help="List what waits in quarantine")
+@click.option("--all", "resolved", is_flag=True, help="Those that could be stored later, too.")
+@config_options
+@account_option
+@json_option
+def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bool) -> int:
+    """List what waits in quarantine. Exit 0: nothing; 1: something.
+
+    JSON: {"rejects": [{"number", "account", "uid", "problem", "seen", "first_seen_at", "last_seen_at",
+    "resolved_at"}]}.
+    """
+    from cdrsync import wiring
+
+    with wiring.quarantine(settings_of(inputs, credentials=False)) as quarantine:
+        kept = quarantine.records(names, resolved=resolved)
+    if as_json:
+        output.emit("rejects list", rejects=[_without_content(one) for one in kept])
+    elif kept:
+        rows = [(r.number, r.account, r.uid, r.seen, output.when(r.last_seen_at), r.problem) for r in kept]
+        output.table(rows, ("NUMBER", "ACCOUNT", "UID", "SEEN", "LAST", "PROBLEM"), right=(0, 2, 3))
+    else:
+        output.line("nothing in quarantine")
+    return EXIT_FOUND if any(one.resolved_at is None for one in kept) else EXIT_OK
+
+
+@rejects.command("show", short_help="Print one record as sent")
+@click.argument("number", type=click.IntRange(min=1))
+@config_options
+@json_option
+def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
+    """Print one record as the operator sent it, and what is wrong with it.
+
+    JSON: {"reject": as in the list, and "raw"}; null where there is none of that number (exit 1).
+    """
+    from cdrsync import wiring
+
+    with wiring.quarantine(settings_of(inputs, credentials=False)) as quarantine:
+        kept = quarantine.record(number)
+    if as_json:
+        output.emit("rejects show", reject=kept and {**_without_content(kept), "raw": kept.raw})
+    elif kept is None:
+        output.line(f"there is no reject {number}")
+    else:
+        output.facts(_without_content(kept))
+        for line in kept.raw.splitlines():
+            output.line(line)
+    return EXIT_FOUND if kept is None else EXIT_OK
+
+
+@rejects.command("retry", short_help="Read them again with today's program")
+@config_options
+@account_option
+@json_option
+def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
+    """Read every record in quarantine again with today's program, and store what now fits.
+
+    Asks the operator nothing. Exit 0: none is left; 1: some are.
+
+    JSON: {"stored", "left"}.
+    """
+    from cdrsync import wiring
+
+    settings = settings_of(inputs, names, credentials=False)
+    stored = left = 0
+    for account in settings.accounts:
+        account_stored, account_left = wiring.retry_rejects(settings, account)
+        stored, left = stored + account_stored, left + account_left
+    if as_json:
+        output.emit("rejects retry", stored=stored, left=left)
+    else:
+        output.line(f"{stored} stored, {left} left")
+    return EXIT_FOUND if left else EXIT_OK
+
+
+def _without_content(kept: Kept) -> dict[str, Any]:
+    return {name: value for name, value in output.fields(kept).items() if name != "raw"}

@@ -1,0 +1,65 @@
+"""Numbers are classified with the page that brings them, and anew when the rules change, while others write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cdrsync.model import NumberFacts
+from cdrsync.numbers import RULES_VERSION, classify
+from cdrsync.store import dimension, tables
+from cdrsync.store.sql import SqlStore
+from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+
+if TYPE_CHECKING:
+    from tests.conftest import Database
+
+MANY = [call._replace(anumber=f"79212550{n:02}") for n, call in enumerate(calls(25))]
+
+
+def facts(eyes: Eyes, *numbers: str) -> list[tuple[str | None, ...]]:
+    rows = {row.number: row for row in eyes.rows(tables.number)}
+    return [(rows[n].e164, rows[n].kind, rows[n].region, rows[n].rules_version) for n in numbers]
+
+
+def test_a_page_brings_its_numbers_classified(migrated: Database, eyes: Eyes, clock: Clock) -> None:
+    """Caller, number called and destination, in the transaction of their calls."""
+    store = SqlStore(migrated.url, "main", classify=classify, clock=clock)
+    store.open()
+    store.save(page(FIRST._replace(anumber="", dialled="33142685300")))
+    store.close()
+    assert facts(eyes, "", "1245830144", "33142685300") == [
+        (None, "withheld", None, RULES_VERSION),
+        ("+441245830144", "landline", "GB", RULES_VERSION),
+        ("+33142685300", "landline", "FR", RULES_VERSION),
+    ]
+
+
+def test_other_rules_are_worked_out_anew_in_batches(store: SqlStore, eyes: Eyes) -> None:
+    """Every number of other rules or of none, the empty one too, once; what is up to date is left alone."""
+    store.save(page(*MANY, FIRST._replace(uid=1, anumber="")))  # this store classifies nothing
+    assert dimension.refresh(eyes.engine, classify, RULES_VERSION, batch=10) == 28
+    assert facts(eyes, "7921255003", "", "0") == [
+        ("+447921255003", "mobile", "GB", RULES_VERSION),
+        (None, "withheld", None, RULES_VERSION),
+        (None, "none", None, RULES_VERSION),
+    ]
+    assert dimension.refresh(eyes.engine, classify, RULES_VERSION) == 0
+    newer = lambda number: NumberFacts(None, "newer", None, "2/x")  # noqa: ARG005, E731 - the rules of tomorrow
+    assert dimension.refresh(eyes.engine, newer, "2/x", batch=27) == 28
+    assert {row.kind for row in eyes.rows(tables.number)} == {"newer"}
+
+
+def test_a_writer_goes_on_during_a_refresh(store: SqlStore, eyes: Eyes) -> None:
+    """While a batch is being worked out, a page with known and new numbers is saved, and nothing is lost or left."""
+    store.save(page(*MANY))
+    saved: list[int] = []
+
+    def interrupted(number: str) -> NumberFacts:
+        if not saved:
+            more = [call._replace(uid=call.uid + 100, anumber=f"{call.anumber}9") for call in MANY[:3]]
+            saved.append(store.save(page(*MANY, *more)).inserted)
+        return classify(number)
+
+    assert dimension.refresh(eyes.engine, interrupted, RULES_VERSION, batch=10) == 30
+    assert saved == [3]
+    assert {row.rules_version for row in eyes.rows(tables.number)} == {RULES_VERSION}

@@ -1,0 +1,330 @@
+"""The views say the same on every database, to the last digit, and what they say was worked out by hand."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import select, update
+
+from cdrsync.model import Checkpoint
+from cdrsync.numbers import classify
+from cdrsync.store import tables
+from cdrsync.store.sql import SqlStore
+from tests.contract.conftest import FIRST, Clock, Eyes, page
+from tests.contract.viewed import ABROAD, ANSWERED, CALLS, VOICEMAIL, seen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Database
+
+NOW = "2026-01-05 12:00:00.000250"
+FIGURES = ("calls", "answered", "voicemail", "missed", "unknown", "duration", "cost", "cost_micros")
+
+
+@pytest.fixture
+def filled(migrated: Database, clock: Clock) -> Iterator[SqlStore]:
+    store = SqlStore(migrated.url, "main", classify=classify, clock=clock)
+    store.open()
+    store.save(page(*CALLS, checkpoint=Checkpoint("tail", 105)))
+    yield store
+    store.close()
+
+
+def call(eyes: Eyes, uid: int, *columns: str) -> tuple[Any, ...]:
+    (row,) = seen(eyes.engine, f"SELECT * FROM calls WHERE uid = {uid}")
+    return tuple(row[column] for column in columns)
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_answered_call(eyes: Eyes) -> None:
+    """Every column of a plain call: numbers as sent and in E.164, what they are, times in three ways, exact cost."""
+    assert seen(eyes.engine, "SELECT * FROM calls WHERE uid = 102") == [
+        {
+            "account_id": 1,
+            "account": "main",
+            "uid": 102,
+            "ref": "A2",
+            "started_at": "2013-08-03 19:59:58",
+            "ended_at": "2013-08-03 20:00:19",
+            "started_local": "2013-08-03 20:59:58",
+            "call_date": "2013-08-03",
+            "call_time": "20:59:58",
+            "call_hour": 20,
+            "wall_clock": None,
+            "outcome": "answered",
+            "answered": 1,
+            "forwarded_to": "number",
+            "caller_number": "7921255043",
+            "caller_e164": "+447921255043",
+            "caller_kind": "mobile",
+            "caller_region": "GB",
+            "caller_location": "UK O2 Mobile",
+            "called_number": "1245830144",
+            "called_e164": "+441245830144",
+            "called_kind": "landline",
+            "alias": "Sales",
+            "destination_number": "447512345678",
+            "destination_e164": "+447512345678",
+            "destination_kind": "mobile",
+            "destination_region": "GB",
+            "destination_location": "UK O2 Mobile",
+            "duration": 21,
+            "ring_time": 14,
+            "cost": "0.026",
+            "cost_micros": 26000,
+            "reason": 1,
+            "reason_label": "completed",
+            "reason_q805": 1,
+            "reason_q805_label": "completed",
+            "has_recorded_call": 1,
+            "has_voicemail_recording": None,
+            "has_fax_document": None,
+            "extra": None,
+            "first_seen_at": NOW,
+            "changed_at": NOW,
+        }
+    ]
+
+
+OUTCOME = ("outcome", "answered", "forwarded_to", "destination_kind", "reason_label", "reason_q805_label")
+CALLER = ("caller_number", "caller_e164", "caller_kind", "caller_region", "caller_location")
+
+
+@pytest.mark.usefixtures("filled")
+def test_outcomes(eyes: Eyes) -> None:
+    """Answered, missed, to voicemail, and not said: codes without a published meaning are unknown."""
+    assert call(eyes, 101, *OUTCOME) == ("missed", 0, "nowhere", "none", "unknown", "unknown")
+    assert call(eyes, 103, *OUTCOME) == ("voicemail", 0, "voicemail", "voicemail", "completed", "completed")
+    assert call(eyes, 104, *OUTCOME) == (
+        "answered", 1, "number", "international", "completed", "request terminated (SIP)",
+    )  # fmt: skip
+    assert call(eyes, 105, *OUTCOME) == ("unknown", None, "unknown", "unknown", None, None)
+
+
+@pytest.mark.usefixtures("filled")
+def test_callers(eyes: Eyes) -> None:
+    """Withheld, from abroad, and not said at all."""
+    assert call(eyes, 103, *CALLER) == ("", None, "withheld", None, None)
+    assert call(eyes, 104, *CALLER) == ("33142685300", "+33142685300", "international", "FR", "France")
+    assert call(eyes, 105, *CALLER) == (None, None, "unknown", None, None)
+
+
+@pytest.mark.usefixtures("filled")
+def test_times_where_the_clocks_change(eyes: Eyes) -> None:
+    """The second 01:30 of an autumn night, and a time that no clock showed, are flagged; the UTC instant is plain."""
+    columns = ("started_local", "started_at", "ended_at", "call_hour", "wall_clock")
+    assert call(eyes, 104, *columns) == (
+        "2013-10-27 01:30:00", "2013-10-27 01:30:00", "2013-10-27 02:30:00", 1, "repeated-second",
+    )  # fmt: skip
+    assert call(eyes, 105, *columns) == (
+        "2014-03-30 01:15:00", "2014-03-30 01:15:00", "2014-03-30 01:15:01", 1, "skipped",
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_alias_of_nothing_is_null(eyes: Eyes) -> None:
+    """The operator's `-`, an empty text and an absent element all mean that there is no name."""
+    assert [row["alias"] for row in seen(eyes.engine, "SELECT alias FROM calls ORDER BY uid")] == [
+        "Old name", "Sales", None, None, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("filled")
+def test_costs_are_exact(eyes: Eyes) -> None:
+    """A millionth of a pound, below nothing and beside a million, is kept by the call and by every sum."""
+    assert [tuple(row.values()) for row in seen(eyes.engine, "SELECT cost, cost_micros FROM calls ORDER BY uid")] == [
+        ("0", 0), ("0.026", 26000), ("0.005", 5000), ("1234567.000001", 1234567000001), ("-0.000001", -1),
+    ]  # fmt: skip
+    assert seen(eyes.engine, "SELECT SUM(cost_micros) AS micros FROM calls") in (
+        [{"micros": 1234567031000}],
+        [{"micros": "1234567031000"}],  # PostgreSQL and MySQL answer a decimal
+    )
+
+
+@pytest.mark.usefixtures("filled")
+def test_days(eyes: Eyes) -> None:
+    """Three days of calls by hand."""
+    rows = seen(eyes.engine, "SELECT * FROM calls_daily ORDER BY call_date")
+    assert [(row["account"], row["call_date"], *(row[name] for name in FIGURES)) for row in rows] == [
+        ("main", "2013-08-03", 3, 1, 1, 1, 0, 36, "0.031", 31000),
+        ("main", "2013-10-27", 1, 1, 0, 0, 0, 3600, "1234567.000001", 1234567000001),
+        ("main", "2014-03-30", 1, 0, 0, 0, 1, 1, "-0.000001", -1),
+    ]
+
+
+@pytest.mark.usefixtures("filled")
+def test_hours(eyes: Eyes) -> None:
+    """The hour is that of the UK wall clock."""
+    rows = seen(eyes.engine, "SELECT * FROM calls_hourly ORDER BY call_date, call_hour")
+    assert [(row["call_date"], row["call_hour"], *(row[name] for name in FIGURES)) for row in rows] == [
+        ("2013-08-03", 20, 2, 1, 0, 1, 0, 21, "0.026", 26000),
+        ("2013-08-03", 21, 1, 0, 1, 0, 0, 15, "0.005", 5000),
+        ("2013-10-27", 1, 1, 1, 0, 0, 0, 3600, "1234567.000001", 1234567000001),
+        ("2014-03-30", 1, 1, 0, 0, 0, 1, 1, "-0.000001", -1),
+    ]
+
+
+@pytest.mark.usefixtures("filled")
+def test_numbers(eyes: Eyes) -> None:
+    """Each number called, with the newest name that is one, though its newest call has none."""
+    rows = seen(eyes.engine, "SELECT * FROM numbers WHERE called_number IS NOT NULL ORDER BY called_number")
+    who = ("called_number", "called_e164", "called_kind", "called_region", "alias", "first_call_at", "last_call_at")
+    assert [tuple(row[name] for name in (*who, *FIGURES)) for row in rows] == [
+        (
+            "1245830144", "+441245830144", "landline", "GB", "Sales", "2013-08-03 19:48:40", "2013-08-03 20:00:00",
+            3, 1, 1, 1, 0, 36, "0.031", 31000,
+        ),
+        (
+            "8001111111", "+448001111111", "freephone", "GB", None, "2013-10-27 01:30:00", "2013-10-27 01:30:00",
+            1, 1, 0, 0, 0, 3600, "1234567.000001", 1234567000001,
+        ),
+    ]  # fmt: skip
+    (nobody,) = seen(eyes.engine, "SELECT * FROM numbers WHERE called_number IS NULL")
+    assert (1, "unknown") == (nobody["calls"], nobody["called_kind"])
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_calendar_has_every_day(eyes: Eyes) -> None:
+    """Whole years, two of them here, with ISO weeks, weekends and both clock changes."""
+    rows = seen(eyes.engine, "SELECT * FROM calendar ORDER BY call_date")
+    assert [row["call_date"] for row in rows] == [f"{_day(n)}" for n in range(730)]
+    days = {row["call_date"]: tuple(row.values())[1:] for row in rows}
+    assert days["2013-08-03"] == (
+        2013, 3, 8, "August", "2013-08-01", 2013, 31, "2013-07-29", 3, 6, "Saturday", 1, None,
+    )  # fmt: skip
+    assert days["2013-12-30"] == (
+        2013, 4, 12, "December", "2013-12-01", 2014, 1, "2013-12-30", 30, 1, "Monday", 0, None,
+    )  # fmt: skip
+    assert [(day, row[-1]) for day, row in days.items() if row[-1]] == [
+        ("2013-03-31", "forward"), ("2013-10-27", "back"), ("2014-03-30", "forward"), ("2014-10-26", "back"),
+    ]  # fmt: skip
+    assert sum(row[-2] for row in days.values()) == 208
+
+
+def _day(number: int) -> str:
+    return str(date(2013, 1, 1) + timedelta(days=number))
+
+
+def test_a_calendar_of_nothing_is_empty(eyes: Eyes) -> None:
+    """Before the first call there is no year to show."""
+    assert seen(eyes.engine, "SELECT * FROM calendar") == []
+
+
+def test_changes(filled: SqlStore, eyes: Eyes, clock: Clock) -> None:
+    """What the operator changed, beside the call that it changed."""
+    clock.forward(days=1)
+    filled.save(page(ANSWERED._replace(alias="Support")))
+    assert seen(eyes.engine, "SELECT * FROM changes") == [
+        {
+            "id": 1,
+            "account_id": 1,
+            "account": "main",
+            "uid": 102,
+            "changed_at": "2026-01-06 12:00:00.000250",
+            "column_name": "alias",
+            "old_value": "Sales",
+            "new_value": "Support",
+            "call_date": "2013-08-03",
+            "started_at": "2013-08-03 19:59:58",
+            "called_number": "1245830144",
+        }
+    ]
+
+
+def test_the_ledger_of_days(filled: SqlStore, eyes: Eyes, clock: Clock) -> None:
+    """What is held of each day beside what the operator stated."""
+    filled.save(page(completes=(VOICEMAIL.call_date,)))
+    with eyes.engine.begin() as connection:
+        stated = {"operator_calls": 3, "operator_charge": ABROAD.user_cost, "audited_at": clock(), "verdict": "gap"}
+        connection.execute(update(tables.coverage).where(tables.coverage.c.calls > 1).values(note="why", **stated))
+    assert seen(eyes.engine, "SELECT * FROM coverage_daily WHERE calls = 3") == [
+        {
+            "account_id": 1,
+            "account": "main",
+            "call_date": "2013-08-03",
+            "calls": 3,
+            "duration": 36,
+            "cost": "0.031",
+            "cost_micros": 31000,
+            "downloaded_at": NOW,
+            "audited_at": NOW,
+            "verdict": "gap",
+            "operator_calls": 3,
+            "operator_duration": None,
+            "operator_cost": "1234567.000001",
+            "operator_cost_micros": 1234567000001,
+            "note": "why",
+        }
+    ]
+
+
+def test_call_reasons_and_calls_agree(filled: SqlStore, eyes: Eyes) -> None:
+    """Every published code has a provenance, and a call with it has the same label; others are unknown."""
+    listed = seen(eyes.engine, "SELECT * FROM call_reasons ORDER BY column_name, code")
+    assert [(row["column_name"], row["code"], row["label"]) for row in listed] == [
+        ("reason", 1, "completed"),
+        ("reason", 2, "unknown"),
+        ("reason", 1015, "unknown"),
+        ("reason_q805", 0, "unknown"),
+        ("reason_q805", 1, "completed"),
+        ("reason_q805", 487, "request terminated (SIP)"),
+    ]
+    assert all(row["provenance"] for row in listed)
+    codes = [*(row["code"] for row in listed), 16, -1]
+    filled.save(page(*(FIRST._replace(uid=1000 + n, reason=c, reason_q805=c) for n, c in enumerate(codes))))
+    labels = {(row["column_name"], row["code"]): row["label"] for row in listed}
+    for column in ("reason", "reason_q805"):
+        found = seen(eyes.engine, f"SELECT {column} AS code, {column}_label AS label FROM calls WHERE uid >= 1000")
+        assert [labels.get((column, row["code"]), "unknown") for row in found] == [row["label"] for row in found]
+
+
+@pytest.mark.usefixtures("filled")
+def test_accounts_are_apart(eyes: Eyes, migrated: Database) -> None:
+    """The same uid in two accounts is a call of each, in every total."""
+    other = SqlStore(migrated.url, "other", classify=classify)
+    other.open()
+    other.save(page(ANSWERED))
+    other.close()
+    for view in ("calls_daily", "calls_hourly", "numbers", "coverage_daily"):
+        rows = seen(eyes.engine, f"SELECT account, SUM(calls) AS calls FROM {view} GROUP BY account ORDER BY account")
+        assert [(row["account"], int(row["calls"])) for row in rows] == [("main", 5), ("other", 1)]
+
+
+def test_every_aggregate_agrees_with_the_rows(filled: SqlStore, eyes: Eyes) -> None:
+    """Daily, hourly and number totals, calls and the ledger add up to what the base table holds, to the last digit."""
+    costs = ("0.001", "0.0075", "123.456789", "0.999999", "-0.000003")
+    many = [
+        FIRST._replace(
+            uid=5000 + n,
+            call_date=FIRST.call_date + timedelta(days=n % 40),
+            started_at=FIRST.started_at + timedelta(days=n % 40),
+            bnumber=f"12458301{n % 7}",
+            duration=n,
+            user_cost=Decimal(costs[n % 5]),
+        )
+        for n in range(1000)
+    ]
+    filled.save(page(*many))
+    with eyes.engine.connect() as connection:
+        rows = connection.execute(select(tables.cdr.c.duration, tables.cdr.c.user_cost)).all()
+    cost = sum(row.user_cost for row in rows)
+    exact = (len(rows), sum(row.duration for row in rows), f"{cost.normalize():f}", int(cost * 10**6))
+    assert exact[0] == 1005
+    for view in ("calls_daily", "calls_hourly", "numbers", "coverage_daily"):
+        found = seen(eyes.engine, f"SELECT calls, duration, cost, cost_micros FROM {view}")
+        assert exact == (
+            sum(row["calls"] for row in found),
+            sum(row["duration"] for row in found),
+            f"{sum(_pounds(row['cost']) for row in found).normalize():f}",
+            sum(row["cost_micros"] for row in found),
+        )
+    found = seen(eyes.engine, "SELECT duration, cost, cost_micros FROM calls")
+    assert exact[1:] == (
+        sum(row["duration"] for row in found),
+        f"{sum(_pounds(row['cost']) for row in found).normalize():f}",
+        sum(row["cost_micros"] for row in found),
+    )
