@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+
+EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells say it
+
+
+def _terminated(*_: object) -> None:
+    """End a one-shot command in order: the page in hand is rolled back, a progress bar gives the terminal back."""
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def main() -> int:
@@ -14,6 +22,10 @@ def main() -> int:
         # Nothing is in hand yet.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
+    else:
+        signal.signal(signal.SIGTERM, _terminated)
+    # Imports make many objects and next to no garbage; looking for it every 700 objects costs 5% of a start.
+    gc.set_threshold(20_000)
     # Where click is there, httpx imports its own command line, and with it rich and pygments: 40 ms at every start.
     sys.modules["httpx._main"] = None  # type: ignore[assignment]
     from cdrsync import cli

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 T = TypeVar("T")
+BLOCK = 8
 
 
 class _End:
@@ -58,3 +60,12 @@ class Shared(Generic[T]):
     def __next__(self) -> T:
         with self._lock:
             return next(self._items)
+
+
+def blocks(items: Iterator[T]) -> Iterator[list[T]]:
+    """The items in lists of up to BLOCK, for threads that should each have neighbours.
+
+    Pages of neighbouring days have uids of their own: the store need not look through another thread's calls.
+    """
+    while block := list(itertools.islice(items, BLOCK)):
+        yield block

@@ -314,7 +314,7 @@ class _Plan:
         expected = 0
         for read in self._reads():
             count = self._pages_left(read)
-            records = min(count * self._limit, max(self._typical - read.offsets.position, 0))
+            records = self._expected(read, count)
             if queued and (len(queued) + count > self._most or expected + records > DOCUMENT_RECORDS):
                 break
             queued += [(read, ask) for ask in read.asks(self._limit, count)]
@@ -342,6 +342,12 @@ class _Plan:
         position = read.offsets.position
         most = max(1, min(self._most, DOCUMENT_RECORDS // read.step))
         return min(most, max(self._typical - position, position) // read.step + 1)
+
+    def _expected(self, read: _WindowRead, pages: int) -> int:
+        if read.short:
+            return 0
+        left = self._typical - read.offsets.position
+        return min(pages * self._limit, left) if left >= 0 else pages * self._limit
 
     def finish(self) -> list[Window]:
         """Windows that ended with the last document."""

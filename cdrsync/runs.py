@@ -27,6 +27,7 @@ class Tally:
     rejected: int = 0
     high_water_uid: int | None = None
     newest_call: datetime | None = None  # UTC
+    outcome: str = "ok"  # or that it was stopped before its end
     begun: float = field(default_factory=time.monotonic)
 
     def add(self, saved: PageSaved) -> None:
@@ -91,12 +92,12 @@ class Run(Tally):
         if self._number is None and saved.records:
             self._number = self._log.begin_run(self._origin)
 
-    def end(self, *, outcome: str = "ok", message: str | None = None) -> None:
+    def end(self, *, message: str | None = None) -> None:
         """Write how it ended, where there is a line."""
         if self._number is not None:
             self._log.end_run(
                 self._number,
-                outcome=outcome,
+                outcome=self.outcome,
                 inserted=self.inserted,
                 updated=self.updated,
                 unchanged=self.unchanged,
@@ -113,6 +114,7 @@ def recorded(log: RunLog, origin: str) -> Iterator[Run]:
         yield run
     except CdrsyncError as error:
         with contextlib.suppress(CdrsyncError):  # the failure may be the database's; the line then stays without an end
-            run.end(outcome=type(error).__name__, message=error.message)
+            run.outcome = type(error).__name__
+            run.end(message=error.message)
         raise
     run.end()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from cdrsync.ahead import Shared, read_ahead
+from cdrsync.ahead import Shared, blocks, read_ahead
 from cdrsync.model import (
     BACKFILL_STREAM,
     TAIL_STREAM,
@@ -94,10 +94,10 @@ class Sync:
     def poll(self) -> Iterator[PageSaved]:
         """New calls: the tail, after the bootstrap where there is no high-water mark yet. Idle: one API request."""
         for number in self._numbers:
-            uid = self._high_water_uid(number)
+            uid = self._high_water_uid(TAIL_STREAM, number)
             if uid is None:
                 yield from self._bootstrap(number)
-                uid = self._high_water_uid(number)
+                uid = self._high_water_uid(TAIL_STREAM, number)
             if uid is not None:
                 yield from self._tail(number, uid, Origin.TAIL)
 
@@ -108,12 +108,15 @@ class Sync:
         where the operator hands out lower uids than before.
         """
         begun = self._clock()
-        after = self._store.look_back_uid(self._last_read(LOOKBACK_STREAM, begun) - self._settings.lookback)
+        late = self._store.look_back_uid(self._last_read(LOOKBACK_STREAM, begun) - self._settings.lookback)
         for number in self._numbers:
-            mark = self._high_water_uid(number)
+            mark = self._high_water_uid(TAIL_STREAM, number)
             if mark is not None:
                 yield self._todays_first_page(number)
-                yield from self._tail(number, mark, Origin.LOOKBACK, after=mark if after is None else min(after, mark))
+                proven = self._high_water_uid(LOOKBACK_STREAM, number)
+                after = min(uid for uid in (mark, late, proven) if uid is not None)
+                yield from self._tail(number, mark, Origin.LOOKBACK, after=after)
+                yield self._proven(Origin.LOOKBACK, number, begun)
         yield from self._mark(Origin.LOOKBACK, LOOKBACK_STREAM, begun)
 
     def backfill(self, window: Window | None = None) -> Iterator[PageSaved]:
@@ -160,7 +163,7 @@ class Sync:
                     worked = True
                     yield saved
             elif self._store.checkpoint(stream) is None:
-                yield from self._mark(origin, stream, self._clock())
+                yield from self._mark(origin, stream, self._read_at(stream, self._clock()))
         if worked:
             yield from self.poll()
 
@@ -214,8 +217,8 @@ class Sync:
         downloaded = self._store.days_downloaded(window)
         return [day for day in reversed(window.days()) if day not in downloaded]
 
-    def _high_water_uid(self, number: str | None) -> int | None:
-        checkpoint = self._store.checkpoint(_tail_stream(number))
+    def _high_water_uid(self, stream: str, number: str | None) -> int | None:
+        checkpoint = self._store.checkpoint(_stream(stream, number))
         return None if checkpoint is None else checkpoint.high_water_uid
 
     def _due(self, stream: str, interval: timedelta) -> bool:
@@ -233,6 +236,12 @@ class Sync:
     def _mark(self, origin: Origin, stream: str, begun: datetime) -> Iterator[PageSaved]:
         yield self._store.save(Page(origin, [], checkpoint=Checkpoint(stream, begun_at=begun, done=True)))
 
+    def _proven(self, origin: Origin, number: str | None, begun: datetime) -> PageSaved:
+        """Keep up to which uid nothing rests on the order of tail pages: the next look-back begins there."""
+        uid = self._high_water_uid(TAIL_STREAM, number)
+        checkpoint = Checkpoint(_stream(LOOKBACK_STREAM, number), high_water_uid=uid, begun_at=begun, done=True)
+        return self._store.save(Page(origin, [], checkpoint=checkpoint))
+
     # ── bootstrap and tail ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _bootstrap(self, number: str | None) -> Iterator[PageSaved]:
@@ -248,8 +257,9 @@ class Sync:
             high = HighWater(-1)
             yield from self._windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), high=high)
             if high.uid >= 0:
-                checkpoint = high.checkpoint(_tail_stream(number))
+                checkpoint = high.checkpoint(_stream(TAIL_STREAM, number))
                 yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
+                yield self._proven(Origin.BOOTSTRAP, number, self._read_at(BOOTSTRAP_STREAM, self._clock()))
                 return
 
     def _steps_back(self, since: date) -> Iterator[Window]:
@@ -265,7 +275,7 @@ class Sync:
             last, length = window.first - timedelta(days=1), length * 2
 
     def _tail(self, number: str | None, mark: int, origin: Origin, *, after: int | None = None) -> Iterator[PageSaved]:
-        stream = _tail_stream(number)
+        stream = _stream(TAIL_STREAM, number)
         pages = tail_pages(
             self._source,
             origin=origin,
@@ -284,13 +294,11 @@ class Sync:
 
     def _todays_first_page(self, number: str | None) -> PageSaved:
         """The one question by date of a look-back: LastId alone would never show that the uids have fallen."""
-        today = self.today()
-        ask = CdrsAsk(
-            limit=self._settings.page_size, start_date=today, end_date=today + timedelta(days=1), number=number
-        )
+        day, size = self.today(), self._settings.page_size
+        ask = CdrsAsk(limit=size, start_date=day, end_date=day + timedelta(days=1), number=number)
         (batch,) = batches(self._source.ask([ask]))
         page = Page(Origin.LOOKBACK, batch.cdrs, batch.rejects)
-        refuse_reset(page, self._store.checkpoint(_tail_stream(number)), self._clock())
+        refuse_reset(page, self._store.checkpoint(_stream(TAIL_STREAM, number)), self._clock())
         return self._store.save(page)
 
     # ── windows ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -305,11 +313,11 @@ class Sync:
         high: HighWater | None = None,
     ) -> Iterator[PageSaved]:
         """Read windows in a few threads that share them, and save their pages here, each shown to `see` before."""
-        shared, end_dates, today = Shared(windows), EndDates(), self.today()
+        shared, end_dates, today = Shared(blocks(windows)), EndDates(), self.today()
         lanes = [
             window_pages(
                 self._source,
-                shared,
+                itertools.chain.from_iterable(shared),
                 origin=origin,
                 limit=self._settings.page_size,
                 numbers=numbers or self._numbers,
@@ -319,7 +327,7 @@ class Sync:
             )
             for _ in range(self._settings.workers)
         ]
-        marks = [self._store.checkpoint(_tail_stream(number)) for number in self._numbers]
+        marks = [self._store.checkpoint(_stream(TAIL_STREAM, number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
         for page in self._read_ahead(lanes):
             refuse_reset(page, mark, self._clock())
@@ -381,8 +389,8 @@ class Sync:
         return None if None in counts else sum(count or 0 for count in counts)
 
 
-def _tail_stream(number: str | None) -> str:
-    return TAIL_STREAM if number is None else f"{TAIL_STREAM}:{number}"
+def _stream(name: str, number: str | None) -> str:
+    return name if number is None else f"{name}:{number}"
 
 
 def _months(first: date, last: date) -> int:

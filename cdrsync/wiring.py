@@ -64,6 +64,13 @@ class Database:
                     migrate.ensure(opened, auto=self._auto_migrate)
                 self._ready = True
 
+    def gap_days(self, name: str) -> int:
+        """Return the days of an account on which the last audit found a gap. Raises DatabaseUnavailable."""
+        from cdrsync.store import report
+
+        with engine(self._url) as opened:
+            return report.gap_days(opened, name)
+
 
 @contextlib.contextmanager
 def engine(database_url: str) -> Iterator[Engine]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from cdrsync.cli import output
 from cdrsync.cli.options import config_options, json_option, settings_of
+from cdrsync.config.values import did_you_mean
 from cdrsync.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
 
 
-@click.group("db", short_help="The schema: upgrade, check, current")
+@click.group("db", short_help="The schema: upgrade, check, current, describe, grant-reader")
 def db() -> None:
-    """Look after the schema of the database. No login is needed.
+    """Look after the schema of the database, and who may read it. No login is needed.
 
     The same migrations run with `alembic upgrade head` in a checkout.
     """
@@ -84,4 +86,65 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
         output.emit("db current", current=found, needed=migrate.head())
     else:
         output.facts({"current": found or "none yet", "needed": migrate.head()})
+    return EXIT_OK
+
+
+@db.command("describe", short_help="The data dictionary: what each view, table and column means")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@json_option
+def describe(names: tuple[str, ...], *, markdown: bool, as_json: bool) -> int:
+    """Print what every view, table and column means, or only those named. No database is needed.
+
+    Types are PostgreSQL's. On SQLite, times are texts that sort by time, true and false are 1 and 0, and a cost is a
+    float whose 15 digits are exact.
+
+    JSON: {"objects": [{"name", "kind": "view" or "table", "comment", "columns": [{"name", "type", "comment"}]}]}.
+    """
+    from cdrsync.store import describe as dictionary
+
+    objects = dictionary.dictionary()
+    known = [one.name for one in objects]
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"no table or view {name!r}{did_you_mean(name, known)}")
+    chosen = [one for one in objects if not names or one.name in names]
+    if as_json:
+        output.emit("db describe", objects=[asdict(one) for one in chosen])
+    elif markdown:
+        click.echo(dictionary.markdown(chosen), nl=False)
+    else:
+        for one in chosen:
+            output.line(f"{one.name} ({one.kind}): {one.comment}")
+            output.table([(f"  {c.name}", c.type, c.comment) for c in one.columns], ("  column", "type", "meaning"))
+            output.line()
+    return EXIT_OK
+
+
+@db.command("grant-reader", short_help="Let a database role read the views, and nothing else")
+@click.argument("role")
+@click.option("--tables", is_flag=True, help="Let it read the tables too.")
+@click.option("--account", "names", multiple=True, metavar="NAME", help="Only this account's rows (PostgreSQL).")
+@config_options
+@json_option
+def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: bool, as_json: bool) -> int:
+    """Let an existing ROLE of PostgreSQL, MySQL or MariaDB read the views, and nothing else.
+
+    What it was granted on cdrsync's tables and views before is taken back first. Give it again after an upgrade of the
+    schema that brought new views. With --account, on PostgreSQL, the role sees only these accounts' rows, in views of
+    its own that it finds under the same names.
+
+    JSON: {"role", "objects": [name], "accounts": [name], "statements": [SQL]}; accounts empty: all.
+    """
+    from cdrsync import wiring
+    from cdrsync.store.grant import grant_reader as grant
+
+    settings = settings_of(inputs, credentials=False)
+    with wiring.existing(settings) as engine:
+        granted = grant(engine, role, tables=tables, accounts=names)
+    if as_json:
+        output.emit("db grant-reader", **output.fields(granted))
+    else:
+        whose = f" of {', '.join(granted.accounts)}" if granted.accounts else ""
+        output.line(f"{role} may read{whose}: {', '.join(granted.objects)}")
     return EXIT_OK

@@ -18,7 +18,7 @@ from cdrsync.board import Phase
 from cdrsync.daemon.tasks import URGENT, Due, Task
 from cdrsync.daemon.troubles import Troubles
 from cdrsync.errors import ApiUnreachable, CdrsyncError, DatabaseUnavailable, LeaseHeld, LeaseLost, Retry, Skip, Stop
-from cdrsync.model import Period, utc_now
+from cdrsync.model import TAIL_STREAM, Period, utc_now
 from cdrsync.runs import Tally, recorded
 from cdrsync.sync import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
 
@@ -144,6 +144,7 @@ class Worker(threading.Thread):
             try:
                 self._database.prepare()
                 parts.store.refresh()
+                self._show_position(parts)
             except LeaseHeld as error:
                 self._stand_by(error)
                 raise _Unwound from error
@@ -152,6 +153,15 @@ class Worker(threading.Thread):
         self._schedule.begin(self.account, self._due.mark)
         self._due.mark(Task.POLL, Task.LOOKBACK, Task.BACKFILL, Task.SWEEP)
         self._log.info("lease taken")
+
+    def _show_position(self, parts: AccountParts) -> None:
+        """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew."""
+        name = self.account.name
+        mark = parts.store.checkpoint(TAIL_STREAM)
+        if mark is not None:
+            self._board.publish(name, high_water_uid=mark.high_water_uid)
+        self._metrics.rejects_open(name, parts.ledger.open_rejects())
+        self._metrics.gaps(name, self._database.gap_days(name))
 
     def _do(self, task: Task, parts: AccountParts) -> None:
         """Do a task page by page; urgent ones are done in between. Raises _Unwound where the lease may be gone."""
@@ -165,6 +175,7 @@ class Worker(threading.Thread):
                     self._saved(saved)
                     tally.add(saved)
                     if self._stop_asked.is_set():
+                        tally.outcome = "stopped"
                         return
                     if task not in URGENT:
                         self._do_urgent(task, parts)
@@ -263,6 +274,8 @@ class Worker(threading.Thread):
         except Retry as error:
             self._ready = self._ready and not isinstance(error, DatabaseUnavailable | LeaseLost)
             self._leave(task)
+            if self._stop_asked.is_set():  # the source gave up because it was told to
+                raise _Unwound from error
             wish = error.retry_after if isinstance(error, ApiUnreachable) else None
             self._fail(task, error, at_least=wish or 0.0)
             raise _Unwound from error

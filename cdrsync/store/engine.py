@@ -38,7 +38,9 @@ EXTRAS = {"postgresql": ("psycopg", "postgres"), "mysql": ("pymysql", "mysql"), 
 WRITER = "cdrsync_writer"  # execution option: this connection begins as a writer
 
 # SQLSTATEs and MySQL error numbers that pass by themselves although the driver does not call them operational.
-_PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53", "08", "25006", "58", "XX001")
+_PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P", "53", "08", "25006", "25P03", "25P04", "58")
+_GENERAL_STATE = "HY000"  # MySQL says so of lock waits and full disks, as of much else
+_NO_PRIVILEGE = ("42501", 1044, 1142, 1143, 1227)
 
 
 def open_engine(url: str, *, writer: bool = False) -> Engine:
@@ -86,7 +88,8 @@ def safe_url(url: str | URL) -> str:
 def translated() -> Iterator[None]:
     """The one place where a driver's error becomes ours. What is not named here is a bug and goes through.
 
-    Raises DatabaseUnavailable for lost connections, restarts, deadlocks, lock waits, full disks, read-only databases.
+    Raises DatabaseUnavailable for lost connections, restarts, deadlocks, lock waits, full disks, read-only databases;
+    ConfigError where the user lacks a privilege.
     """
     try:
         yield
@@ -95,6 +98,8 @@ def translated() -> Iterator[None]:
     except DisconnectionError as error:
         raise DatabaseUnavailable(f"the database can't be used: {_one_line(error)}") from error
     except DBAPIError as error:
+        if _code(error) in _NO_PRIVILEGE:
+            raise ConfigError([f"the database's user has too few rights: {_one_line(error.orig or error)}"]) from error
         if not passes_by_itself(error):
             raise
         raise DatabaseUnavailable(f"the database can't be used: {_one_line(error.orig or error)}") from error
@@ -105,9 +110,15 @@ def passes_by_itself(error: DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None)
-    if state:
+    if state and state != _GENERAL_STATE:
         return str(state).startswith(_PASSING_STATES)
     return isinstance(error, OperationalError | InterfaceError | InternalError) and not _programming(error)
+
+
+def _code(error: DBAPIError) -> object:
+    """PostgreSQL's state, or MySQL's number."""
+    arguments = error.orig.args if error.orig else ()
+    return arguments[0] if arguments and isinstance(arguments[0], int) else getattr(error.orig, "sqlstate", None)
 
 
 def _programming(error: DBAPIError) -> bool:

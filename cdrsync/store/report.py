@@ -67,6 +67,13 @@ def standings(engine: Engine) -> list[Standing]:
         ]
 
 
+def gap_days(engine: Engine, name: str) -> int:
+    """Return the days of an account on which the last audit found a gap. Raises DatabaseUnavailable."""
+    count = select(func.count()).select_from(coverage.join(account, account.c.id == coverage.c.account_id))
+    with translated(), engine.connect() as connection:
+        return connection.scalar(count.where(account.c.name == name, coverage.c.verdict == Verdict.GAP.value)) or 0
+
+
 def _tails(connection: Connection, account_id: int) -> tuple[Checkpoint, ...]:
     streams = connection.scalars(
         select(checkpoint.c.stream)

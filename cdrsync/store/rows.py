@@ -6,18 +6,20 @@ of those differ, `insert` writes new ones. Everything rarer goes through SQLAlch
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.exc import DBAPIError
 
 from cdrsync.model import Cdr
 from cdrsync.store.kinds import MYSQL_FAMILY
 from cdrsync.store.tables import cdr as table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -27,6 +29,12 @@ COLUMNS = ", ".join(Cdr._fields)
 
 SLACK = 100
 """A page's uids usually lie close together: a range of them is read as long as it holds at most so many other rows."""
+
+
+NUMBER_COLUMNS = "number, e164, kind, region, rules_version, first_seen_at"
+
+Number = tuple[str, str | None, str | None, str | None, str | None, "datetime"]
+"""A row of `number`, in the order of NUMBER_COLUMNS."""
 
 
 @dataclass(slots=True)
@@ -45,6 +53,24 @@ class Rows(Protocol):
 
     def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
         """Write calls that are not held. Raises ValueError or DBAPIError for a value that can't be held."""
+
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
+        """Write numbers that are not there yet; leave the others alone: `dimension` brings them up to date."""
+
+
+@contextlib.contextmanager
+def driver(connection: Connection) -> Iterator[Any]:
+    """SQLAlchemy's own driver connection; what that raises is made the error that SQLAlchemy would have raised."""
+    raw = connection.connection.driver_connection
+    base: type[Exception] = connection.dialect.loaded_dbapi.Error
+    try:
+        yield raw
+    except base as error:
+        if connection.dialect.is_disconnect(error, connection.connection.dbapi_connection, None):  # type: ignore[arg-type]
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            "cdr", None, error, base, connection_invalidated=connection.invalidated, dialect=connection.dialect
+        ) from error
 
 
 def rows_for(dialect: str) -> Rows:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import COST_PLACES, FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, SLACK, Known, in_utc, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLACK, Known, in_utc, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from sqlalchemy.engine import Connection
+
+    from cdrsync.store.rows import Number
 
 STATEMENT_LENGTH = 2**20
 """Characters of one INSERT: enough for some thousands of rows. Fewer where the server's max_allowed_packet is small."""
@@ -40,6 +42,10 @@ def _quoted_back(name: str) -> str:
 _HELD = (
     f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
     " FROM cdr WHERE account_id = %s AND uid "
+)
+_NOTE = (
+    f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)"  # noqa: S608 - our own column names
+    " ON DUPLICATE KEY UPDATE number = number.number"
 )
 
 
@@ -74,6 +80,11 @@ class MysqlRows:
         for values in _batches(rows, self._packet):
             # Without parameters the driver leaves per cent signs alone.
             connection.exec_driver_sql(_INSERT + values, execution_options={"no_parameters": True})
+
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
+        """PyMySQL makes statements of many rows of it. INSERT IGNORE would ignore bad values too."""
+        naive = [(*row[:-1], row[-1].astimezone(UTC).replace(tzinfo=None)) for row in numbers]
+        connection.exec_driver_sql(_NOTE, naive)
 
 
 def literals(calls: Sequence[Cdr]) -> list[str]:

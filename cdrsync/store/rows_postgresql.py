@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
-
-import psycopg
-from sqlalchemy.exc import DBAPIError
+from typing import TYPE_CHECKING
 
 from cdrsync.model import FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, SLACK, Known
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLACK, Known, driver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
+    from cdrsync.store.rows import Number
+
 _COPY = f"COPY cdr (account_id, {COLUMNS}, first_seen_at, changed_at) FROM STDIN (FORMAT BINARY)"
 _SELECTED = COLUMNS.replace("extra", "extra::text")  # psycopg would parse json
-_RANGE = f"SELECT {_SELECTED} FROM cdr WHERE account_id = %s AND uid BETWEEN %s AND %s ORDER BY uid LIMIT %s"  # noqa: S608
-_LIST = f"SELECT {_SELECTED} FROM cdr WHERE account_id = %s AND uid = ANY(%s)"  # noqa: S608
+_RANGE = "SELECT uid FROM cdr WHERE account_id = %s AND uid BETWEEN %s AND %s LIMIT %s"
+
+# One look-up in the primary key for each uid. Of `uid = ANY(list)` the planner makes, on a table that has grown since
+# its statistics were made, a comparison of every row with every member of the list.
+_BY_KEY = (
+    "SELECT {} FROM unnest(%s::bigint[]) AS wanted,"
+    " LATERAL (SELECT * FROM cdr WHERE account_id = %s AND uid = wanted LIMIT 1) AS held"
+)
+_LIST = _BY_KEY.format("uid")
+_ROWS = _BY_KEY.format(_SELECTED)
+_NOTE = (
+    f"INSERT INTO number ({NUMBER_COLUMNS}) SELECT found.*, %s::timestamptz"  # noqa: S608 - our own column names
+    " FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS found ON CONFLICT DO NOTHING"
+)
 
 # Binary COPY casts nothing: every value is sent as the column's own type.
 _OTHER_THAN_TEXT = {
@@ -44,31 +54,36 @@ class PostgresqlRows:
     """PostgreSQL's fast roads."""
 
     def compare(self, connection: Connection, account_id: int, calls: Mapping[int, Cdr]) -> Known:
-        """Read the page's rows back; psycopg makes them the same Python values as a page's."""
+        """Ask the primary key which are held, read those back; psycopg makes them the same values as a page's."""
         limit = len(calls) + SLACK
-        with _driver(connection) as driver, driver.cursor(binary=True) as cursor:
+        known = Known()
+        with driver(connection) as raw, raw.cursor(binary=True) as cursor:
             held = cursor.execute(_RANGE, (account_id, min(calls), max(calls), limit)).fetchall()
             if len(held) == limit:
-                held = cursor.execute(_LIST, (account_id, list(calls))).fetchall()
-        known = Known()
-        for row in held:
-            uid = row[0]
-            call = calls.get(uid)
-            if call is None:
-                continue
-            known.uids.add(uid)
-            if row != call:
-                known.different[uid] = Cdr._make(row)
+                held = cursor.execute(_LIST, (list(calls), account_id)).fetchall()
+            known.uids.update(uid for (uid,) in held if uid in calls)
+            if not known.uids:
+                return known
+            rows = cursor.execute(_ROWS, (list(known.uids), account_id)).fetchall()
+        for row in rows:
+            if row != calls[row[0]]:
+                known.different[row[0]] = Cdr._make(row)
         return known
 
     def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
         """COPY new calls straight into the table."""
         _refuse_misfits(calls)
-        with _driver(connection) as driver, driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+        with driver(connection) as raw, raw.cursor() as cursor, cursor.copy(_COPY) as copy:
             copy.set_types(_TYPES)
             write = copy.write_row
             for call in calls:
                 write((account_id, *call, now, now))
+
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
+        """One statement for all: five lists and the instant."""
+        texts, e164, kinds, regions, versions, instants = (list(column) for column in zip(*numbers, strict=True))
+        with driver(connection) as raw:
+            raw.execute(_NOTE, (instants[0], texts, e164, kinds, regions, versions))
 
 
 _INT4 = tuple(Cdr._fields.index(name) for name, kind in _OTHER_THAN_TEXT.items() if kind == "int4")
@@ -83,19 +98,3 @@ def _refuse_misfits(calls: Sequence[Cdr]) -> None:
         for number in set(map(itemgetter(column), calls)):
             if number is not None and not -(2**31) <= number < 2**31:
                 raise ValueError(f"{Cdr._fields[column]} {number} does not fit into 32 bits")
-
-
-@contextlib.contextmanager
-def _driver(connection: Connection) -> Iterator[psycopg.Connection[Any]]:
-    """SQLAlchemy's own psycopg connection; what that raises is made the error SQLAlchemy would have raised."""
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, psycopg.Connection):
-        raise TypeError("the store writes to PostgreSQL through psycopg 3")
-    try:
-        yield driver
-    except psycopg.Error as error:
-        if driver.broken or driver.closed:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            "COPY cdr", None, error, psycopg.Error, connection_invalidated=connection.invalidated
-        ) from error

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, SLACK, Known, in_utc, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLACK, Known, driver, in_utc, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy.engine import Connection
+
+    from cdrsync.store.rows import Number
 
 _CACHED = 16384
 
@@ -26,6 +28,7 @@ _INSERT = (
 )
 _RANGE = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?"  # noqa: S608
 _LIST = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"  # noqa: S608
+_NOTE = f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 class SqliteRows:
@@ -50,7 +53,13 @@ class SqliteRows:
         """Write new calls with one prepared statement."""
         seen = str(now.astimezone(UTC))[:-6]
         rows = zip(repeat(account_id, len(calls)), *columns(calls), repeat(seen), repeat(seen), strict=False)
-        connection.exec_driver_sql(_INSERT, list(rows))
+        with driver(connection) as raw:
+            raw.executemany(_INSERT, rows)
+
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
+        """Write them with one prepared statement."""
+        with driver(connection) as raw:
+            raw.executemany(_NOTE, [(*row[:-1], str(row[-1].astimezone(UTC))[:-6]) for row in numbers])
 
 
 def columns(calls: Sequence[Cdr]) -> list[Any]:

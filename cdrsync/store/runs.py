@@ -30,7 +30,8 @@ class Runs:
             **dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0),
         }
         with self._session.transaction() as connection:
-            return int(connection.execute(insert(sync_run).values(values)).inserted_primary_key_rows[0][0])
+            key = connection.execute(insert(sync_run).values(values)).inserted_primary_key
+            return int(key[0]) if key else 0
 
     def end_run(
         self,

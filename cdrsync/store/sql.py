@@ -8,7 +8,7 @@ One transaction for a page, on the connection that holds the lease:
     change    the different ones; flags that were not said keep their value             (changes)
     ledger    calls, duration and charge of each day touched; days read to their end    (upsert)
     rejects   kept once, counted; resolved where their record could now be stored       (upsert)
-    numbers   each distinct one once                                                    (upsert)
+    numbers   each distinct one once                                                    (rows_*)
     checkpoint  never backwards                                                         (upsert)
 """
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from cdrsync.model import MAX_UID, Cdr, NumberFacts, PageSaved, Reject, Verdict, utc_now
+from cdrsync.model import MAX_UID, Cdr, PageSaved, Reject, Verdict, utc_now
 from cdrsync.store.as_xml import as_xml
 from cdrsync.store.changes import DayDelta, apply, deltas
 from cdrsync.store.position import Positions
@@ -32,7 +32,7 @@ from cdrsync.store.rows import rows_for, write_back
 from cdrsync.store.runs import Runs
 from cdrsync.store.session import WriterSession
 from cdrsync.store.tables import NUMBER_LENGTH, cdr_change, checkpoint, reject
-from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint, note_number
+from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from cdrsync.model import Checkpoint, Page
+    from cdrsync.model import Checkpoint, NumberFacts, Page
+    from cdrsync.store.rows import Number
 
 REMEMBERED_NUMBERS = 20_000  # numbers known to be in the table, so that a page asks only for new ones
 REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
@@ -78,7 +79,6 @@ class SqlStore(Positions, Runs):
         self._count_day = count_day(dialect)
         self._complete_day = complete_day(dialect)
         self._keep_reject = keep_reject(dialect)
-        self._note_number = note_number(dialect)
         self._move_checkpoint = move_checkpoint(dialect)
 
     def open(self) -> None:
@@ -119,7 +119,7 @@ class SqlStore(Positions, Runs):
             self._complete(connection, page.completes, now)
             self._reject(connection, page.rejects, calls, now)
             if numbers:
-                connection.execute(self._note_number, [self._number(text, now) for text in numbers])
+                self._rows.note_numbers(connection, [self._number(text, now) for text in numbers])
             high_water = self._move(connection, page.checkpoint, now)
         self._remember(numbers)
         self._rejected -= calls.keys()
@@ -277,9 +277,9 @@ class SqlStore(Positions, Runs):
             found.update(map(column, calls))
         return sorted(text for text in found - self._numbers if text is not None and len(text) <= NUMBER_LENGTH)
 
-    def _number(self, text: str, now: datetime) -> dict[str, object]:
-        facts = self._classify(text)._asdict() if self._classify else dict.fromkeys(NumberFacts._fields)
-        return {"number": text, "first_seen_at": now, **facts}
+    def _number(self, text: str, now: datetime) -> Number:
+        e164, kind, region, rules = self._classify(text) if self._classify else (None, None, None, None)
+        return text, e164, kind, region, rules, now
 
     def _remember(self, numbers: Iterable[str]) -> None:
         if len(self._numbers) > REMEMBERED_NUMBERS:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, case, func, null
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from cdrsync.store.kinds import MYSQL_FAMILY
-from cdrsync.store.tables import checkpoint, coverage, number, reject
+from cdrsync.store.tables import checkpoint, coverage, reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,14 +64,6 @@ def keep_reject(dialect: str) -> Insert:
             "resolved_at": null(),
         },
     )
-
-
-def note_number(dialect: str) -> Insert:
-    """Note a number once. One that is there is left alone: `dimension.refresh` brings it up to date."""
-    if dialect in MYSQL_FAMILY:  # INSERT IGNORE would ignore bad values too
-        return upsert(dialect, number, ["number"], lambda _: {"number": number.c.number})
-    plain = postgresql.insert(number) if dialect == "postgresql" else sqlite.insert(number)
-    return plain.on_conflict_do_nothing(index_elements=["number"])
 
 
 def move_checkpoint(dialect: str) -> Insert:

@@ -184,7 +184,7 @@ def test_numbers(eyes: Eyes) -> None:
         ),
     ]  # fmt: skip
     (nobody,) = seen(eyes.engine, "SELECT * FROM numbers WHERE called_number IS NULL")
-    assert (1, "unknown") == (nobody["calls"], nobody["called_kind"])
+    assert (nobody["calls"], nobody["called_kind"]) == (1, "unknown")
 
 
 @pytest.mark.usefixtures("filled")
@@ -319,12 +319,12 @@ def test_every_aggregate_agrees_with_the_rows(filled: SqlStore, eyes: Eyes) -> N
         assert exact == (
             sum(row["calls"] for row in found),
             sum(row["duration"] for row in found),
-            f"{sum(_pounds(row['cost']) for row in found).normalize():f}",
+            f"{sum((Decimal(row['cost']) for row in found), Decimal(0)).normalize():f}",
             sum(row["cost_micros"] for row in found),
         )
     found = seen(eyes.engine, "SELECT duration, cost, cost_micros FROM calls")
     assert exact[1:] == (
         sum(row["duration"] for row in found),
-        f"{sum(_pounds(row['cost']) for row in found).normalize():f}",
+        f"{sum((Decimal(row['cost']) for row in found), Decimal(0)).normalize():f}",
         sum(row["cost_micros"] for row in found),
     )

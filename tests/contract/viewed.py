@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -114,13 +115,9 @@ def _alike(value: object) -> object:
     if isinstance(value, datetime):
         return str(value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value)
     if isinstance(value, timedelta):  # MySQL's time of day
-        return str((datetime.min + value).time())
+        return str((datetime(2000, 1, 1) + value).time())  # noqa: DTZ001 - only the time is used
     if isinstance(value, Decimal | float):
         return f"{Decimal(str(value)).normalize():f}"  # a float's 15 digits are the exact cost
-    return str(value) if isinstance(value, date | time) else _json(value)
-
-
-def _json(value: object) -> object:
-    import json
-
-    return json.dumps(value, separators=(",", ":")) if isinstance(value, dict) else value
+    if isinstance(value, dict):  # PostgreSQL's json
+        return json.dumps(value, separators=(",", ":"))
+    return str(value) if isinstance(value, date | time) else value

@@ -78,6 +78,14 @@ def test_sync_brings_everything_and_then_nothing(api: str, world: World, databas
     (account,) = answer("sync", env=env)["accounts"]
     assert (account["inserted"], account["updated"]) == (0, 0)
     assert world.counters()["documents"] - before == 1
+    assert answer("audit", env=env)["accounts"][0]["proven"] is True
+    assert answer("rejects", "list", env=env)["rejects"] == []
+    (standing,) = answer("status", env=env)["accounts"]
+    assert (standing["calls"], standing["changes"], {audit["verdict"] for audit in standing["audits"]}) == (
+        400,
+        0,
+        {"complete"},
+    )
 
 
 def test_sync_says_in_one_line_what_it_did(env: dict[str, str]) -> None:
@@ -319,17 +327,19 @@ def _page(run: Daemon) -> str:
     return url.removeprefix("http://").rstrip("/")
 
 
-def test_ctrl_c_ends_a_sync_without_a_traceback(world: World, env: dict[str, str]) -> None:
-    """130; the page in hand is rolled back, the next run goes on."""
+@pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")])
+def test_a_signal_ends_a_sync_without_a_traceback(
+    number: signal.Signals, code: int, said: str, world: World, env: dict[str, str]
+) -> None:
+    """128 + the signal; the page in hand is rolled back, the next run goes on."""
     world.configure(latency=20.0)
     with subprocess.Popen(
         [sys.executable, "-m", "cdrsync", "sync"], env=env, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
     ) as run:
         until(lambda: world.counters()["documents"], "the first request")
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         error = run.communicate(timeout=60)[1]
-    assert run.returncode == 130
-    assert error == "interrupted\n"
+    assert (run.returncode, error) == (code, said)
 
 
 def test_faults_of_the_operator_do_not_stop_a_sync(env: dict[str, str], world: World) -> None:

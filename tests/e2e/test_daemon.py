@@ -148,6 +148,14 @@ def test_sighup_takes_a_new_configuration_and_refuses_a_bad_one(api: str, world:
         assert run.stop() == 0
 
 
+def test_the_daemon_proves_completeness_after_the_history(api: str, world: World, file: Path) -> None:
+    """And says so once, in plain words, the first time."""
+    with daemon(environment(api, f"sqlite:///{file}", start_date="all")) as run:
+        run.event("proven for the first time: every call that the operator counts is held")
+        assert held(file) == uids(world)
+        assert run.stop() == 0
+
+
 # ── the service manager ────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -69,6 +69,26 @@ def test_figures_are_those_of_the_table(calls_database: Any) -> None:
     assert tuple(figures.values()) == truth
 
 
+def test_reader_reads_and_changes_nothing(calls_database: Any) -> None:
+    """container/reader.sql: tables that are there and tables to come, to look at only."""
+    import psycopg
+
+    calls_database.execute((GRAFANA.parent / "container/reader.sql").read_text())
+    calls_database.execute("CREATE TABLE made_later (n int)")
+    try:
+        calls_database.execute("SET ROLE reader")
+        assert calls_database.execute("SELECT count(*) FROM cdr").fetchone() == (300,)
+        assert calls_database.execute("SELECT count(*) FROM made_later").fetchone() == (0,)
+        for change in ("DELETE FROM cdr", "INSERT INTO made_later VALUES (1)", "CREATE TABLE mine (n int)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                calls_database.execute(change)
+    finally:
+        calls_database.execute("RESET ROLE")
+        calls_database.execute("DROP TABLE made_later")
+        calls_database.execute("DROP OWNED BY reader")
+        calls_database.execute("DROP ROLE reader")
+
+
 def test_variable_lists_the_accounts(calls_database: Any) -> None:
     query = CALLS["templating"]["list"][1]["query"]
     assert calls_database.execute(query).fetchall() == [("default",)]

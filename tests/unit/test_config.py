@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 from datetime import date, time, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -26,9 +25,11 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def settings(toml: str = "", /, *, flags: dict[str, str] | None = None, **environ: Any) -> Settings:
+def settings(
+    toml: str = "", /, *, flags: dict[str, str] | None = None, environ: dict[str, str] | None = None, **more: str
+) -> Settings:
     Path("cdrsync.toml").write_text(toml, encoding="utf-8")
-    return load(Inputs(flags=flags or {}, environ={**LOGIN, **environ}))
+    return load(Inputs(flags=flags or {}, environ={**LOGIN, **(environ or {}), **more}))
 
 
 def problems(toml: str = "", flags: dict[str, str] | None = None, environ: dict[str, str] | None = None) -> list[str]:
@@ -219,7 +220,7 @@ def test_variables_that_kubernetes_sets_are_no_mistakes() -> None:
         "CDRSYNC_PORT_9810_TCP_ADDR": "10.0.0.1",
         "CDRSYNC_SANDBOX_SERVICE_HOST": "10.0.0.2",
     }
-    assert settings(**links).accounts[0].name == "default"
+    assert settings(environ=links).accounts[0].name == "default"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_variables_that_kubernetes_sets_are_no_mistakes() -> None:
 def test_values_are_read_as_people_write_them(key: str, written: str, value: object) -> None:
     """Durations, dates, times and lists as texts, the same in a flag, a variable and the file."""
     assert getattr(settings(flags={key: written}).accounts[0], key) == value
-    assert getattr(settings(**{f"CDRSYNC_{key.upper()}": written}).accounts[0], key) == value
+    assert getattr(settings(environ={f"CDRSYNC_{key.upper()}": written}).accounts[0], key) == value
     assert getattr(settings(f'{key} = "{written}"').accounts[0], key) == value
 
 

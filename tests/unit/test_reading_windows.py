@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from itertools import count
+from itertools import count, zip_longest
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,7 +65,11 @@ def test_a_day_ends_with_an_empty_answer_and_is_then_downloaded() -> None:
     pages = read(source, day(9))
     assert read_uids(pages) == {1, 2, 3, 4}
     assert [page.completes for page in pages] == [(), (), (date(2026, 5, 9),)]
-    assert [ask.offset for ask in source.asked] == [0, 3, 4]
+    assert [[ask.offset for ask in document if isinstance(ask, CdrsAsk)] for document in source.documents] == [
+        [0],
+        [3, 6],  # a day that goes on for so long is expected to go on for as long again
+        [4],
+    ]
 
 
 def test_a_day_without_calls_is_downloaded_with_one_request() -> None:
@@ -92,14 +96,13 @@ def test_every_record_is_read_whatever_the_order_the_limit_and_the_end_date(
 
 
 def test_that_end_date_is_included_is_learned_from_an_afternoon_call_and_spares_reading_days_twice() -> None:
-    records = [cdr for number in range(1, 8) for cdr in on(number, number, clock="18:00:00")]
+    records = [cdr for number in range(1, 9) for cdr in on(number, number, clock="18:00:00")]
     source = Listing(records, end_included=True)
-    read(source, *(day(number) for number in range(7, 0, -1)), limit=1000)
-    assert [ask.end_date for ask in source.documents[0] if isinstance(ask, CdrsAsk)][:2] == [
-        date(2026, 5, 8),
-        date(2026, 5, 7),
-    ]
-    assert source.asked[-1].start_date == source.asked[-1].end_date == date(2026, 5, 1)
+    pages = read(source, *(day(number) for number in range(7, 0, -1)), limit=1000)
+    assert read_uids(pages) == set(range(1, 9))
+    ends = {ask.start_date: ask.end_date for ask in source.asked}
+    assert ends.pop(date(2026, 5, 7)) == date(2026, 5, 8)  # not known yet
+    assert ends == {date(2026, 5, number): date(2026, 5, number) for number in range(1, 7)}
 
 
 def test_a_call_in_the_first_hours_does_not_prove_that_end_date_is_included() -> None:
@@ -222,7 +225,7 @@ def test_60_days_of_3300_calls_take_few_documents() -> None:
     pages = read(source, *days, limit=1000)
     assert sum(len(page.cdrs) for page in pages) == 198_000
     assert len(completed(pages)) == 60
-    assert len(source.asked) <= 310
+    assert len(source.asked) <= 320
     assert len(source.documents) <= 70
     assert source.largest <= 5_000
 
@@ -237,7 +240,8 @@ def test_days_without_calls_share_documents() -> None:
 
 def test_a_document_has_room_for_what_comes_unexpectedly() -> None:
     """After a quiet weekend ten days are not asked at once with a page size of 10,000: too large an answer is refused
-    whole, and would be so again and again."""
+    whole, and would be so again and again.
+    """
     source = Counted(0)
     days = [Window(TODAY - timedelta(days=n), TODAY - timedelta(days=n)) for n in range(1, 21)]
     read(source, *days, limit=10_000)
@@ -259,7 +263,7 @@ def test_windows_are_shared_between_lanes_and_read_once() -> None:
         )
         for _ in range(2)
     ]
-    pages = [next(lanes[0]), next(lanes[1]), *lanes[0], *lanes[1]]
+    pages = [page for pair in zip_longest(*lanes) for page in pair if page is not None]
     assert read_uids(pages) == set(range(1, 10))
     assert sorted(completed(pages)) == [date(2026, 5, number) for number in range(1, 10)]
 

@@ -1,0 +1,83 @@
+"""The data dictionary says what the databases have: every table, view and column, in order, each with its meaning."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import inspect, text
+
+from cdrsync.cli import main
+from cdrsync.store import describe
+
+if TYPE_CHECKING:
+    from tests.contract.conftest import Eyes
+
+SHORT = {
+    "character varying": "text",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "time without time zone": "time",
+}
+
+
+def test_everything_has_a_comment() -> None:
+    """No table, view or column without a meaning, and none whose meaning is its name."""
+    bare = [
+        f"{one.name}.{column.name}"
+        for one in describe.dictionary()
+        for column in one.columns
+        if not column.comment.strip() or column.comment == column.name
+    ]
+    assert bare == []
+    assert [one.name for one in describe.dictionary() if not one.comment] == []
+
+
+def test_it_describes_what_is_there(eyes: Eyes) -> None:
+    """Each object of the database with its columns in their order, nothing more and nothing less."""
+    with eyes.engine.connect() as connection:
+        found = inspect(connection)
+        names = {*found.get_table_names(), *found.get_view_names()} - {"alembic_version"}
+        there = {name: [column["name"] for column in found.get_columns(name)] for name in names}
+    assert there == {one.name: [column.name for column in one.columns] for one in describe.dictionary()}
+
+
+def test_comments_and_types_are_those_in_postgresql(eyes: Eyes) -> None:
+    """A person who looks in psql or a BI tool reads the same as in `cdrsync db describe`."""
+    if eyes.engine.dialect.name != "postgresql":
+        pytest.skip("only PostgreSQL has comments on views")
+    query = text(
+        "SELECT c.relname, obj_description(c.oid), a.attname, a.atttypid::regtype::text, col_description(c.oid, attnum)"
+        " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE relkind IN ('r', 'v') AND attnum > 0"
+        " AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version' ORDER BY relname, attnum"
+    )
+    with eyes.engine.connect() as connection:
+        there = [(*row[:3], SHORT.get(row[3], row[3]), row[4]) for row in connection.execute(query)]
+    ours = sorted(describe.dictionary(), key=lambda one: one.name)
+    assert [(o.name, o.comment, c.name, c.type, c.comment) for o in ours for c in o.columns] == there
+
+
+def test_the_command_prints_text_markdown_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same dictionary three times."""
+    assert main(["db", "describe", "call_reasons"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "call_reasons (view): What the codes in reason and reason_q805 mean, and who says so; others are unknown",
+        "  column       type     meaning",
+        "  column_name  text     reason or reason_q805",
+    ]
+    assert main(["db", "describe", "--markdown", "call_reasons"]) == 0
+    assert "## call_reasons (view)\n" in (page := capsys.readouterr().out)
+    assert "| code | integer | The code |\n" in page
+    assert main(["db", "describe", "--json"]) == 0
+    objects = json.loads(capsys.readouterr().out)["objects"]
+    assert [(one["name"], one["kind"]) for one in objects][:1] == [("calls", "view")]
+    assert objects[0]["columns"][0] == {
+        "name": "account_id", "type": "integer", "comment": "Our number of the account",
+    }  # fmt: skip
+
+
+def test_a_misspelt_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """With what was perhaps meant."""
+    assert main(["db", "describe", "cals"]) == 2
+    assert "did you mean" in capsys.readouterr().err.lower()

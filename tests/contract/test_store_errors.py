@@ -1,0 +1,120 @@
+"""What a database in trouble is to the store: Retry where it passes by itself, one line, no secret."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from cdrsync.errors import ConfigError, DatabaseUnavailable
+from cdrsync.store import engine as engines
+from cdrsync.store import lease
+from cdrsync.store.engine import open_engine, safe_url
+from cdrsync.store.sql import SqlStore
+from tests.contract.conftest import FIRST, Eyes, calls, page
+from tests.databases import PostgresqlServer, database_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Database
+
+LOCKS = {
+    "sqlite": ("BEGIN IMMEDIATE", "ROLLBACK"),
+    "postgresql": ("BEGIN; LOCK TABLE cdr", "ROLLBACK"),
+    "mariadb": ("LOCK TABLES cdr WRITE", "UNLOCK TABLES"),
+}
+
+
+@contextlib.contextmanager
+def locked(database: Database) -> Iterator[None]:
+    """Somebody else, an analyst or a dump, holds the table."""
+    lock, free = LOCKS[database.kind]
+    engine = open_engine(database.url)
+    connection = engine.raw_connection()
+    cursor = connection.cursor()
+    cursor.execute(lock)
+    yield
+    cursor.execute(free)
+    cursor.close()
+    connection.close()
+    engine.dispose()
+
+
+def test_a_lock_wait_passes_by_itself(migrated: Database, eyes: Eyes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the page is stored; the same store goes on as soon as the table is free, without a new lease."""
+    monkeypatch.setattr(lease, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.2)
+    store = SqlStore(migrated.url, "main")
+    store.open()
+    cdrs = calls(10)
+    with locked(migrated), pytest.raises(DatabaseUnavailable):
+        store.save(page(*cdrs))
+    assert eyes.cdrs() == []
+    assert store.save(page(*cdrs)).inserted == 10
+    store.close()
+
+
+def test_a_user_without_rights_is_a_matter_of_configuration(migrated: Database) -> None:
+    """Trying again would not help; the database's own words are in the message."""
+    if not isinstance(migrated.server, PostgresqlServer):
+        pytest.skip("PostgreSQL's roles stand for all")
+    name = database_name(migrated.url)
+    reader = f"reader_{name}"
+    migrated.server.execute(f"CREATE ROLE {reader} LOGIN")
+    url = migrated.url.replace("postgres@", f"{reader}@")
+    with pytest.raises(ConfigError, match="too few rights: permission denied for table account"):
+        SqlStore(url, "main").open()
+
+
+def test_a_read_only_database_may_become_writable_again(migrated: Database) -> None:
+    """A replica before its promotion, a maintenance window."""
+    if not isinstance(migrated.server, PostgresqlServer):
+        pytest.skip("PostgreSQL can make one database read-only")
+    name = database_name(migrated.url)
+    migrated.server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    store = SqlStore(migrated.url, "main")
+    with pytest.raises(DatabaseUnavailable, match="read-only"):
+        store.open()
+    migrated.server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    store.open()
+    assert store.save(page(FIRST)).inserted == 1
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nonsense", "can't be read"),
+        ("oracle://host/name", "knows SQLite, PostgreSQL, MySQL and MariaDB"),
+        ("nosuch://host/name", "can't be read"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("postgresql+psycopg://user@host:port/name", "can't be read"),
+    ],
+)
+def test_a_url_that_can_not_be_used_is_refused(url: str, words: str) -> None:
+    """Before anything is connected."""
+    with pytest.raises(ConfigError, match=words):
+        open_engine(url)
+
+
+def test_a_server_that_is_not_there_is_said_in_one_line_without_the_password() -> None:
+    """The message names no secret."""
+    for url in ("postgresql+psycopg://user:hunter2@127.0.0.1:9/name", "mysql+pymysql://user:hunter2@127.0.0.1:9/name"):
+        with pytest.raises(DatabaseUnavailable) as caught:
+            SqlStore(url, "main").open()
+        assert "hunter2" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert safe_url(url) == url.replace("hunter2", "***")
+
+
+def test_instants_of_other_sessions_are_utc(eyes: Eyes, migrated: Database) -> None:
+    """Every connection of ours speaks UTC, whatever the server's zone is."""
+    if migrated.kind == "sqlite":
+        pytest.skip("SQLite has no sessions")
+    query = "SHOW TimeZone" if migrated.kind == "postgresql" else "SELECT @@session.time_zone"
+    with eyes.engine.connect() as connection:
+        assert connection.execute(text(query)).scalar() in ("UTC", "+00:00")

@@ -1,0 +1,408 @@
+"""The steps of the algorithm, each promise by itself; `tests/property` tries them all together."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cdrsync.errors import ApiUnreachable, SequenceReset
+from cdrsync.model import CdrsAsk, Reject, Window
+from cdrsync.sync import HISTORY_STREAM, LOOKBACK_STREAM, SWEEP_STREAM, Sync, SyncSettings
+from tests.listing import LONDON, Listing, call
+from tests.property.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cdrsync.model import Document, TotalsAsk
+
+
+class Clock:
+    """A clock that tests turn, by UK wall clock times."""
+
+    def __init__(self, now: str = "2026-05-10 12:00:00") -> None:
+        self.now = datetime.fromisoformat(now).replace(tzinfo=LONDON)
+
+    def __call__(self) -> datetime:
+        return self.now.astimezone(UTC)
+
+    def set(self, now: str) -> None:
+        self.now = datetime.fromisoformat(now).replace(tzinfo=LONDON)
+
+
+class World:
+    """An account: operator, database and clock, and the real core between them."""
+
+    def __init__(self, records: Iterable[object] = (), *, clock: str = "2026-05-10 12:00:00", **settings: object):
+        self.clock = Clock(clock)
+        self.source = Listing([*records], now=self.clock)  # type: ignore[list-item] # Cdr and Reject
+        self.store = MemoryStore(self.clock)
+        plain = {"timezone": LONDON, "start": date(2026, 5, 1), "page_size": 1000, "workers": 1}
+        self.sync = Sync(self.source, self.store, SyncSettings(**{**plain, **settings}), clock=self.clock)  # type: ignore[arg-type]
+
+    def held(self) -> list[int]:
+        return sorted(self.store.rows)
+
+    def mark(self, stream: str = "tail") -> int | None:
+        checkpoint = self.store.checkpoint(stream)
+        return None if checkpoint is None else checkpoint.high_water_uid
+
+
+def run(steps: Iterable[object]) -> int:
+    return sum(1 for _ in steps)
+
+
+# ── bootstrap and tail ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_poll_reads_today_and_sets_the_mark() -> None:
+    world = World([call(1, "2026-05-09 10:00:00"), call(5), call(7)])
+    run(world.sync.poll())
+    assert (world.held(), world.mark()) == ([5, 7], 7)
+
+
+def test_the_mark_is_set_after_the_last_page_never_before() -> None:
+    """Newest first, one page out of two: the mark of the first page alone would hide the second for ever."""
+    world = World([call(9), call(8), call(7)], page_size=2)
+    pages = world.sync.poll()
+    while not world.held():
+        next(pages)
+    assert (world.held(), world.mark()) == ([8, 9], None)
+    run(pages)
+    assert (world.held(), world.mark()) == ([7, 8, 9], 9)
+
+
+def test_an_idle_poll_is_one_request_and_no_commit() -> None:
+    world = World([call(5)])
+    run(world.sync.poll())
+    world.source.documents.clear()
+    assert (run(world.sync.poll()), len(world.source.asked)) == (0, 1)
+
+
+def test_an_empty_account_costs_one_request_a_poll() -> None:
+    world = World(start="today")
+    run(world.sync.poll())
+    world.source.documents.clear()
+    assert (run(world.sync.poll()), len(world.source.asked)) == (1, 1)
+    assert world.mark() is None
+
+
+def test_without_a_call_today_the_first_poll_goes_back_in_growing_steps() -> None:
+    world = World([call(3, "2026-05-04 10:00:00")])
+    run(world.sync.poll())
+    assert (world.held(), world.mark()) == ([3], 3)
+    windows = {(ask.start_date, ask.end_date) for ask in world.source.asked if ask.start_date is not None}
+    assert sorted((str(first), str(last)) for first, last in windows) == [
+        ("2026-05-03", "2026-05-07"),
+        ("2026-05-07", "2026-05-09"),
+        ("2026-05-09", "2026-05-10"),
+        ("2026-05-10", "2026-05-11"),
+    ]
+
+
+def test_a_first_poll_that_fails_before_midnight_still_wants_that_day() -> None:
+    world = World([call(1, "2026-05-10 23:59:59")], clock="2026-05-10 23:59:58", start="today")
+    world.source._before = _unreachable
+    with pytest.raises(ApiUnreachable):
+        run(world.sync.poll())
+    world.source._before = lambda: None
+    world.clock.set("2026-05-11 00:00:05")
+    run(world.sync.poll())
+    assert (world.held(), world.mark(), world.sync.start_day()) == ([1], 1, date(2026, 5, 10))
+
+
+def _unreachable() -> None:
+    raise ApiUnreachable("no answer")
+
+
+def test_finding_the_newest_calls_of_one_number_does_not_mark_days_downloaded_for_the_others() -> None:
+    """The first poll went back to the 9th for number one; number two's calls of that day were never read."""
+    world = World(
+        [call(1, "2026-05-09 10:00:00", bnumber="one"), call(2, "2026-05-09 11:00:00", bnumber="two")],
+        numbers=("one", "two"),
+    )
+    pages = world.sync.poll()
+    while 1 not in world.store.rows:
+        next(pages)
+    assert world.store.downloaded == {}
+    run(pages)
+    run(world.sync.backfill())
+    assert world.held() == [1, 2]
+
+
+def test_each_number_has_a_mark_of_its_own() -> None:
+    world = World([call(1, bnumber="one"), call(2, bnumber="two"), call(3, bnumber="three")], numbers=("one", "two"))
+    run(world.sync.poll())
+    assert (world.held(), world.mark("tail:one"), world.mark("tail:two")) == ([1, 2], 1, 2)
+
+
+# ── look-back ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_look_back_finds_what_appeared_below_the_mark() -> None:
+    world = World([call(1, "2026-05-10 09:00:00"), call(2, "2026-05-10 11:00:00"), call(4, "2026-05-10 11:30:00")])
+    run(world.sync.poll())
+    world.source.records.insert(2, call(3, "2026-05-10 11:20:00"))
+    run(world.sync.poll())
+    assert world.held() == [1, 2, 4]
+    run(world.sync.look_back())
+    assert world.held() == [1, 2, 3, 4]
+    assert [ask.after_uid for ask in world.source.asked if ask.after_uid is not None][-2:] == [1, 1]
+
+
+def test_a_look_back_after_a_long_pause_reaches_back_from_the_last_one() -> None:
+    """A call of 11:50 came at 12:05 while cdrsync was stopped until the next day: two hours back from then is too late."""
+    world = World([call(1, "2026-05-10 11:00:00"), call(3, "2026-05-10 11:55:00")])
+    run(world.sync.poll())
+    run(world.sync.look_back())
+    world.source.records.insert(1, call(2, "2026-05-10 11:50:00"))
+    world.source.records.append(call(9, "2026-05-11 11:00:00"))
+    world.clock.set("2026-05-11 12:00:00")
+    run(world.sync.poll())
+    run(world.sync.look_back())
+    assert world.held() == [1, 2, 3, 9]
+
+
+def test_a_look_back_starts_again_where_the_last_one_ended_not_where_the_tail_jumped_to() -> None:
+    """In order of visibility [3, 9], [5]: the tail takes the first page for ascending, and all three began days ago, so
+    none tells the look-back where to begin.
+    """
+    world = World([call(1)], page_size=2)
+    run(world.sync.poll())
+    run(world.sync.look_back())
+    world.source.records += [call(uid, "2026-05-02 10:00:00") for uid in (3, 9, 5)]
+    world.clock.set("2026-05-12 12:00:00")
+    run(world.sync.poll())
+    assert (world.held(), world.mark()) == ([1, 3, 9], 9)
+    run(world.sync.look_back())
+    assert world.held() == [1, 3, 5, 9]
+
+
+def test_a_look_back_reads_changed_records_again() -> None:
+    world = World([call(1, duration=0)])
+    run(world.sync.poll())
+    world.source.records[0] = call(1, duration=75)
+    run(world.sync.look_back())
+    assert world.store.rows[1].duration == 75
+
+
+# ── a sequence that falls ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lower_uids_than_before_stop_the_account_before_anything_is_stored() -> None:
+    world = World([call(1000, "2026-05-10 11:00:00")])
+    run(world.sync.poll())
+    world.source.records.append(call(3, "2026-05-10 14:30:00"))
+    world.clock.set("2026-05-10 14:40:00")
+    with pytest.raises(SequenceReset, match="uid 3 began at 2026-05-10 13:30:00 UTC"):
+        run(world.sync.look_back())
+    assert world.held() == [1000]
+
+
+def test_a_sweep_notices_lower_uids_that_todays_first_page_does_not_show() -> None:
+    earlier = call(500, "2026-05-10 01:00:00")
+    world = World([earlier, *(call(uid, "2026-05-10 11:00:00") for uid in (1000, 1001))], page_size=2)
+    run(world.sync.poll())
+    world.source.records.append(call(3, "2026-05-10 14:30:00"))
+    world.clock.set("2026-05-10 14:40:00")
+    run(world.sync.look_back())
+    with pytest.raises(SequenceReset):
+        run(world.sync.sweep())
+
+
+def test_a_fall_is_noticed_although_the_mark_is_an_unreadable_record() -> None:
+    world = World([call(1000, "2026-05-10 11:00:00")])
+    run(world.sync.poll())
+    world.source.records.append(Reject(1001, "<CDR>1001</CDR>", "duration: not a number"))
+    run(world.sync.poll())
+    assert world.mark() == 1001
+    world.source.records = [call(3, "2026-05-10 14:30:00")]
+    world.clock.set("2026-05-10 14:40:00")
+    with pytest.raises(SequenceReset):
+        run(world.sync.look_back())
+
+
+def test_look_backs_do_not_put_off_the_moment_at_which_a_fall_is_noticed() -> None:
+    """A look-back reads calls of the new sequence, too; the mark is as old as the last call that raised it."""
+    world = World([call(uid, "2026-05-10 11:00:00") for uid in (900, 1000)], page_size=1)
+    run(world.sync.poll())
+    for uid, clock in ((901, "13:00"), (902, "13:30"), (903, "13:55")):
+        world.source.records.append(call(uid, f"2026-05-10 {clock}:00"))
+        world.clock.set(f"2026-05-10 {clock}:30")
+        run(world.sync.look_back())
+    world.source.records.append(call(904, "2026-05-10 14:05:00"))
+    world.clock.set("2026-05-10 14:06:00")
+    with pytest.raises(SequenceReset, match="uid 904"):
+        run(world.sync.look_back())
+
+
+def test_a_late_call_with_a_high_uid_is_no_fall() -> None:
+    """Uids handed out when records are written: 1001 is days old, 1000 began just now and appears after it."""
+    world = World([call(900, "2026-05-10 09:00:00"), call(1001, "2026-05-07 10:00:00")])
+    run(world.sync.poll())
+    run(world.sync.poll())
+    world.source.records.insert(1, call(1000, "2026-05-10 11:59:00"))
+    run(world.sync.look_back())
+    run(world.sync.sweep())
+    assert world.held() == [900, 1000, 1001]
+
+
+def test_a_call_said_to_begin_in_the_future_is_no_fall() -> None:
+    world = World([call(1000, "2026-05-10 11:00:00")])
+    run(world.sync.poll())
+    world.source.records.append(call(999, "2026-05-10 23:00:00"))
+    run(world.sync.look_back())
+    assert world.held() == [999, 1000]
+
+
+# ── backfill and sweep ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_backfill_reads_newest_days_first_and_none_twice() -> None:
+    world = World([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)])
+    run(world.sync.poll())
+    world.source.documents.clear()
+    run(world.sync.backfill())
+    days = [ask.start_date for ask in world.source.asked if ask.offset == 0]
+    assert days == [date(2026, 5, n) for n in range(9, 0, -1)]
+    assert (world.held(), world.sync.pending_days()) == (list(range(1, 11)), [])
+    world.source.documents.clear()
+    assert (run(world.sync.backfill()), world.source.documents) == (0, [])
+
+
+def test_a_backfill_of_a_window_goes_on_where_it_was_stopped_and_can_be_repeated() -> None:
+    world = World([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)], page_size=1)
+    window = Window(date(2026, 5, 2), date(2026, 5, 6))
+    pages = world.sync.backfill(window)
+    while date(2026, 5, 6) not in world.store.downloaded:
+        next(pages)
+    world.source.documents.clear()
+    run(world.sync.backfill(window))
+    assert max(ask.start_date for ask in world.source.asked if ask.start_date) == date(2026, 5, 5)
+    assert world.held() == [2, 3, 4, 5, 6]
+    world.clock.set("2026-05-10 12:01:00")
+    world.source.documents.clear()
+    run(world.sync.backfill(window))
+    assert max(ask.start_date for ask in world.source.asked if ask.start_date) == date(2026, 5, 6)
+
+
+def test_a_sweep_reads_its_days_today_included_and_none_before_the_start() -> None:
+    world = World(start=date(2026, 5, 8))
+    run(world.sync.poll())
+    world.source.documents.clear()
+    run(world.sync.sweep())
+    assert [ask.start_date for ask in world.source.asked] == [date(2026, 5, n) for n in (10, 9, 8)]
+
+
+def test_a_sweep_after_a_long_pause_counts_its_days_from_the_last_one() -> None:
+    """A call of the 9th came on the 11th, when cdrsync was stopped until the 25th: its day is downloaded, and seven days
+    back from then is too late.
+    """
+    world = World([call(1, "2026-05-09 10:00:00"), call(5)])
+    run(world.sync.catch_up())
+    run(world.sync.sweep())
+    assert date(2026, 5, 9) in world.store.downloaded
+    world.source.records.append(call(2, "2026-05-09 11:00:00"))
+    world.clock.set("2026-05-25 12:00:00")
+    run(world.sync.sweep())
+    assert world.held() == [1, 2, 5]
+
+
+def test_a_first_run_that_was_killed_does_not_count_as_the_first_sweep_days_later() -> None:
+    world = World([call(1, "2026-05-09 10:00:00"), call(5)])
+    run(world.sync.poll())
+    run(world.sync.backfill())
+    world.source.records.append(call(2, "2026-05-09 11:00:00"))
+    world.clock.set("2026-05-13 12:00:00")
+    run(world.sync.catch_up())
+    assert world.held() == [1, 2, 5]
+
+
+def test_a_first_run_counts_as_a_sweep_of_when_it_began_not_of_when_it_ended() -> None:
+    """Killed before it could say so, it went on the next morning: what changed in between is for the next sweep."""
+    world = World([call(1, "2026-05-08 10:00:00"), call(5)], sweep_days=3)
+    run(world.sync.poll())
+    run(world.sync.backfill())
+    world.source.records[0] = call(1, "2026-05-08 10:00:00", duration=75)
+    world.clock.set("2026-05-11 09:00:00")
+    run(world.sync.catch_up())
+    world.clock.set("2026-05-12 10:00:00")
+    run(world.sync.catch_up())
+    assert world.store.rows[1].duration == 75
+
+
+def test_a_first_run_counts_as_look_back_and_sweep() -> None:
+    world = World([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)])
+    run(world.sync.catch_up())
+    assert world.held() == list(range(1, 11))
+    assert {LOOKBACK_STREAM, SWEEP_STREAM} <= world.store.checkpoints.keys()
+    days = [ask.start_date for ask in world.source.asked if ask.start_date is not None and ask.offset == 0]
+    assert len(days) == len(set(days)) == 10
+
+
+# ── start_date = "all" ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_walks_back_until_a_year_is_empty() -> None:
+    world = World([call(1, "2025-01-15 10:00:00"), call(2, "2025-12-24 10:00:00"), call(3)], start="all", workers=2)
+    run(world.sync.poll())
+    run(world.sync.backfill())
+    assert world.held() == [1, 2, 3]
+    assert world.sync.start_day() == date(2024, 1, 1)
+    assert world.sync.pending_days() == []
+
+
+def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None:
+    """What it had come through was forgotten, and empty months already downloaded counted as full ones: each new start
+    went a year further back.
+    """
+    world = World([call(3)], start="all")
+    run(world.sync.poll())
+    for _ in range(100):
+        pages = world.sync.backfill()
+        if not list(islice(pages, 8)):
+            break
+    checkpoint = world.store.checkpoint(HISTORY_STREAM)
+    assert checkpoint is not None
+    assert (checkpoint.done, checkpoint.window) == (True, Window(date(2025, 5, 1), date(2026, 5, 10)))
+
+
+def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
+    world = World([call(3)], start="all")
+    run(world.sync.poll())
+    pages = world.sync.backfill()
+    while world.store.checkpoint(HISTORY_STREAM) is None:
+        next(pages)
+    assert (world.sync.start_day(), world.sync.pending_days()) == (None, [])
+
+
+# ── everything ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_step_that_fails_goes_on_from_what_was_committed() -> None:
+    """The operator fails at every eleventh document; each call reads its position from the database."""
+
+    class Failing(Listing):
+        def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
+            if len(self.documents) % 11 == 10:
+                self.documents.append([])
+                raise ApiUnreachable("no answer")
+            return super().ask(asks)
+
+    clock = Clock()
+    store = MemoryStore(clock)
+    records = [call(n * 100 + m, f"2026-05-{n:02} 10:{m:02}:00") for n in range(1, 11) for m in range(7)]
+    settings = SyncSettings(LONDON, start=date(2026, 5, 1), page_size=2)
+    sync = Sync(Failing(records, now=clock), store, settings, clock=clock)
+    for _ in range(20):
+        try:
+            run(sync.poll())
+            run(sync.backfill())
+        except ApiUnreachable:
+            clock.now += timedelta(seconds=1)
+        else:
+            break
+    assert sorted(store.rows) == [record.uid for record in records]
