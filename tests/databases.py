@@ -6,6 +6,7 @@ everything it wrote after `close`. Nothing listens outside loopback, and no serv
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib.util
 import itertools
@@ -92,6 +93,7 @@ class _Process:
         self.user = UNPRIVILEGED if os.geteuid() == 0 else None
         self.port = _free_port()
         self._child: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)  # a run that fails before `close` leaves no server behind
 
     def own(self) -> None:
         """Hand the directory to the user that runs the server."""
@@ -139,6 +141,7 @@ class _Process:
             self._child = None
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         self.stop(signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
 

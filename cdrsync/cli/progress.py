@@ -54,3 +54,18 @@ def bar(label: str, *, days: int | None = None, calls: int | None = None) -> Ite
             )
 
         yield show
+
+
+@contextlib.contextmanager
+def counting(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` calls are done, as they are."""
+    if not wanted():
+        yield lambda more: None  # noqa: ARG005 - nobody looks
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(label, total=total)
+        yield lambda more: shown.advance(task, more)

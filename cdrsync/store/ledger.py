@@ -212,7 +212,7 @@ def _set_verdict() -> Any:
     from sqlalchemy import bindparam
 
     here = and_(coverage.c.account_id == bindparam("of_account"), coverage.c.call_date == bindparam("of_day"))
-    values = {name: bindparam(name) for name in ("verdict", "audited_at", "note")}
+    values: dict[str, Any] = {name: bindparam(name) for name in ("verdict", "audited_at", "note")}
     return update(coverage).where(here).values(**values)
 
 

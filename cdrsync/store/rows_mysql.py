@@ -123,8 +123,7 @@ def _batches(rows: Iterable[str], packet: int) -> Iterator[str]:
 
 def _instant(value: datetime) -> str:
     """Of an instant in UTC, its text to the microsecond."""
-    text = str(value)[:-6]
-    return text if value.microsecond else text + ".000000"
+    return value.isoformat(" ", "microseconds")[:-6]
 
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"})

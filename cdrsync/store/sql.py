@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cdrsync.model import Checkpoint, NumberFacts, Page
     from cdrsync.store.rows import Number
 
-REMEMBERED_NUMBERS = 20_000  # numbers known to be in the table, so that a page asks only for new ones
+REMEMBERED_NUMBERS = 200_000  # numbers known to be in the table, so that a page asks only for new ones
 REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
 TOO_LONG_TO_INDEX = "54000"  # PostgreSQL: a value that does not fit into an index page
 
@@ -112,10 +112,10 @@ class SqlStore(Positions, Runs):
     def _commit(self, page: Page) -> PageSaved:
         now = self._clock()
         calls = {call.uid: call for call in page.cdrs}  # of a record that came twice, the last word counts
-        numbers = self._unknown_numbers(calls.values())
         rejects = {fingerprint(record): record for record in page.rejects}
         with self._session.transaction() as connection:
-            inserted, updated = self._write(connection, calls, now)
+            new, changed = self._write(connection, calls, now)
+            numbers = self._unknown_numbers([*new, *changed])
             self._complete(connection, page.completes, now)
             self._reject(connection, page.rejects, calls, now)
             if numbers:
@@ -126,19 +126,21 @@ class SqlStore(Positions, Runs):
         self._rejected |= {record.uid for record in rejects.values() if record.uid is not None}
         return PageSaved(
             page.origin,
-            inserted=inserted,
-            updated=updated,
-            unchanged=len(page.cdrs) - inserted - updated,
+            inserted=len(new),
+            updated=len(changed),
+            unchanged=len(page.cdrs) - len(new) - len(changed),
             rejected=len(page.rejects),
             high_water_uid=high_water,
             completed=page.completes,
             newest_started_at=max(map(_STARTED, calls.values()), default=None),
         )
 
-    def _write(self, connection: Connection, calls: Mapping[int, Cdr], now: datetime) -> tuple[int, int]:
-        """Rows, their history and the ledger of their days: how many were inserted and updated."""
+    def _write(
+        self, connection: Connection, calls: Mapping[int, Cdr], now: datetime
+    ) -> tuple[Sequence[Cdr], Sequence[Cdr]]:
+        """Rows, their history and the ledger of their days: the calls that were inserted, and those that changed."""
         if not calls:
-            return 0, 0
+            return [], []
         account_id = self._session.account_id
         known = self._rows.compare(connection, account_id, calls)
         new = [call for uid, call in calls.items() if uid not in known.uids] if known.uids else list(calls.values())
@@ -153,7 +155,7 @@ class SqlStore(Positions, Runs):
                 [{"account_id": account_id, "changed_at": now, **change._asdict()} for change in history],
             )
         self._count(connection, deltas(new, changed, known.different))
-        return len(new), len(changed)
+        return new, changed
 
     def _count(self, connection: Connection, days: Mapping[date, DayDelta]) -> None:
         if days:

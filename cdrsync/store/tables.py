@@ -67,6 +67,13 @@ account = _table(
     Column("created_at", Instant, nullable=False, comment="When it was first used, UTC"),
     Column("holder", Exact, comment="Who took the lease last: process and host. The lock itself is the database's own"),
     Column("held_since", Instant, comment="When the lease was taken last, UTC"),
+    Column(
+        "erasures",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="Grows with every erasure: a writer that knows of fewer reads the table erasure again",
+    ),
     UniqueConstraint("name"),
 )
 
@@ -99,6 +106,11 @@ coverage = _table(
     Column("operator_duration", BigInteger, comment="Duration the operator states, seconds"),
     Column("operator_charge", Pounds(24), comment="Charge the operator states, pounds (SQLite: millionths)"),
     Column("note", Exact, comment="The audit's finding in words"),
+    Column(
+        "pruned",
+        Exact(16),
+        comment="What retention made of the day's calls: pseudonymise or delete; NULL: nothing. The figures stay",
+    ),
 )
 
 reject = _table(
@@ -200,6 +212,24 @@ operator_totals = _table(
     Column("unusable", Exact, comment="Figures that could not be read, one a line"),
     CheckConstraint("json_valid(texts)", name="texts_json").ddl_if(callable_=_is_mysql),
     Index(None, "account_id", "fetched_at"),
+)
+
+erasure = _table(
+    "erasure",
+    "Log of what was erased, and the rules by which it stays so",
+    Column("id", _Id, primary_key=True, comment="Order of the erasures"),
+    _account_id(),
+    Column(
+        "what", Exact(16), nullable=False, comment="pseudonymise or delete (calls of old days), or number (one person's)"
+    ),
+    Column("before_day", Date, comment="The calls of the days before this one, UK wall clock"),
+    Column("token", Exact(64), comment="Keyed hash by which the number is known again; the number is kept nowhere"),
+    Column("key_check", Exact(64), comment="Tells whether pseudonym_key is still the same"),
+    Column("begun_at", Instant, nullable=False, comment="UTC. From then on it holds for whatever comes in"),
+    Column("ended_at", Instant, comment="When all that was held had been treated, UTC; NULL: not yet"),
+    Column("calls", Integer, nullable=False, comment="Calls treated"),
+    Column("rejects", Integer, nullable=False, comment="Records deleted from quarantine"),
+    Index(None, "account_id"),
 )
 
 # No foreign key: it would cost a look-up for each of a hundred million rows, and store.save is the only writer.

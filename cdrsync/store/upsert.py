@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, case, func, null
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from cdrsync.store.kinds import MYSQL_FAMILY
 from cdrsync.store.tables import checkpoint, coverage, reject
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Insert, Table
+    from sqlalchemy.dialects import postgresql, sqlite
 
     New = Callable[[str], ColumnElement[Any]]
     """The value that the refused row would have had in a column."""
@@ -25,12 +25,24 @@ def upsert(dialect: str, table: Table, key: list[str], changes: Callable[[New], 
     The order of `changes` matters on MySQL: an assignment sees what those before it have set.
     """
     if dialect in MYSQL_FAMILY:
+        from sqlalchemy.dialects import mysql
+
         statement = mysql.insert(table)
         return statement.on_duplicate_key_update(
             list(changes(lambda name: statement.inserted[name]).items())  # a list keeps its order
         )
-    plain = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    plain = _plain(dialect, table)
     return plain.on_conflict_do_update(index_elements=key, set_=changes(lambda name: plain.excluded[name]))
+
+
+def _plain(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
 
 
 def count_day(dialect: str) -> Insert:

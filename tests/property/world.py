@@ -56,7 +56,7 @@ def plan(seed: int, days: int = 7) -> Plan:
     midnight = datetime.combine(_first_day(rng), time(0), LONDON).timestamp()
     begins = midnight + (DAY - rng.uniform(0.2, 5) if rng.random() < 0.15 else rng.uniform(0, DAY))
     ends = midnight + days * DAY
-    history = rng.choice((0, 0, 1, 3, 10, 40))
+    history = rng.choice((0, 1, 3, 10, 40))
     settings = _settings(rng, date.fromtimestamp(midnight + DAY / 2), history)
     made = Plan(
         seed=seed,
@@ -114,7 +114,7 @@ def _habits(rng: Random) -> Habits:
     orders: tuple[Order, ...] = ("uid", "uid", "uid", "uid-desc", "start", "start-desc", "visible")
     trouble = rng.choice((0.0, 0.0, 0.01, 0.05))
     return Habits(
-        tail_order=rng.choice(orders),
+        tail_order=rng.choice((*orders, "start", "visible")),
         window_order=rng.choice(orders),
         end_date=rng.choice(("exclusive", "exclusive", "inclusive", "midnight")),
         clamp=rng.choice((10_000, 10_000, 1, 2, 5, 20)),
@@ -123,7 +123,7 @@ def _habits(rng: Random) -> Habits:
         unreachable=trouble * rng.random(),
         bad=trouble * rng.random(),
         refused=trouble * rng.random(),
-        duplicate=rng.choice((0.0, 0.0, 0.1)),
+        duplicate=rng.choice((0.0, 0.0, 0.0, 0.1, 0.5)),
     )
 
 

@@ -1,7 +1,7 @@
 """The views that people and BI tools read.
 
-Their SQL is whole in `migrations/views`: `0002_VIEW.sql`, or `0002_VIEW.DIALECT.sql` where the databases must differ;
-their comments are in `0002.toml`. House rules: released files never change. A later migration that changes a view
+Their SQL is whole in `migrations/views`: `0003_VIEW.sql`, or `0003_VIEW.DIALECT.sql` where the databases must differ;
+their comments are in `0003.toml`. House rules: released files never change. A later migration that changes a view
 brings a file of its own number, adds columns at the end only, and says CREATE OR REPLACE, which keeps the grants.
 SQLite rebuilds a table to alter it: there, drop the views before and create them after.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002_views"
-down_revision = "0001_tables"
+revision = "0003_views"
+down_revision = "0002_erasure"
 branch_labels = None
 depends_on = None
 

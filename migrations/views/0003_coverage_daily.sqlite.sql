@@ -5,15 +5,16 @@ SELECT
     coverage.call_date AS call_date,
     coverage.calls AS calls,
     coverage.duration AS duration,
-    coverage.charge AS cost,
-    CAST(coverage.charge * 1000000 AS SIGNED) AS cost_micros,
+    coverage.charge / 1000000.0 AS cost,
+    coverage.charge AS cost_micros,
     coverage.downloaded_at AS downloaded_at,
     coverage.audited_at AS audited_at,
     coverage.verdict AS verdict,
     coverage.operator_calls AS operator_calls,
     coverage.operator_duration AS operator_duration,
-    coverage.operator_charge AS operator_cost,
-    CAST(coverage.operator_charge * 1000000 AS SIGNED) AS operator_cost_micros,
-    coverage.note AS note
+    coverage.operator_charge / 1000000.0 AS operator_cost,
+    coverage.operator_charge AS operator_cost_micros,
+    coverage.note AS note,
+    coverage.pruned AS pruned
 FROM coverage
 LEFT JOIN account ON account.id = coverage.account_id

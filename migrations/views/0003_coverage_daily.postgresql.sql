@@ -14,6 +14,7 @@ SELECT
     coverage.operator_duration AS operator_duration,
     coverage.operator_charge AS operator_cost,
     CAST(coverage.operator_charge * 1000000 AS bigint) AS operator_cost_micros,
-    coverage.note AS note
+    coverage.note AS note,
+    coverage.pruned AS pruned
 FROM coverage
 LEFT JOIN account ON account.id = coverage.account_id

@@ -1,0 +1,81 @@
+"""A short campaign of kills on every database, and the proof that the named points are where they say they are."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fault import points
+from tests.fault.campaign import Campaign
+from tests.fault.stand_in import StandIn
+from tests.fault.zygote import Start, Zygote, log_of
+from tests.processes import environment
+from tests.rig import rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.conftest import Database, Servers
+
+KILLS = 25
+SEED = 1
+UPGRADE_STATEMENTS = (1, 4, 9, 16, 25, 36, 49)
+"""Of some 55 to 80 that make the tables: before which of them the program is killed."""
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    with Zygote() as started:
+        yield started
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+def test_a_short_campaign(kind: str, servers: Servers, zygote: Zygote, tmp_path: Path) -> None:
+    """Killed at named points and random moments: nothing lost, nothing doubled, no checkpoint ahead of data.
+
+    `make campaign KILLS=1000` is the long one.
+    """
+    figures = Campaign(servers.get(kind), zygote, tmp_path, kills=KILLS, seed=SEED).run()
+    print(figures.line(kind, SEED))
+    assert figures.wrong == []
+    assert figures.kills >= KILLS
+    assert figures.compared > 0
+
+
+def test_every_point_is_passed(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first sync, and one after a record has changed, come by every point: a kill there hits what its name says."""
+    passed: Counter[str] = Counter()
+
+    def reached(point: str) -> None:
+        passed[point] += 1
+
+    end = points.watch(migrated.kind, reached, monkeypatch.setattr)
+    try:
+        with rig(migrated.url, calls=50) as r:
+            r.world.add(duration=1, raw="<CDR><uid>x</uid></CDR>")
+            r.run()
+            r.world.change(r.world.records()[-2].uid, duration=7)
+            r.clock.advance(3600)
+            r.run()
+    finally:
+        end()
+    assert sorted(passed) == sorted(points.names(migrated.kind))
+
+
+def test_killed_while_the_tables_are_made(database: Database, zygote: Zygote, tmp_path: Path) -> None:
+    """MariaDB commits each table by itself, so a killed upgrade leaves half a schema: the next start completes it."""
+    url = database.url
+    with StandIn(calls=20, days=1, seed=1) as operator:
+        for nth in UPGRADE_STATEMENTS:
+            env = environment(operator.url, url, start_date="all")
+            upgrade = Start(("db", "upgrade"), env, str(tmp_path / "upgrade"), database.kind, "statement", nth)
+            assert zygote.wait(zygote.start(upgrade), 60) == -signal.SIGKILL, log_of(upgrade)
+            sync = Start(("sync",), env, str(tmp_path / "sync"), database.kind)
+            assert zygote.wait(zygote.start(sync), 60) == 0, log_of(sync)
+            database.server.drop(url)
+            url = database.server.create()
+    database.server.drop(url)

@@ -1,0 +1,205 @@
+"""The whole way from the operator to the table, under each answer to what the operator leaves open.
+
+Every test ends in the same comparison: the table against the sandbox's own records, value by value. Some 2,000 records
+each; `CATCH_UP_RECORDS=30000` in the environment makes it more.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import func, select
+
+from cdrsync.model import TAIL_STREAM, Origin
+from cdrsync.sandbox import Settings
+from cdrsync.store.tables import cdr, cdr_change, reject
+from tests.rig import rig
+
+if TYPE_CHECKING:
+    from tests.conftest import Database
+    from tests.rig import Rig
+
+RECORDS = int(os.environ.get("CATCH_UP_RECORDS", "2000"))
+HOUR = 3600
+DAY = 24 * HOUR
+
+UNKNOWN = {
+    "as the page prints it": Settings(),
+    "newest day and call first": Settings(date_order="descending"),
+    "EndDate not included": Settings(end_date_included=False),
+    "EndDate not included, newest first": Settings(end_date_included=False, date_order="descending"),
+    "a smaller limit than asked": Settings(limit_clamp=37),
+    "a smaller limit, newest first": Settings(limit_clamp=37, date_order="descending", end_date_included=False),
+    "tail shuffled": Settings(last_id_order="shuffled"),
+    "tail descending": Settings(last_id_order="descending"),
+    "tail newest page first": Settings(last_id_order="newest-first"),
+    "tail newest page first, a smaller limit": Settings(last_id_order="newest-first", limit_clamp=11),
+    "empty page as one tag": Settings(empty_page="self-closing"),
+    "empty page without CDRs": Settings(empty_page="absent"),
+    "flags absent": Settings(absent_flags_share=0.9),
+    "hostile texts": Settings(hostile_share=0.2, unknown_elements_share=0.2),
+    "records that can't be typed": Settings(untypeable_share=0.1),
+}
+
+
+@pytest.fixture(params=UNKNOWN, ids=[name.replace(" ", "-") for name in UNKNOWN])
+def operator(request: pytest.FixtureRequest) -> Settings:
+    """The sandbox's settings, one answer to the unknown after the other."""
+    return UNKNOWN[request.param]
+
+
+def days_held(r: Rig) -> int:
+    with r.engine.connect() as connection:
+        return int(connection.scalar(select(func.count(func.distinct(cdr.c.call_date)))) or 0)
+
+
+def live(r: Rig, seconds: float, *, steps: int) -> None:
+    """Let time pass, with a run after each step of it."""
+    for _ in range(steps):
+        r.clock.advance(seconds / steps)
+        r.run()
+
+
+def test_equal_under_every_setting_of_the_unknown(migrated: Database, operator: Settings) -> None:
+    """History at once; then two hours of new calls in twelve runs; a run more finds nothing to do."""
+    with rig(migrated.url, operator, calls=RECORDS, days=3) as r:
+        r.run()
+        assert r.assert_equal() == sum(call.raw is None for call in r.world.records())
+        r.world.configure(rate=0.02)
+        live(r, 2 * HOUR, steps=12)
+        r.world.configure(rate=0)
+        r.run()
+        unreadable = sum(call.raw is not None for call in r.world.records())
+        assert r.assert_equal() == len(r.world.records()) - unreadable > RECORDS * 0.85
+        with r.engine.connect() as connection:
+            assert connection.scalar(select(func.count()).select_from(reject)) == unreadable
+        assert r.run() == 0
+
+
+@pytest.mark.parametrize(
+    "order", [("ascending", "ascending"), ("descending", "shuffled"), ("descending", "newest-first")]
+)
+@pytest.mark.parametrize("appear", ["at-end", "at-start"])
+def test_arrivals_late_and_changed_records_while_pages_are_read(
+    migrated: Database, order: tuple[str, str], appear: str
+) -> None:
+    """Each answer takes half a second in which calls arrive; some are late, some change: in the end nothing differs."""
+    operator = Settings(
+        date_order=order[0],  # type: ignore[arg-type] # parametrized
+        last_id_order=order[1],  # type: ignore[arg-type]
+        appear=appear,  # type: ignore[arg-type]
+        rate=0.3,
+        latency=0.5,
+        late_share=0.1,
+        late_delay=(5.0, 2.0 * HOUR),
+        change_share=0.1,
+        change_delay=(10.0, 20.0 * HOUR),
+        limit_clamp=60,
+        end_date_included=False,
+    )
+    with rig(migrated.url, operator, calls=RECORDS // 2, days=3) as r:
+        r.run()
+        live(r, 2 * HOUR, steps=12)
+        r.world.configure(rate=0, late_share=0, change_share=0)
+        r.clock.advance(DAY)
+        r.run()  # with the daily sweep
+        counters = r.world.counters()
+        assert counters["visible"] == counters["issued"] == r.assert_equal()
+        assert min(counters[name] for name in ("live", "late", "appeared_later", "changed")) > 0
+        assert r.run() == 0
+
+
+@pytest.mark.parametrize(
+    ("delay", "seen_after", "by"),
+    [(30, 2 * HOUR, "look-back"), (1.5 * HOUR, 2 * HOUR, "look-back"), (30 * HOUR, 2 * DAY, "sweep")],
+)
+def test_a_late_record_is_picked_up_within_its_horizon(
+    migrated: Database, delay: float, seen_after: float, by: str
+) -> None:
+    """Visible seconds or hours after higher ids: the look-back finds it; days after: the daily sweep."""
+    with rig(migrated.url, calls=300, days=2) as r:
+        late = r.world.add_late(delay, duration=62)
+        r.run()
+        above = r.world.add()
+        r.run("poll")
+        assert above.uid > late.uid
+        live(r, seen_after, steps=12 if by == "look-back" else 4)
+        assert r.assert_equal() == 302
+
+
+@pytest.mark.parametrize("age", [HOUR, 3 * DAY])
+def test_a_changed_record_is_picked_up_with_its_history(migrated: Database, age: int) -> None:
+    """Re-rated within the look-back or within the days of the sweep: the new value, and what it was before."""
+    with rig(migrated.url, calls=300, days=4) as r:
+        old = r.world.add(started=int(r.clock()) - age, duration=62, user_cost=Decimal("0.100"))
+        r.run()
+        r.world.change(old.uid, user_cost=Decimal("0.123"))
+        live(r, 1.9 * HOUR if age == HOUR else 1.5 * DAY, steps=8)
+        assert r.assert_equal() == 301
+        with r.engine.connect() as connection:
+            rows = connection.execute(select(cdr_change.c.uid, cdr_change.c.column_name)).all()
+        assert [tuple(row) for row in rows] == [(old.uid, "user_cost")]
+
+
+def test_no_call_today(migrated: Database) -> None:
+    """The newest calls are days old: found step by step into the past, and the tail goes on from there."""
+    with rig(migrated.url, now="2024-05-20T12:00:00+01:00", calls=200, days=2, start=date(2024, 5, 1)) as r:
+        r.clock.set("2024-05-23T12:00:00+01:00")
+        r.run()
+        checkpoint = r.store.checkpoint(TAIL_STREAM)
+        assert checkpoint is not None
+        assert checkpoint.high_water_uid == r.world.records()[-1].uid
+        r.world.add()
+        r.run("poll")
+        assert r.assert_equal() == 201
+
+
+def test_an_empty_account(migrated: Database) -> None:
+    """Nothing, run after run, then the first call ever."""
+    with rig(migrated.url) as r:
+        for _ in range(3):
+            assert r.run() == 0
+            r.clock.advance(HOUR)
+        r.world.add()
+        assert r.run() == 1
+        assert r.assert_equal() == 1
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 6, 10])
+def test_midnight_during_a_bootstrap(migrated: Database, seconds: int) -> None:
+    """The day changes between two pages of the first read, with calls before, over and after midnight."""
+    operator = Settings(latency=1.0, rate=1.0, end_date_included=False, date_order="descending")
+    with rig(migrated.url, operator, now="2024-05-22T23:59:30+01:00", calls=500, days=1, start=date(2024, 5, 21)) as r:
+        r.clock.advance(30 - seconds)
+        r.run()
+        r.world.configure(rate=0)
+        r.clock.advance(HOUR)
+        r.run()
+        assert r.assert_equal(since=date(2024, 5, 21)) == len(r.world.records())
+
+
+def test_today_is_the_day_of_the_first_poll(migrated: Database) -> None:
+    """With start_date "today" nothing older is asked for, and that day stays complete after midnight."""
+    with rig(migrated.url, now="2024-05-22T23:59:50+01:00", calls=500, days=2, start="today") as r:
+        r.run()
+        r.world.add(started=int(r.clock()), duration=5)
+        r.clock.advance(HOUR)
+        r.run()
+        assert days_held(r) == 1
+        assert r.assert_equal(since=date(2024, 5, 22)) > 100
+
+
+def test_repeated_runs_from_the_start_write_nothing(migrated: Database) -> None:
+    """All days read again and again: every row unchanged."""
+    with rig(migrated.url, calls=RECORDS, days=3) as r:
+        r.run()
+        for _ in range(2):
+            saved = list(r.sync.read_days([r.sync.today() - timedelta(days=n) for n in range(4)], Origin.SWEEP))
+            assert sum(one.inserted + one.updated for one in saved) == 0
+            assert sum(one.unchanged for one in saved) >= RECORDS
+        assert r.assert_equal() == RECORDS
+

@@ -1,0 +1,147 @@
+"""An export has the columns of the view `calls`, every value exact, from every database alike, in flat memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cdrsync import export
+from cdrsync.cli import main
+from cdrsync.errors import ConfigError
+from cdrsync.numbers import classify
+from cdrsync.store import describe
+from cdrsync.store.engine import open_engine
+from cdrsync.store.sql import SqlStore
+from tests.contract.conftest import calls, page
+from tests.contract.viewed import ANSWERED, CALLS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy.engine import Engine
+
+    from tests.conftest import Database
+
+COLUMNS = [column.name for view in describe.views() if view.name == "calls" for column in view.columns]
+NOW = datetime(2026, 1, 5, 12, 0, 0, 250, tzinfo=UTC)
+
+
+def save(url: str, account: str, *pages: list[Any]) -> None:
+    store = SqlStore(url, account, classify=classify, clock=lambda: NOW)
+    store.open()
+    for one in pages:
+        store.save(page(*one))
+    store.close()
+
+
+@pytest.fixture
+def engine(migrated: Database) -> Iterator[Engine]:
+    save(migrated.url, "main", [ANSWERED._replace(uid=99, alias='a "b",\nc')], CALLS)
+    engine = open_engine(migrated.url)
+    yield engine
+    engine.dispose()
+
+
+def exported(engine: Engine, kind: str = "csv", **options: Any) -> bytes:
+    to = io.BytesIO()
+    assert sum(export.export(engine, to, kind=kind, **options)) >= 0
+    return to.getvalue()
+
+
+def test_csv(engine: Engine) -> None:
+    """RFC 4180, exact costs, instants with Z, an empty text told from NULL."""
+    text = exported(engine).decode()
+    header, *rows = csv.reader(io.StringIO(text, newline=""))
+    assert header == COLUMNS
+    by_uid = {row[COLUMNS.index("uid")]: dict(zip(COLUMNS, row, strict=True)) for row in rows}
+    assert list(by_uid) == ["99", "101", "102", "103", "104", "105"]
+    assert by_uid["99"]["alias"] == 'a "b",\nc'
+    assert text.splitlines()[5] == (
+        '1,main,103,A3,2013-08-03T20:00:00Z,2013-08-03T20:00:15Z,2013-08-03T21:00:00,2013-08-03,21:00:00,21,,voicemail,'
+        'false,voicemail,"",,withheld,,,1245830144,+441245830144,landline,,V:user@domain.com,,voicemail,,'
+        "Voice to Email,15,,0.005000,5000,1,completed,1,completed,true,,,,"
+        "2026-01-05T12:00:00.000250Z,2026-01-05T12:00:00.000250Z"
+    )  # fmt: skip
+    assert by_uid["105"]["cost"] == "-0.000001"
+    assert by_uid["104"]["cost"] == "1234567.000001"
+    assert by_uid["105"]["extra"] == '{"new":"1"}'
+
+
+def test_parquet(engine: Engine) -> None:
+    """The same values with their types: decimals, dates, UTC instants, true and false."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    found = parquet.read_table(io.BytesIO(exported(engine, "parquet")))
+    assert found.column_names == COLUMNS
+    row = found.to_pylist()[4]
+    assert (row["uid"], row["cost"], row["cost_micros"]) == (104, Decimal("1234567.000001"), 1234567000001)
+    assert row["started_at"] == datetime(2013, 10, 27, 1, 30, tzinfo=UTC)
+    assert row["started_local"] == datetime(2013, 10, 27, 1, 30)  # noqa: DTZ001 - the wall clock
+    assert (row["call_date"], row["call_time"]) == (date(2013, 10, 27), time(1, 30))
+    assert (row["answered"], row["has_fax_document"], row["ref"]) == (True, None, None)
+    assert found.schema.field("cost").metadata[b"comment"] == b"Pounds, exact"
+
+
+def test_a_range_of_days_and_accounts(engine: Engine, migrated: Database) -> None:
+    """Both days are included; an account that is not there is named."""
+    save(migrated.url, "other", [ANSWERED])
+    day = date(2013, 10, 27)
+    assert exported(engine, since=day, until=day).decode().count("\r\n") == 2
+    assert exported(engine, since=day).decode().count("\r\n") == 3
+    assert exported(engine, accounts=["other"]).decode().splitlines()[1].startswith("2,other,102,")
+    assert export.count(engine, since=None, until=day, accounts=["main"]) == 5
+    with pytest.raises(ConfigError, match="no account 'nobody'"):
+        exported(engine, accounts=["nobody"])
+
+
+def test_the_command(engine: Engine, migrated: Database, tmp_path: Path, capsysbinary: Any) -> None:
+    """To a file or to standard output; the words for people go to standard error."""
+    file = tmp_path / "calls.csv"
+    assert main(["export", "--database-url", migrated.url, "-o", str(file)]) == 0
+    assert main(["export", "--database-url", migrated.url]) == 0
+    assert capsysbinary.readouterr() == (file.read_bytes(), f"6 calls written to {file}\n6 calls written\n".encode())
+    assert file.read_bytes() == exported(engine)
+    assert [path.name for path in tmp_path.iterdir()] == ["calls.csv"]
+    assert main(["export", "--database-url", migrated.url, "--format", "parquet"]) == 2
+
+
+def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    """Half a file can't be taken for a whole one."""
+    target = tmp_path / "calls.csv"
+
+    def fail() -> None:
+        with export.whole_file(target) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_is_flat(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five times as many calls of a day need no more memory: pieces are written as they come."""
+    monkeypatch.setattr(export, "ROWS_AT_ONCE", 500)
+    import tracemalloc
+
+    class Sink(io.BytesIO):
+        def write(self, data: Any) -> int:
+            return len(data)
+
+    peaks = []
+    engine = open_engine(migrated.url)
+    held = 0
+    for wanted in (2_000, 10_000):
+        save(migrated.url, "main", calls(wanted)[held:])
+        held = wanted
+        tracemalloc.start()
+        assert sum(export.export(engine, Sink(), kind="csv")) == wanted
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    engine.dispose()
+    assert peaks[1] < peaks[0] * 1.5
