@@ -37,9 +37,10 @@ class Store(Protocol):
         """The checkpoint of a stream, None before its first."""
 
     def look_back_uid(self, instant: datetime) -> int | None:
-        """The LastId after which every held call that began at or after `instant` is read again.
+        """The LastId that leaves out only calls which had ended before `instant`, whenever uids are handed out.
 
-        The highest held uid below the lowest uid of those calls; None where no call began since.
+        The highest held uid below the lowest uid of the calls that had not, or one less than that where none is held
+        below; the highest held uid where all had; None where no call is held. A lower one is right, too: it reads more.
         """
 
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from cdrsync.model import Document
     from cdrsync.ports import Source
 
-DOCUMENT_REQUESTS = 10
+DOCUMENT_REQUESTS = 20
 """GetCDRs queued in one document at most: they cost one round trip together."""
 
-DOCUMENT_RECORDS = 5_000
+DOCUMENT_RECORDS = 8_000
 """Records expected of one document at most (one page, where page_size is larger): bounds memory and the commit."""
 
 DOCUMENT_ROOM = 20_000

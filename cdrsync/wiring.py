@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cdrsync.store.ledger import SqlLedger
     from cdrsync.store.quarantine import Quarantine
     from cdrsync.store.report import Standing
+    from cdrsync.store.retention import Erased, Eraser
     from cdrsync.store.sql import SqlStore
     from cdrsync.sync import Sync, SyncSettings
 
@@ -144,14 +145,15 @@ def parts(
     on_request: Callable[[RequestDone], None] | None = None,
 ) -> Iterator[AccountParts]:
     """Make an account's parts; nothing is connected yet, `store.open()` takes the lease."""
+    from cdrsync.ahead import in_turn, read_ahead
     from cdrsync.store.ledger import SqlLedger
-    from cdrsync.store.sql import SqlStore
     from cdrsync.sync import Sync
 
     with source(account, stop=stop, on_request=on_request) as api, engine(settings.database_url) as opened:
-        store = SqlStore(settings.database_url, account.name, classify=classify)
+        store = _store(settings, account)
         try:
-            sync = Sync(api, store, sync_settings(account))
+            reading = in_turn if settings.database_url.startswith("sqlite") else read_ahead
+            sync = Sync(api, store, sync_settings(account), read_ahead=reading)
             ledger = SqlLedger(opened, account.name)
             yield AccountParts(account.name, api, store, sync, ledger, _audit(account, api, sync, ledger))
         finally:
@@ -221,6 +223,41 @@ def fetch_totals(
     return answer, document.answered_at
 
 
+def _store(settings: Settings, account: AccountSettings) -> SqlStore:
+    from cdrsync.store.sql import SqlStore
+
+    return SqlStore(settings.database_url, account.name, classify=classify, pseudonym_key=settings.pseudonym_key)
+
+
+@contextlib.contextmanager
+def eraser(settings: Settings, account: AccountSettings) -> Iterator[Eraser]:
+    """Make what erases in an account, beside whoever writes there.
+
+    Raises DatabaseUnavailable, SchemaMismatch, ConfigError where the account was never synced.
+    """
+    from cdrsync.store.erasure import Key
+    from cdrsync.store.retention import Eraser
+
+    with existing(settings) as opened:
+        yield Eraser(opened, account.name, Key(settings.pseudonym_key) if settings.pseudonym_key else None)
+
+
+def prune(settings: Settings, account: AccountSettings) -> Iterator[Erased]:
+    """Treat the calls that are older than `retention_months`; nothing where it is not set. Yields after each day.
+
+    Raises DatabaseUnavailable, SchemaMismatch, ConfigError.
+    """
+    from datetime import datetime
+
+    from cdrsync.store.retention import months_before
+
+    if settings.retention_months is None:
+        return
+    before = months_before(datetime.now(account.timezone).date(), settings.retention_months)
+    with eraser(settings, account) as made:
+        yield from made.prune(before, settings.retention_policy)
+
+
 def classify(number: str) -> NumberFacts:
     """What a number is. The rules' library is loaded with the first new number: an idle start does without."""
     from cdrsync import numbers
@@ -286,7 +323,6 @@ def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, in
     from cdrsync.errors import BadAnswer
     from cdrsync.model import Cdr, Origin, Page, utc_now
     from cdrsync.source.decode import decode_record
-    from cdrsync.store.sql import SqlStore
 
     with quarantine(settings) as kept_aside:
         fitting: dict[int, Cdr] = {}
@@ -297,7 +333,7 @@ def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, in
                 if isinstance(record, Cdr):
                     fitting[one.number] = record
         if fitting:
-            store = SqlStore(settings.database_url, account.name, classify=classify)
+            store = _store(settings, account)
             try:
                 store.open()
                 store.save(Page(Origin.REJECTS, list(fitting.values())))

@@ -45,7 +45,8 @@ SQLITE_PRAGMAS = (
 WRITER = "cdrsync_writer"  # execution option: this connection begins as a writer
 
 # SQLSTATEs and MySQL error numbers that pass by themselves although the driver does not call them operational.
-_PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P", "53", "08", "25006", "25P03", "25P04", "58")
+_PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P", "53", "08", "25006", "25P03", "25P04", "58", "XX0")
+_PASSING_NUMBERS = (1045, 1049, 1203, 1226)  # MySQL: wrong user or password, no such database, too many of its sessions
 _GENERAL_STATE = "HY000"  # MySQL says so of lock waits and full disks, as of much else
 _NO_PRIVILEGE = ("42501", 1044, 1142, 1143, 1227)
 
@@ -117,7 +118,7 @@ def passes_by_itself(error: DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None)
-    if state and state != _GENERAL_STATE:
+    if state and state != _GENERAL_STATE and _code(error) not in _PASSING_NUMBERS:
         return str(state).startswith(_PASSING_STATES)
     return isinstance(error, OperationalError | InterfaceError | InternalError) and not _programming(error)
 

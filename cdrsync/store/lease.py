@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import text
 
+from cdrsync.errors import DatabaseUnavailable
 from cdrsync.store.kinds import MYSQL_FAMILY
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def lease_for(url: URL, account: str) -> Lease:
         return PostgresqlLease(account)
     if backend in MYSQL_FAMILY:
         return MysqlLease(account)
-    return SqliteLease(Path(str(url.database)), account)
+    return SqliteLease(Path(str(url.database).removeprefix("file:")), account)
 
 
 class PostgresqlLease:
@@ -142,7 +143,10 @@ class SqliteLease:
         """Lock the file."""
         del connection
         self.give_up()
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise DatabaseUnavailable(f"the lock file {self._path} can't be opened: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

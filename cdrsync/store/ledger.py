@@ -55,6 +55,7 @@ class SqlLedger:
             rows = _by_day(connection, where)
             newer = [] if up_to_uid is None else _by_day(connection, and_(where, cdr.c.uid > up_to_uid))
             query = select(coverage).where(coverage.c.account_id == account_id).order_by(coverage.c.call_date)
+            days = connection.execute(query).all()
             ledger = [
                 LedgerDay(
                     row.call_date,
@@ -65,8 +66,13 @@ class SqlLedger:
                     row.audited_at,
                     Verdict(row.verdict),
                 )
-                for row in connection.execute(query)
+                for row in days
             ]
+        if number is None:  # of days whose calls retention has deleted, the ledger is what is left
+            deleted = [
+                Held(row.call_date, row.calls, row.duration, row.charge) for row in days if row.pruned == "delete"
+            ]
+            rows = sorted([*rows, *deleted], key=lambda held: held.day)
         return Snapshot(_less(rows, newer), rows, ledger)
 
     def held_uids(self, uids: Iterable[int]) -> set[int]:
@@ -119,7 +125,7 @@ class SqlLedger:
         """Count the ledger's figures of these days from the rows again."""
         with translated(), self._engine.begin() as connection:
             account_id = self._account_id(connection)
-            for day in days:
+            for day in set(days) - _deleted(connection, account_id):
                 rows = _by_day(connection, and_(cdr.c.account_id == account_id, cdr.c.call_date == day))
                 figures = rows[0] if rows else None
                 here = and_(coverage.c.account_id == account_id, coverage.c.call_date == day)
@@ -206,6 +212,12 @@ def _less(rows: list[Held], newer: list[Held]) -> list[Held]:
         else day
         for day in rows
     ]
+
+
+def _deleted(connection: Connection, account_id: int) -> set[date]:
+    """Days whose calls retention has deleted: what the ledger says of them can't be counted any more."""
+    query = select(coverage.c.call_date).where(coverage.c.account_id == account_id, coverage.c.pruned == "delete")
+    return set(connection.execute(query).scalars())
 
 
 def _set_verdict() -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import case, func, select
+from sqlalchemy import and_, case, func, or_, select
 
 from cdrsync.model import MAX_UID, Checkpoint, Window
 from cdrsync.store.tables import cdr, checkpoint, coverage
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
 LOOK_BACK_STEP = 5_000  # rows looked at in one step when walking back through the newest calls
+LENGTHS = (-1, 0, 60, 600, 3_600, 86_400)
+"""Calls are taken to be as long as the longest of their class (seconds): so any database can say which had ended."""
 
 
 class Session(Protocol):
@@ -40,11 +44,11 @@ class Positions:
             return read_checkpoint(connection, self._session.account_id, stream)
 
     def look_back_uid(self, instant: datetime) -> int | None:
-        """The LastId after which every held call that began at or after `instant` is read again.
+        """The LastId that leaves out only calls which had ended before `instant`, whenever uids are handed out.
 
-        The highest held uid below the lowest uid of those calls, or the number just below it where none is held; None
-        where no call began since. Uids grow with time but for stragglers, so the walk backwards ends at the first step
-        without such a call: no index on started_at is needed.
+        The highest held uid below the lowest uid of the calls that had not, or the number just below it where none is
+        held; the highest held uid where all had; None where no call is held. Uids grow with time but for stragglers, so
+        the walk backwards ends at the first step without such a call: no index on started_at is needed.
         """
         lowest: int | None = None
         top = MAX_UID
@@ -54,10 +58,10 @@ class Positions:
                 if since is None or end is None:
                     break
                 lowest, top = since, end - 1
+            below = select(func.max(cdr.c.uid)).where(cdr.c.account_id == self._session.account_id)
             if lowest is None:
-                return None
-            below = select(func.max(cdr.c.uid)).where(cdr.c.account_id == self._session.account_id, cdr.c.uid < lowest)
-            return connection.execute(below).scalar() or lowest - 1
+                return connection.execute(below).scalar()
+            return connection.execute(below.where(cdr.c.uid < lowest)).scalar() or lowest - 1
 
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """Read the days of the window that a page has completed, at or after `since`."""
@@ -80,15 +84,19 @@ class Positions:
             return int(connection.execute(statement).scalar_one())
 
     def _step_back(self, connection: Connection, top: int, instant: datetime) -> tuple[int | None, int | None]:
-        """Of the next calls from `top` downwards: the lowest uid that began since the instant, and the lowest uid."""
+        """Of the next calls from `top` downwards: the lowest uid not ended before the instant, and the lowest uid."""
         step = (
-            select(cdr.c.uid, cdr.c.started_at)
+            select(cdr.c.uid, cdr.c.started_at, cdr.c.duration)
             .where(cdr.c.account_id == self._session.account_id, cdr.c.uid <= top)
             .order_by(cdr.c.uid.desc())
             .limit(LOOK_BACK_STEP)
             .subquery()
         )
-        since = case((step.c.started_at >= instant, step.c.uid))
+        going_on = (
+            and_(step.c.duration.between(shorter + 1, longer), step.c.started_at >= instant - timedelta(seconds=longer))
+            for shorter, longer in pairwise(LENGTHS)
+        )
+        since = case((or_(*going_on, step.c.duration > LENGTHS[-1]), step.c.uid))
         lowest, end = connection.execute(select(func.min(since), func.min(step.c.uid))).one()
         return lowest, end
 

@@ -39,9 +39,10 @@ def _quoted_back(name: str) -> str:
     return f"IFNULL({name}, 'NULL')" if name in (*_NUMBERS, "user_cost") else f"QUOTE({name})"
 
 
-_HELD = (
+_UIDS = "SELECT uid FROM cdr WHERE account_id = %s AND uid"
+_ROWS = (
     f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
-    " FROM cdr WHERE account_id = %s AND uid "
+    " FROM cdr WHERE account_id = %s AND uid"
 )
 _NOTE = (
     f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)"  # noqa: S608 - our own column names
@@ -59,14 +60,15 @@ class MysqlRows:
         """Have the server quote the page's rows back, and compare the texts."""
         limit = len(calls) + SLACK
         held = connection.exec_driver_sql(
-            f"{_HELD} BETWEEN %s AND %s ORDER BY uid LIMIT {limit}", (account_id, min(calls), max(calls))
+            f"{_UIDS} BETWEEN %s AND %s LIMIT {limit}", (account_id, min(calls), max(calls))
         ).fetchall()
         if len(held) == limit:
-            uids = ",".join(map(str, calls))
-            held = connection.exec_driver_sql(f"{_HELD} IN ({uids})", (account_id,)).fetchall()
-        stored: dict[int, Any] = {row[0]: row[1] for row in held if row[0] in calls}
-        if not stored:
+            held = connection.exec_driver_sql(f"{_UIDS} IN ({_listed(calls)})", (account_id,)).fetchall()
+        uids = [uid for (uid,) in held if uid in calls]
+        if not uids:
             return Known()
+        rows = connection.exec_driver_sql(f"{_ROWS} IN ({_listed(uids)})", (account_id,)).fetchall()
+        stored: dict[int, Any] = {row[0]: row[1] for row in rows}
         ours = literals([calls[uid] for uid in stored])
         changed = [uid for (uid, text), our in zip(stored.items(), ours, strict=True) if text != our]
         return Known(set(stored), read(connection, account_id, changed))
@@ -85,6 +87,10 @@ class MysqlRows:
         """PyMySQL makes statements of many rows of it. INSERT IGNORE would ignore bad values too."""
         naive = [(*row[:-1], row[-1].astimezone(UTC).replace(tzinfo=None)) for row in numbers]
         connection.exec_driver_sql(_NOTE, naive)
+
+
+def _listed(uids: Iterable[int]) -> str:
+    return ",".join(map(str, uids))
 
 
 def literals(calls: Sequence[Cdr]) -> list[str]:

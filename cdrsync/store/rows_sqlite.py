@@ -26,8 +26,9 @@ _INSERT = (
     f"INSERT INTO cdr (account_id, {COLUMNS}, first_seen_at, changed_at)"  # noqa: S608 - our own column names
     f" VALUES ({', '.join('?' * (len(Cdr._fields) + 3))})"
 )
-_RANGE = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? ORDER BY uid LIMIT ?"  # noqa: S608
-_LIST = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"  # noqa: S608
+_RANGE = "SELECT uid FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? LIMIT ?"
+_LIST = "SELECT uid FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"
+_ROWS = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"  # noqa: S608
 _NOTE = f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
 
 
@@ -40,11 +41,11 @@ class SqliteRows:
         held = connection.exec_driver_sql(_RANGE, (account_id, min(calls), max(calls), limit)).fetchall()
         if len(held) == limit:
             held = connection.exec_driver_sql(_LIST, (account_id, json.dumps(list(calls)))).fetchall()
-        stored = dict(zip(map(itemgetter(0), held), map(tuple, held), strict=True))
-        for other in stored.keys() - calls.keys():
-            del stored[other]
-        if not stored:
+        uids = [uid for (uid,) in held if uid in calls]
+        if not uids:
             return Known()
+        rows = connection.exec_driver_sql(_ROWS, (account_id, json.dumps(uids))).fetchall()
+        stored = dict(zip(map(itemgetter(0), rows), map(tuple, rows), strict=True))
         ours = zip(*columns([calls[uid] for uid in stored]), strict=True)
         changed = [our[0] for our, theirs in zip(ours, stored.values(), strict=True) if our != theirs]
         return Known(set(stored), read(connection, account_id, changed))

@@ -220,7 +220,10 @@ erasure = _table(
     Column("id", _Id, primary_key=True, comment="Order of the erasures"),
     _account_id(),
     Column(
-        "what", Exact(16), nullable=False, comment="pseudonymise or delete (calls of old days), or number (one person's)"
+        "what",
+        Exact(16),
+        nullable=False,
+        comment="pseudonymise or delete (calls of old days), or number (one person's)",
     ),
     Column("before_day", Date, comment="The calls of the days before this one, UK wall clock"),
     Column("token", Exact(64), comment="Keyed hash by which the number is known again; the number is kept nowhere"),
@@ -267,5 +270,7 @@ cdr = _table(
     Index("ix_cdr_day", "account_id", "call_date", "duration", "user_cost"),
     Index("ix_cdr_anumber", "anumber", mysql_length=32),
     Index("ix_cdr_bnumber", "bnumber", mysql_length=32),
+    # For readers that filter by time (Grafana). Only PostgreSQL has one that costs next to nothing: calls lie by time.
+    Index("ix_cdr_started_at", "started_at", postgresql_using="brin", info={"only": "postgresql"}).ddl_if("postgresql"),
     sqlite_with_rowid=False,
 )

@@ -44,10 +44,15 @@ def upgrade() -> None:
         ),
         sa.Column("account_id", sa.Integer(), nullable=False, comment="The account, account.id"),
         sa.Column(
-            "what", text(16), nullable=False, comment="pseudonymise or delete (calls of old days), or number (one person's)"
+            "what",
+            text(16),
+            nullable=False,
+            comment="pseudonymise or delete (calls of old days), or number (one person's)",
         ),
         sa.Column("before_day", sa.Date(), comment="The calls of the days before this one, UK wall clock"),
-        sa.Column("token", text(64), comment="Keyed hash by which the number is known again; the number is kept nowhere"),
+        sa.Column(
+            "token", text(64), comment="Keyed hash by which the number is known again; the number is kept nowhere"
+        ),
         sa.Column("key_check", text(64), comment="Tells whether pseudonym_key is still the same"),
         sa.Column("begun_at", instant(), nullable=False, comment="UTC. From then on it holds for whatever comes in"),
         sa.Column("ended_at", instant(), comment="When all that was held had been treated, UTC; NULL: not yet"),

@@ -269,13 +269,22 @@ def test_accounts_do_not_see_each_other(store: SqlStore, eyes: Eyes, migrated: D
 
 
 def test_look_back_finds_the_uid_to_start_from(store: SqlStore) -> None:
-    """The highest held uid below the lowest of the calls that began since."""
-    cdrs = calls(50)
+    """The highest held uid below the lowest of the calls that had not ended before; a lower one would do no harm."""
+    cdrs = calls(50, FIRST._replace(duration=0))
     assert store.look_back_uid(cdrs[0].started_at) is None
     store.save(page(*cdrs))
     assert store.look_back_uid(cdrs[40].started_at) == cdrs[39].uid
     assert store.look_back_uid(cdrs[0].started_at) == cdrs[0].uid - 1
-    assert store.look_back_uid(cdrs[-1].started_at + timedelta(seconds=1)) is None
+    assert store.look_back_uid(cdrs[-1].started_at + timedelta(seconds=1)) == cdrs[-1].uid
+
+
+def test_a_long_call_does_not_hide_a_short_one_that_ended_before_it(store: SqlStore) -> None:
+    """Uids handed out at the end of a call: one that was going on may have a higher uid than a late one begun since."""
+    cdrs = calls(4, FIRST._replace(duration=0))
+    begun = cdrs[3].started_at
+    cdrs[2] = cdrs[2]._replace(started_at=begun - timedelta(minutes=90), duration=3 * 3600)
+    store.save(page(*cdrs))
+    assert store.look_back_uid(begun) == cdrs[1].uid
 
 
 def test_an_empty_page_changes_nothing(store: SqlStore, eyes: Eyes) -> None:

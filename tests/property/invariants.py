@@ -96,15 +96,18 @@ class Invariants:
             return  # without a mark there is nothing to look back from: the next poll reads by date
         anchor = self._anchor()
         horizon = self._plan.settings.lookback.total_seconds() - abs(self._plan.skew)
+        first = min(self._store.rows, default=0)  # what began before the first call held is for the days to find
         calls, changes = self._news(LOOKBACK_STREAM, begun)
         late = (
             call
             for call in calls
             if call.day >= anchor and call.visible - call.start <= horizon and not self._after_reset(call)
+            if call.uid > first
         )
         self._require(late, begun, now, "looked back")
         for at, version, call in changes:
-            if call.day >= anchor and max(at, call.visible) - call.start <= horizon and not self._after_reset(call):
+            in_horizon = call.day >= anchor and at - call.start <= horizon and call.uid > first
+            if in_horizon and not self._after_reset(call):
                 self._require_version(call, version, now, "looked back")
 
     def _swept(self, begun: float, now: float) -> None:
@@ -125,7 +128,7 @@ class Invariants:
         if not self._plan.vanishing:
             self._require((call for call in calls if covered(call, call.visible)), begun, now, "swept")
             for at, version, call in changes:
-                if covered(call, max(at, call.visible)):
+                if covered(call, at):
                     self._require_version(call, version, now, "swept")
         self._reset_noticed(begun, now)
 

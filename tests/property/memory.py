@@ -102,9 +102,10 @@ class MemoryStore:
         """The highest held uid below the lowest one of the calls that had not ended before `instant`."""
         since = self._ends[bisect_left(self._ends, (instant.timestamp(), -1)) :]
         if not since:
-            return None
-        position = bisect_left(self._uids, min(uid for _, uid in since))
-        return self._uids[position - 1] if position else 0
+            return self._uids[-1] if self._uids else None
+        lowest = min(uid for _, uid in since)
+        position = bisect_left(self._uids, lowest)
+        return self._uids[position - 1] if position else lowest - 1
 
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """Days of the window that a page has completed."""

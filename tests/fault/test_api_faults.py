@@ -1,0 +1,201 @@
+"""Everything that can be wrong with the operator's answers, over the sync and over the daemon.
+
+Each fault of the sandbox is made to happen and proven to have happened (its counter); whatever it is, the answer is
+refused whole or read for what it is, and in the end the table equals the operator's records, value by value.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cdrsync.errors import Retry, Skip
+from cdrsync.model import Period
+from cdrsync.sandbox import Fault, Settings, World, running
+from cdrsync.store.engine import open_engine
+from tests.canary import LOGIN
+from tests.processes import daemon, environment, until
+from tests.rig import assert_equal, rig
+
+if TYPE_CHECKING:
+    from tests.conftest import Database
+    from tests.rig import Rig
+
+SQLITE = pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+ODD = Settings(end_date_included=False, date_order="descending", last_id_order="shuffled", limit_clamp=40)
+FOUND_BY_THE_AUDIT = (Fault.REPEATED_PAGE,)
+"""An operator that answers one question with the records of another, under the right RequestId: no client can tell."""
+ATTEMPTS = 200
+
+
+def persist(r: Rig, step: str = "catch_up") -> list[Retry | Skip]:
+    """Run a step to its end as the daemon would; answers the failures on the way."""
+    failures: list[Retry | Skip] = []
+    while len(failures) < ATTEMPTS:
+        try:
+            if failures:
+                r.store.refresh()
+            r.run(step)
+        except (Retry, Skip) as error:
+            failures.append(error)
+        else:
+            return failures
+    raise AssertionError(f"never recovered: {failures[-1]}")
+
+
+def heal(r: Rig) -> None:
+    """What the daemon does every night."""
+    while True:
+        try:
+            r.audit.run(list(Period), heal=True)
+        except (Retry, Skip):
+            continue
+        return
+
+
+@SQLITE
+@pytest.mark.parametrize("operator", [Settings(), ODD], ids=["documented", "odd"])
+@pytest.mark.parametrize("fault", list(Fault))
+def test_each_fault_alone(migrated: Database, fault: Fault, operator: Settings) -> None:
+    """One answer in four, over history, polls, look-backs and a sweep."""
+    with rig(migrated.url, operator, calls=400, seed=3) as r:
+        r.world.faults.rates({fault: 0.25})
+        for _ in range(4):
+            persist(r)
+            r.world.add()
+            r.clock.advance(8 * 3600)
+        fired = r.world.faults.fired[fault]
+        r.world.faults.rates({})
+        persist(r)
+        if fault in FOUND_BY_THE_AUDIT:
+            heal(r)
+        assert fired > 0
+        assert r.assert_equal() == 404
+
+
+def test_all_faults_together(migrated: Database) -> None:
+    """Every second answer goes wrong in one way or the other, while calls arrive, come late and change."""
+    operator = Settings(
+        rate=0.005,
+        latency=0.1,
+        late_share=0.05,
+        change_share=0.05,
+        hostile_share=0.02,
+        unknown_elements_share=0.02,
+        untypeable_share=0.02,
+        last_id_order="shuffled",
+        end_date_included=False,
+    )
+    with rig(migrated.url, operator, calls=400, seed=5, page_size=20) as r:
+        rates = dict.fromkeys(Fault, 0.5 / len(Fault)) | {Fault.HUGE: 0.005}
+        r.world.faults.rates(rates)
+        for _ in range(30):
+            persist(r)
+            r.clock.advance(900)
+            if all(r.world.faults.fired.values()):
+                break
+        r.world.configure(rate=0, late_share=0, change_share=0)
+        r.world.faults.rates({})
+        assert {fault.value for fault, fired in r.world.faults.fired.items() if not fired} == set()
+        r.clock.advance(86400)
+        persist(r)
+        heal(r)
+        r.clock.advance(86400)
+        persist(r)
+        assert r.assert_equal() > 400
+
+
+@SQLITE
+@pytest.mark.parametrize("operator", [Settings(), ODD], ids=["documented", "odd"])
+def test_the_session_ends_between_any_two_requests(migrated: Database, operator: Settings) -> None:
+    """Before every document of a first read in turn: one silent login more, and nothing else is different."""
+    with rig(migrated.url, operator, calls=150, days=2, workers=1) as r:
+        r.run()
+        documents = r.world.counters()["documents"]
+    assert documents > 8
+    for nth in range(1, documents + 1):
+        _expire(migrated, operator, nth, documents)
+
+
+def _expire(migrated: Database, operator: Settings, nth: int, documents: int) -> None:
+    url = migrated.server.create()
+    from cdrsync.store import migrate
+
+    engine = open_engine(url, writer=True)
+    migrate.upgrade(engine)
+    engine.dispose()
+    with rig(url, operator, calls=150, days=2, workers=1) as r:
+        r.world.faults.script(*[None] * nth, Fault.SESSION_EXPIRED)
+        r.run()
+        fired = r.world.faults.fired[Fault.SESSION_EXPIRED]
+        assert r.world.counters()["logins"] == 1 + fired
+        assert fired == (nth < documents)
+        assert r.assert_equal() == 150
+
+
+@SQLITE
+@pytest.mark.parametrize("life", [1.5, 4.0])
+def test_sessions_shorter_than_promised(migrated: Database, life: float) -> None:
+    """An operator that ends sessions within a few answers, in mid-sequence, again and again."""
+    with rig(migrated.url, Settings(session_life=life, latency=0.5, end_date_included=False), calls=400) as r:
+        r.run()
+        assert r.world.counters()["session_refusals"] > 3
+        assert r.assert_equal() == 400
+
+
+@SQLITE
+def test_a_session_older_than_half_an_hour_is_not_tried(migrated: Database) -> None:
+    """The reference page's 30 minutes are kept without asking."""
+    with rig(migrated.url, calls=50) as r:
+        for _ in range(5):
+            r.run()
+            r.clock.advance(1799)
+        assert r.world.counters()["session_refusals"] == 0
+        assert r.world.counters()["logins"] == 5
+
+
+# ── over the daemon ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_fault_over_the_daemon(migrated: Database) -> None:
+    """One after the other over real sockets, while calls arrive: the daemon goes on by itself every time."""
+    kinds = [fault for fault in Fault if fault not in FOUND_BY_THE_AUDIT]
+    world = World(_fast(rate=5.0), logins=[LOGIN], seed=11)
+    world.add_history(calls=300, days=2)
+    world.faults.script(*(step for fault in kinds for step in (fault, None, None)))
+    with running(world) as url:
+        start = (world_day(world) - timedelta(days=3)).isoformat()
+        env = environment(
+            url, migrated.url, poll_interval="1s", lookback_interval="1s", start_date=start, page_size="50"
+        )
+        with daemon(env) as program:
+            program.event("lease taken")
+            until(lambda: world.faults.pending == 0, lambda: (world.counters(), program.lines), deadline=120)
+            world.configure(rate=0)
+            engine = open_engine(migrated.url)
+            until(lambda: _equal(engine, world), "equality", deadline=60)
+            engine.dispose()
+            assert program.stop() == 0
+    fired: dict[str, Any] = world.counters()["faults"]
+    assert {kind.value for kind in kinds} <= {name for name, times in fired.items() if times}
+
+
+def _fast(**settings: Any) -> Settings:
+    return Settings(retry_after=0, drip_pause=0.0005, huge_bytes=70_000_000, **settings)
+
+
+def world_day(world: World) -> Any:
+    """Today, as the world has it."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(world.clock(), UTC).date()
+
+
+def _equal(engine: Any, world: World) -> bool:
+    try:
+        assert_equal(engine, world.records())
+    except AssertionError:
+        return False
+    return True

@@ -1,0 +1,71 @@
+"""`cdrsync erase` does what was asked, once it is sure."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cdrsync.cli import main
+from cdrsync.store import migrate
+from cdrsync.store.engine import open_engine
+from cdrsync.store.sql import SqlStore
+from tests.contract.conftest import FIRST, page
+from tests.contract.viewed import seen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CALLERS = "SELECT caller_number FROM calls"
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    found = f"sqlite:///{tmp_path / 'calls.db'}"
+    engine = open_engine(found, writer=True)
+    migrate.upgrade(engine)
+    engine.dispose()
+    store = SqlStore(found, "default")
+    store.open()
+    store.save(page(FIRST))
+    store.close()
+    monkeypatch.setenv("CDRSYNC_DATABASE_URL", found)
+    monkeypatch.setenv("CDRSYNC_PSEUDONYM_KEY", "a long random text")
+    return found
+
+
+def callers(url: str) -> list[Any]:
+    engine = open_engine(url)
+    rows = [row["caller_number"] for row in seen(engine, CALLERS)]
+    engine.dispose()
+    return rows
+
+
+def test_a_number(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Erased, and said how often; the number itself is in no output."""
+    assert main(["erase", "--number", "07921255043", "--yes", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)["accounts"] == [{"name": "default", "calls": 1, "rejects": 0}]
+    assert callers(url) == ["~erased"]
+    assert "7921255043" not in out
+
+
+def test_what_is_too_old(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the configured months and policy."""
+    monkeypatch.setenv("CDRSYNC_RETENTION_MONTHS", "12")
+    monkeypatch.setenv("CDRSYNC_RETENTION_POLICY", "delete")
+    assert main(["erase", "--expired", "--yes"]) == 0
+    assert capsys.readouterr().out == "default: 1 calls treated, 0 records deleted from quarantine\n"
+    assert callers(url) == []
+
+
+def test_nothing_without_a_clear_wish(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither both nor none, not without retention, and not unasked."""
+    assert main(["erase", "--yes"]) == 2
+    assert main(["erase", "--yes", "--expired", "--number", "1"]) == 2
+    assert main(["erase", "--yes", "--expired"]) == 78
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["erase", "--number", "07921255043"]) == 130  # nobody there to say yes
+    assert callers(url) == ["7921255043"]
