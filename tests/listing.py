@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Refusal, Reject, Totals, TotalsAsk
@@ -16,7 +16,7 @@ LONDON = ZoneInfo("Europe/London")
 NOW = datetime(2026, 5, 10, 12, tzinfo=UTC)
 
 
-def call(uid: int, began: str = "2026-05-10 10:00:00", **changes: object) -> Cdr:
+def call(uid: int, began: str = "2026-05-10 10:00:00", **changes: Any) -> Cdr:
     """A call of a uid that began at a UK wall clock time."""
     clock = datetime.fromisoformat(began)
     plain = Cdr(
@@ -107,9 +107,7 @@ class Listing:
 
 
 def _batch(records: Sequence[Cdr | Reject]) -> Batch:
-    return Batch(
-        [one for one in records if isinstance(one, Cdr)], [one for one in records if isinstance(one, Reject)]
-    )
+    return Batch([one for one in records if isinstance(one, Cdr)], [one for one in records if isinstance(one, Reject)])
 
 
 def at(hour: int, minute: int = 0, *, day: date = date(2026, 5, 10)) -> datetime:

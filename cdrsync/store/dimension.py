@@ -39,8 +39,11 @@ def refresh(engine: Engine, classify: Callable[[str], NumberFacts], rules_versio
             stale = stale.where(number.c.number > last)
         with translated(), engine.connect() as connection:
             texts = list(connection.execute(stale).scalars())
-        if not texts:
+        if not texts and last is None:
             return done
+        if not texts:  # once more from the beginning: numbers may have come in behind
+            last = None
+            continue
         rows = [{"of_number": text, **classify(text)._asdict()} for text in texts]
         with translated(), engine.connect() as connection, connection.execution_options(**{WRITER: True}).begin():
             connection.execute(_CLASSIFY, rows)

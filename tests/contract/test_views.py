@@ -258,6 +258,7 @@ def test_the_ledger_of_days(filled: SqlStore, eyes: Eyes, clock: Clock) -> None:
             "operator_cost": "1234567.000001",
             "operator_cost_micros": 1234567000001,
             "note": "why",
+            "pruned": None,
         }
     ]
 

@@ -23,12 +23,13 @@ from sqlalchemy import create_engine, func, select, text
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry
 from cdrsync.sandbox import Fault
 from cdrsync.store import engine as store_engine
-from cdrsync.store import lease, migrate
+from cdrsync.store import lease
 from cdrsync.store.engine import open_engine
 from cdrsync.store.sql import SqlStore
 from cdrsync.store.tables import cdr, checkpoint
 from tests.databases import MariadbServer, PostgresqlServer, database_name
 from tests.fault import points
+from tests.fault.fresh import upgraded
 from tests.rig import Rig, rig
 from tests.tools import missing
 
@@ -414,7 +415,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_under_sqlite(small_disk: Path) -> None:
     """Pages until it is full, then none, nothing half; with room again it goes on."""
     url = f"sqlite:///{small_disk}/cdrsync.db"
-    _upgraded(url)
+    upgraded(url)
     ballast = small_disk / "ballast"
     with rig(url, calls=3000) as r:
         free = os.statvfs(small_disk)
@@ -424,13 +425,6 @@ def test_a_full_disk_under_sqlite(small_disk: Path) -> None:
         ballast.unlink()
         persist(r)
         assert 0 < r.assert_equal() == 3000
-
-
-def _upgraded(url: str) -> str:
-    engine = open_engine(url, writer=True)
-    migrate.upgrade(engine)
-    engine.dispose()
-    return url
 
 
 @POSTGRESQL

@@ -99,6 +99,14 @@ def test_a_range_of_days_and_accounts(engine: Engine, migrated: Database) -> Non
         exported(engine, accounts=["nobody"])
 
 
+def test_however_days_are_put_together(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call once and in order, whether a query reads all days, some, or one that is too large by itself."""
+    whole = exported(engine)
+    for span in (1, 2, 4, 5):
+        monkeypatch.setattr(export, "SPAN", span)
+        assert exported(engine) == whole
+
+
 def test_the_command(engine: Engine, migrated: Database, tmp_path: Path, capsysbinary: Any) -> None:
     """To a file or to standard output; the words for people go to standard error."""
     file = tmp_path / "calls.csv"

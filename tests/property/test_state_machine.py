@@ -297,9 +297,9 @@ def _template() -> Path:
 
 TestAccount = Account.TestCase
 TestAccount.settings = settings(
-    max_examples=400,
+    max_examples=30,
     stateful_step_count=25,
     deadline=None,
-    derandomize=False,
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import BadAnswer, NoProgress, RequestRefused
-from cdrsync.model import Cdr, Document, Origin, Page, Refusal, Reject, Totals
+from cdrsync.model import Batch, Cdr, Document, Origin, Page, Refusal, Reject, Totals
 from cdrsync.reading import PLAUSIBLE_STEP, batches, tail_pages
 from tests.listing import NOW, Listing, call
 
@@ -81,7 +81,10 @@ def test_a_single_new_call_takes_two_requests_and_one_commit() -> None:
 
 def test_an_unreadable_record_beside_one_call_proves_no_order() -> None:
     """Newest first: uid 109 can't be read and 105 can. Only 101 to 104 behind them show which order it is."""
-    records = [Reject(109, "<CDR>109</CDR>", "duration: not a number"), *calls(105, 104, 103, 102, 101)]
+    records: list[Cdr | Reject] = [
+        Reject(109, "<CDR>109</CDR>", "duration: not a number"),
+        *calls(105, 104, 103, 102, 101),
+    ]
     pages = tail(Listing(records), limit=2)
     assert sorted(uid for page in uids(pages) for uid in page) == [101, 102, 103, 104, 105]
     assert marks(pages) == [None, None, 109]
@@ -135,12 +138,7 @@ def test_an_operator_who_ignores_offset_is_not_asked_for_ever() -> None:
     class Deaf(Listing):
         def ask(self, asks: Sequence[object]) -> Document:
             del asks
-            return Document([batches(Document(self.answers(), NOW))[0]], NOW)
-
-        def answers(self) -> list[object]:  # type: ignore[override]
-            from cdrsync.model import Batch
-
-            return [Batch(calls(103, 102, 101))]
+            return Document([Batch(calls(103, 102, 101))], NOW)
 
     with pytest.raises(NoProgress, match="repeats the same records for LastId 100"):
         tail(Deaf())

@@ -62,7 +62,7 @@ def test_a_limit_can_be_clamped_silently() -> None:
 
 
 @pytest.mark.parametrize("included", [True, False])
-def test_end_date_may_be_included_or_not(included: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_end_date_may_be_included_or_not(included: bool) -> None:
     """Both readings of the page."""
     client, all_uids = _ten(Settings(end_date_included=included))
     asked = {"StartDate": "2024-05-15", "EndDate": "2024-05-17", "limit": 100}
@@ -321,7 +321,7 @@ def test_a_refusal_may_come_as_an_http_error() -> None:
 
 
 @pytest.mark.parametrize("slides", [True, False])
-def test_a_session_lives_for_half_an_hour(slides: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_a_session_lives_for_half_an_hour(slides: bool) -> None:
     """Whether use prolongs it is not said, so both can be had."""
     client = Client(place := world(Settings(session_slides=slides)))
     client.log_in()

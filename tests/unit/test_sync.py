@@ -36,7 +36,9 @@ class Clock:
 class World:
     """An account: operator, database and clock, and the real core between them."""
 
-    def __init__(self, records: Iterable[object] = (), *, clock: str = "2026-05-10 12:00:00", **settings: object):
+    def __init__(
+        self, records: Iterable[object] = (), *, clock: str = "2026-05-10 12:00:00", **settings: object
+    ) -> None:
         self.clock = Clock(clock)
         self.source = Listing([*records], now=self.clock)  # type: ignore[list-item] # Cdr and Reject
         self.store = MemoryStore(self.clock)
@@ -55,7 +57,7 @@ def run(steps: Iterable[object]) -> int:
     return sum(1 for _ in steps)
 
 
-# ── bootstrap and tail ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── bootstrap and tail ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_first_poll_reads_today_and_sets_the_mark() -> None:
@@ -139,7 +141,7 @@ def test_each_number_has_a_mark_of_its_own() -> None:
     assert (world.held(), world.mark("tail:one"), world.mark("tail:two")) == ([1, 2], 1, 2)
 
 
-# ── look-back ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── look-back ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_look_back_finds_what_appeared_below_the_mark() -> None:
@@ -154,7 +156,7 @@ def test_a_look_back_finds_what_appeared_below_the_mark() -> None:
 
 
 def test_a_look_back_after_a_long_pause_reaches_back_from_the_last_one() -> None:
-    """A call of 11:50 came at 12:05 while cdrsync was stopped until the next day: two hours back from then is too late."""
+    """A call of 11:50 came at 12:05, cdrsync was stopped until the next day: two hours back from then is too late."""
     world = World([call(1, "2026-05-10 11:00:00"), call(3, "2026-05-10 11:55:00")])
     run(world.sync.poll())
     run(world.sync.look_back())
@@ -189,7 +191,7 @@ def test_a_look_back_reads_changed_records_again() -> None:
     assert world.store.rows[1].duration == 75
 
 
-# ── a sequence that falls ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── a sequence that falls ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_lower_uids_than_before_stop_the_account_before_anything_is_stored() -> None:
@@ -258,7 +260,7 @@ def test_a_call_said_to_begin_in_the_future_is_no_fall() -> None:
     assert world.held() == [999, 1000]
 
 
-# ── backfill and sweep ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── backfill and sweep ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_backfill_reads_newest_days_first_and_none_twice() -> None:
@@ -298,8 +300,8 @@ def test_a_sweep_reads_its_days_today_included_and_none_before_the_start() -> No
 
 
 def test_a_sweep_after_a_long_pause_counts_its_days_from_the_last_one() -> None:
-    """A call of the 9th came on the 11th, when cdrsync was stopped until the 25th: its day is downloaded, and seven days
-    back from then is too late.
+    """A call of the 9th came on the 11th, when cdrsync was stopped until the 25th: its day is downloaded, and seven
+    days back from then is too late.
     """
     world = World([call(1, "2026-05-09 10:00:00"), call(5)])
     run(world.sync.catch_up())
@@ -343,7 +345,7 @@ def test_a_first_run_counts_as_look_back_and_sweep() -> None:
     assert len(days) == len(set(days)) == 10
 
 
-# ── start_date = "all" ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── start_date = "all" ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_all_walks_back_until_a_year_is_empty() -> None:
@@ -379,7 +381,7 @@ def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
     assert (world.sync.start_day(), world.sync.pending_days()) == (None, [])
 
 
-# ── everything ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── everything ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_step_that_fails_goes_on_from_what_was_committed() -> None:

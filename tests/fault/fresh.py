@@ -1,0 +1,32 @@
+"""Databases for tests that need several, one after the other."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cdrsync.store import migrate
+from cdrsync.store.engine import open_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.databases import DatabaseServer
+
+
+def upgraded(url: str) -> str:
+    """The same URL, with today's tables behind it."""
+    engine = open_engine(url, writer=True)
+    migrate.upgrade(engine)
+    engine.dispose()
+    return url
+
+
+@contextmanager
+def fresh(server: DatabaseServer) -> Iterator[str]:
+    """The URL of a new database with today's tables, gone at the end."""
+    url = server.create()
+    try:
+        yield upgraded(url)
+    finally:
+        server.drop(url)

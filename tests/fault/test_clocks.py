@@ -1,0 +1,109 @@
+"""Clocks that step, nights of 23 and 25 hours, and midnight: on the operator's side and on ours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select
+
+from cdrsync.model import WallClock
+from cdrsync.sandbox import Settings
+from cdrsync.store.tables import cdr
+from cdrsync.sync import Sync
+from tests.fault.fresh import fresh
+from tests.rig import rig
+
+if TYPE_CHECKING:
+    from tests.conftest import Database
+    from tests.rig import Rig
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+SPRING = "2024-03-31T00:30:00+00:00"  # half an hour before the clocks go forward
+AUTUMN = "2024-10-27T00:30:00+01:00"  # half an hour before the first pass through the repeated hour
+SQLITE = pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+
+
+def step_our_clock(r: Rig, offset: float) -> Sync:
+    """The same sync on a host whose clock is wrong by so many seconds."""
+
+    def wrong() -> datetime:
+        return datetime.fromtimestamp(r.clock() + offset, UTC)
+
+    r.store._clock = r.store._session._clock = wrong
+    return Sync(r.source, r.store, r.sync._settings, clock=wrong)
+
+
+def run(sync: Sync) -> int:
+    return sum(saved.inserted + saved.updated for saved in sync.catch_up())
+
+
+@SQLITE
+@pytest.mark.parametrize("offset", [-3 * DAY, -2 * HOUR, -5 * MINUTE, 5 * MINUTE, 2 * HOUR, 2 * DAY])
+def test_the_hosts_clock_steps_while_it_runs(migrated: Database, offset: float) -> None:
+    """Forwards, backwards, by minutes or days, and back again: nothing is lost, and nothing raises a false alarm."""
+    operator = Settings(rate=0.01, late_share=0.1, late_delay=(5.0, HOUR), end_date_included=False)
+    with rig(migrated.url, operator, calls=300) as r:
+        r.run()
+        for shown in (0.0, offset, offset, 0.0):
+            r.clock.advance(20 * MINUTE)
+            run(step_our_clock(r, shown))
+        r.world.configure(rate=0)
+        for _ in range(9):
+            r.clock.advance(10 * MINUTE)
+            run(step_our_clock(r, 0.0))
+        assert r.assert_equal() == len(r.world.records()) > 300
+
+
+@SQLITE
+@pytest.mark.parametrize("offset", [-2 * DAY, -HOUR, HOUR, 2 * DAY])
+def test_the_first_run_ever_on_a_host_whose_clock_is_wrong(migrated: Database, offset: float) -> None:
+    """The newest calls are found all the same; once the clock is right, so is the table."""
+    with rig(migrated.url, calls=300) as r:
+        run(step_our_clock(r, offset))
+        r.world.add()
+        r.clock.advance(DAY + HOUR)
+        run(step_our_clock(r, 0.0))
+        assert r.assert_equal() == 301
+
+
+@pytest.mark.parametrize("night", [SPRING, AUTUMN])
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+def test_the_nights_when_the_clocks_change(migrated: Database, night: str, order: str) -> None:
+    """Three hours of arrivals across the change, then the days read again: every `started_at` is the true instant."""
+    operator = Settings(rate=0.02, date_order="ascending" if order == "ascending" else "descending")
+    with rig(migrated.url, operator, now=night, calls=200, days=2) as r:
+        for _ in range(12):
+            r.run()
+            r.clock.advance(15 * MINUTE)
+        r.world.configure(rate=0)
+        r.clock.advance(DAY)
+        r.run()
+        assert r.assert_equal() == len(r.world.records()) > 300
+        with r.engine.connect() as connection:
+            marks = set(connection.execute(select(cdr.c.wall_clock)).scalars())
+        repeated = {WallClock.REPEATED_FIRST.value, WallClock.REPEATED_SECOND.value}
+        assert marks == ({None} if night == SPRING else {None, *repeated})
+
+
+@SQLITE
+@pytest.mark.parametrize("latency", [1.0, 2.5])
+@pytest.mark.parametrize("included", [True, False])
+@pytest.mark.parametrize("start", ["2024-05-20", "today", "all"])
+def test_midnight_anywhere_in_a_first_run(migrated: Database, latency: float, start: str, *, included: bool) -> None:
+    """Each answer brings the day's end nearer, until it falls between two of them: every call is held."""
+    operator = Settings(latency=latency, rate=0.5, end_date_included=included)
+    first = start if start in ("today", "all") else datetime.fromisoformat(start).date()
+    for seconds in (1, 4, 9):
+        with (
+            fresh(migrated.server) as url,
+            rig(url, operator, now="2024-05-22T23:59:00+01:00", calls=200, days=1.5, start=first, page_size=30) as r,
+        ):
+            r.clock.advance(60 - seconds)
+            since = None if start != "today" else r.sync.today()
+            r.run()
+            r.world.configure(rate=0)
+            r.clock.advance(HOUR)
+            r.run()
+            assert r.assert_equal(since=since) > 20
