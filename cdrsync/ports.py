@@ -1,12 +1,15 @@
-"""The two ports of the core: where records come from and where they go. Small, and owned by their user, `sync`."""
+"""What the core is given: where records come from, where they go, and how an account is to be read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date, datetime
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
 
     from cdrsync.model import Batch, CdrsAsk, Checkpoint, Document, Page, PageSaved, TotalsAsk, Window
 
@@ -51,3 +54,17 @@ class Store(Protocol):
 
     def refresh(self) -> None:
         """Forget what is remembered, connect and take the lease anew. For use after an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """What an account's configuration says about reading it."""
+
+    timezone: ZoneInfo
+    start: date | Literal["today", "all"] = "today"
+    numbers: tuple[str, ...] = ()
+    page_size: int = 1000
+    lookback: timedelta = timedelta(hours=2)
+    lookback_interval: timedelta = timedelta(minutes=10)
+    sweep_days: int = 7
+    workers: int = 2

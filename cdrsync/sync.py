@@ -15,9 +15,8 @@ the caller just calls again.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cdrsync.ahead import Shared, blocks, read_ahead
 from cdrsync.model import (
@@ -40,9 +39,8 @@ from cdrsync.reading import EndDates, HighWater, batches, refuse_reset, tail_pag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from zoneinfo import ZoneInfo
 
-    from cdrsync.ports import Source, Store
+    from cdrsync.ports import Source, Store, SyncSettings
 
     ReadAhead = Callable[[Sequence[Iterator[Page]]], Iterator[Page]]
 
@@ -54,20 +52,6 @@ SWEEP_STREAM = "sweep"
 SWEEP_INTERVAL = timedelta(days=1)
 EMPTY_MONTHS = 12
 """Months in a row without a call after which `start_date = "all"` stops walking back."""
-
-
-@dataclass(frozen=True, slots=True)
-class SyncSettings:
-    """What an account's configuration says about reading it."""
-
-    timezone: ZoneInfo
-    start: date | Literal["today", "all"] = "today"
-    numbers: tuple[str, ...] = ()
-    page_size: int = 1000
-    lookback: timedelta = timedelta(hours=2)
-    lookback_interval: timedelta = timedelta(minutes=10)
-    sweep_days: int = 7
-    workers: int = 2
 
 
 class Sync:
@@ -136,10 +120,12 @@ class Sync:
 
         They are counted back from the last sweep, so that a long pause hides nothing.
         """
+        if not self._settings.sweep_days:
+            return
         begun = self._clock()
         today = self.today()
         last = self._last_read(SWEEP_STREAM, begun).astimezone(self._settings.timezone).date()
-        first = last - timedelta(days=max(self._settings.sweep_days - 1, 0))
+        first = last - timedelta(days=self._settings.sweep_days - 1)
         start = self.start_day()
         window = Window(first if start is None else min(max(first, start), today), today)
         yield from self.read_days(reversed(window.days()), Origin.SWEEP)

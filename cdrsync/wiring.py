@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from cdrsync.audit import Audit
     from cdrsync.config import AccountSettings, Settings
     from cdrsync.model import NumberFacts, Period, Totals
+    from cdrsync.ports import SyncSettings
     from cdrsync.source.api import NoveroApi, RequestDone
     from cdrsync.store.ledger import SqlLedger
     from cdrsync.store.quarantine import Quarantine
     from cdrsync.store.report import Standing
     from cdrsync.store.retention import Erased, Eraser
     from cdrsync.store.sql import SqlStore
-    from cdrsync.sync import Sync, SyncSettings
+    from cdrsync.sync import Sync
 
 NEVER = timedelta.max
 
@@ -279,7 +280,7 @@ def refresh_numbers(settings: Settings) -> int:
 
 def sync_settings(account: AccountSettings) -> SyncSettings:
     """Return what `Sync` needs to know of an account."""
-    from cdrsync.sync import SyncSettings
+    from cdrsync.ports import SyncSettings
 
     start = account.start_date
     looks_back = bool(account.lookback and account.lookback_interval)

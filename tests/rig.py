@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from cdrsync.audit import Audit
+from cdrsync.ports import SyncSettings
 from cdrsync.sandbox import DEMO_LOGIN, Call, ManualClock, Settings, World, transport
 from cdrsync.source.api import NoveroApi
 from cdrsync.source.retry import RetryPolicy
@@ -22,7 +23,7 @@ from cdrsync.store.engine import open_engine
 from cdrsync.store.ledger import SqlLedger
 from cdrsync.store.sql import SqlStore
 from cdrsync.store.tables import cdr
-from cdrsync.sync import Sync, SyncSettings
+from cdrsync.sync import Sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final, Literal
 
 from cdrsync.model import Cdr, Reject
-from cdrsync.sync import SyncSettings
+from cdrsync.ports import SyncSettings
 from tests.property.operator import LONDON, NUMBERS, Call, Habits, Order
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ class Plan:
     def facts(self) -> str:
         """One line for a person who replays the seed."""
         begins = datetime.fromtimestamp(self.begins, LONDON)
-        return f"seed {self.seed}: begins {begins}, {len(self.calls)} calls, {self}".replace(f"calls={self.calls!r}, ", "")
+        return f"seed {self.seed}: begins {begins}, {len(self.calls)} calls, {self}".replace(
+            f"calls={self.calls!r}, ", ""
+        )
 
 
 def plan(seed: int, days: int = 7) -> Plan:
@@ -195,7 +197,9 @@ def _records(rng: Random, call: Call, made: Plan) -> None:
     clock = datetime.fromtimestamp(call.start, LONDON)
     ref = f"{call.start:08X}{rng.getrandbits(32):08X}"
     if rng.random() < 0.01:
-        reject = Reject(rng.choice((call.uid, call.uid, None)), f"<CDR><ref>{ref}</ref></CDR>", "duration: not a number")
+        reject = Reject(
+            rng.choice((call.uid, call.uid, None)), f"<CDR><ref>{ref}</ref></CDR>", "duration: not a number"
+        )
         call.changed.clear()
         call.records = call.tail_records = [reject]
         return

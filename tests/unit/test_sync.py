@@ -10,7 +10,8 @@ import pytest
 
 from cdrsync.errors import ApiUnreachable, SequenceReset
 from cdrsync.model import CdrsAsk, Reject, Window
-from cdrsync.sync import HISTORY_STREAM, LOOKBACK_STREAM, SWEEP_STREAM, Sync, SyncSettings
+from cdrsync.ports import SyncSettings
+from cdrsync.sync import HISTORY_STREAM, LOOKBACK_STREAM, SWEEP_STREAM, Sync
 from tests.listing import LONDON, Listing, call
 from tests.property.memory import MemoryStore
 
