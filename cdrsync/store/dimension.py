@@ -29,8 +29,14 @@ def refresh(engine: Engine, classify: Callable[[str], NumberFacts], rules_versio
     """Classify the numbers that other rules classified, or none yet; answers how many.
 
     Each batch is written in a transaction of its own, with nothing but the writing in it: others hardly wait, and
-    after an interruption the rest is done the next time. Raises DatabaseUnavailable.
+    after an interruption the rest is done the next time. Raises DatabaseUnavailable; ValueError where `classify` knows
+    other rules than these.
     """
+    # Once more from the beginning: numbers may have come in behind the first pass.
+    return sum(_pass(engine, classify, rules_version, batch) for _ in range(2))
+
+
+def _pass(engine: Engine, classify: Callable[[str], NumberFacts], rules_version: str, batch: int) -> int:
     done = 0
     last: str | None = None
     while True:
@@ -39,12 +45,12 @@ def refresh(engine: Engine, classify: Callable[[str], NumberFacts], rules_versio
             stale = stale.where(number.c.number > last)
         with translated(), engine.connect() as connection:
             texts = list(connection.execute(stale).scalars())
-        if not texts and last is None:
+        if not texts:
             return done
-        if not texts:  # once more from the beginning: numbers may have come in behind
-            last = None
-            continue
         rows = [{"of_number": text, **classify(text)._asdict()} for text in texts]
+        known = {row["rules_version"] for row in rows}
+        if known != {rules_version}:
+            raise ValueError(f"asked for rules {rules_version}, but classify knows {', '.join(map(str, known))}")
         with translated(), engine.connect() as connection, connection.execution_options(**{WRITER: True}).begin():
             connection.execute(_CLASSIFY, rows)
         done, last = done + len(texts), texts[-1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from cdrsync.model import NumberFacts
 from cdrsync.numbers import RULES_VERSION, classify
 from cdrsync.store import dimension, tables
@@ -47,6 +49,13 @@ def test_other_rules_are_worked_out_anew_in_batches(store: SqlStore, eyes: Eyes)
     newer = lambda number: NumberFacts(None, "newer", None, "2/x")  # noqa: ARG005, E731 - the rules of tomorrow
     assert dimension.refresh(eyes.engine, newer, "2/x", batch=27) == 28
     assert {row.kind for row in eyes.rows(tables.number)} == {"newer"}
+
+
+def test_other_rules_than_asked_for_are_refused(store: SqlStore, eyes: Eyes) -> None:
+    """Rows that never become what was asked for would be worked out for ever."""
+    store.save(page(FIRST))
+    with pytest.raises(ValueError, match="asked for rules 2/x"):
+        dimension.refresh(eyes.engine, classify, "2/x")
 
 
 def test_a_writer_goes_on_during_a_refresh(store: SqlStore, eyes: Eyes) -> None:

@@ -47,8 +47,8 @@ LEASE_SECONDS = 15.0  # how long a dead holder may block others, as promised
 PATIENCE = 60.0  # seconds for a run that nobody kills
 FAULT_RATE = 0.01
 LEFT_OUT = (Fault.HUGE, Fault.REPEATED_PAGE)
-"""Proven elsewhere (`test_api_faults`): unpacking 64 MB would be most of a campaign's work, and an operator that answers
-one question with the records of another can only be found out by the audit, which a kill would not show."""
+"""Proven elsewhere (`test_api_faults`): unpacking 64 MB would be most of a campaign's work, and an operator that
+answers one question with the records of another is only found out by the audit, which a kill would not show."""
 
 
 @dataclass
@@ -238,7 +238,7 @@ class Campaign:
         return f"{args[0]}, {f'{point} {nth}' if at_point else 'a random moment'}, exit {code}"
 
     def _wait_for_lease(self, world: World) -> None:
-        """A holder that was just killed may still be the server's: how long?"""
+        """Measure how long the server takes a holder that was just killed for a living one."""
         begun = time.monotonic()
         start = world.start(("sync",), point="lease")
         while self._zygote.wait(self._zygote.start(start), PATIENCE) == EXIT_LEASE_HELD:

@@ -1,4 +1,4 @@
-"""Two daemons on one database, the leader paused again and again: does a second writer ever commit?
+"""Two daemons on one database, the leader paused again and again: no second writer may ever commit.
 
     python -m tests.fault.leaders --minutes 10 --database postgresql
 
@@ -44,8 +44,8 @@ PATIENCE = 60.0
 WITNESS = {
     "postgresql": (
         "CREATE TABLE witness (n bigserial PRIMARY KEY, session bigint NOT NULL)",
-        "CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN INSERT INTO witness (session) VALUES (pg_backend_pid()); RETURN NULL; END $$",
+        """CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO witness (session) VALUES (pg_backend_pid()); RETURN NULL; END $$""",
         *(
             f"CREATE TRIGGER witness_{table} AFTER INSERT OR UPDATE ON {table} EXECUTE FUNCTION witness()"
             for table in ("cdr", "checkpoint")
@@ -97,12 +97,12 @@ class _Daemon:
     def took_the_lease(self) -> bool:
         """Whether it has said so since it was last asked."""
         lines = Path(self.start.log).read_text(encoding="utf-8").splitlines() if Path(self.start.log).exists() else []
-        taken = sum(json.loads(line)["event"] == "lease taken" for line in lines if line.startswith("{"))
-        before, self._seen = self._seen, taken
-        return taken > before
+        before = self._seen
+        self._seen = [json.loads(line)["event"] for line in lines if line.startswith("{")].count("lease taken")
+        return self._seen > before
 
 
-def contest(  # noqa: PLR0915 - one scene from beginning to end
+def contest(
     server: DatabaseServer, zygote: Zygote, folder: Path, *, pauses: int, seconds: float, idle_seconds: int, seed: int
 ) -> Figures:
     """Pause the leader `pauses` times or for `seconds`, whichever is longer."""

@@ -1,6 +1,6 @@
-"""The named points of the write path, from the question to the operator to the commit, at which a process can be killed.
+"""The named points of the write path, from the question to the commit, at which a process can be killed.
 
-The product carries no hooks: its functions are wrapped from outside, here. `test_points` proves that each of them is
+The product carries no hooks: its functions are wrapped from outside, here. `test_campaign` proves that each of them is
 passed by an ordinary sync, so that a renamed function can't make a point silently disappear.
 
     asking → request → received → decoded → answered          one document of the API

@@ -77,7 +77,9 @@ def _call(told: Mapping[str, Any]) -> Call:
 
 def serve(settings: dict[str, Any], calls: int, days: float, seed: int) -> None:
     """Be the operator until standard input ends."""
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
     world = World(Settings(**given), logins=[LOGIN], seed=seed)
     world.add_history(calls=calls, days=days)
     with running(world) as url:

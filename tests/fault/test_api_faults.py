@@ -17,6 +17,7 @@ from cdrsync.sandbox import Fault, Settings, World, running
 from cdrsync.store.engine import open_engine
 from tests.canary import LOGIN
 from tests.fault.fresh import fresh
+from tests.fault.trouble import SQLITE, persist
 from tests.processes import daemon, environment, until
 from tests.rig import assert_equal, rig
 
@@ -24,26 +25,9 @@ if TYPE_CHECKING:
     from tests.conftest import Database
     from tests.rig import Rig
 
-SQLITE = pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
 ODD = Settings(end_date_included=False, date_order="descending", last_id_order="shuffled", limit_clamp=40)
 FOUND_BY_THE_AUDIT = (Fault.REPEATED_PAGE,)
 """An operator that answers one question with the records of another, under the right RequestId: no client can tell."""
-ATTEMPTS = 200
-
-
-def persist(r: Rig, step: str = "catch_up") -> list[Retry | Skip]:
-    """Run a step to its end as the daemon would; answers the failures on the way."""
-    failures: list[Retry | Skip] = []
-    while len(failures) < ATTEMPTS:
-        try:
-            if failures:
-                r.store.refresh()
-            r.run(step)
-        except (Retry, Skip) as error:
-            failures.append(error)
-        else:
-            return failures
-    raise AssertionError(f"never recovered: {failures[-1]}")
 
 
 def heal(r: Rig) -> None:
@@ -134,7 +118,9 @@ def _expire(migrated: Database, operator: Settings, nth: int, documents: int) ->
 @pytest.mark.parametrize("life", [0.7, 2.2])
 def test_sessions_shorter_than_promised(migrated: Database, life: float) -> None:
     """An operator that ends sessions within a few answers, in mid-sequence, again and again."""
-    with rig(migrated.url, Settings(session_life=life, latency=0.5, end_date_included=False), calls=400, page_size=4) as r:
+    with rig(
+        migrated.url, Settings(session_life=life, latency=0.5, end_date_included=False), calls=400, page_size=4
+    ) as r:
         r.run()
         assert r.world.counters()["session_refusals"] > 1
         assert r.assert_equal() == 400

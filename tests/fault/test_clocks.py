@@ -13,6 +13,7 @@ from cdrsync.sandbox import Settings
 from cdrsync.store.tables import cdr
 from cdrsync.sync import Sync
 from tests.fault.fresh import fresh
+from tests.fault.trouble import SQLITE
 from tests.rig import rig
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 SPRING = "2024-03-31T00:30:00+00:00"  # half an hour before the clocks go forward
 AUTUMN = "2024-10-27T00:30:00+01:00"  # half an hour before the first pass through the repeated hour
-SQLITE = pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
 
 
 def step_our_clock(r: Rig, offset: float) -> Sync:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect, select, text
 
 from cdrsync.model import TAIL_STREAM
-from cdrsync.store.tables import cdr, checkpoint, coverage, number
+from cdrsync.store.tables import NUMBER_LENGTH, cdr, checkpoint, coverage, number
 from tests.rig import COLUMNS, expected
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def violations(engine: Engine, truth: Truth) -> list[str]:
     found += _ahead(missing, marks, ledger, truth.history_top)
     found += _ledger_differs(rows, ledger)
     unnoted = {text for row in rows for text in (row.anumber, row.bnumber, row.dialled) if text} - numbers
-    found += [f"number of a held call not noted: {text!r}" for text in unnoted if len(text) <= number.c.number.type.length]
+    found += [f"number of a held call not noted: {text!r}" for text in unnoted if len(text) <= NUMBER_LENGTH]
     return found
 
 
@@ -93,5 +93,5 @@ def _ledger_differs(rows: Sequence[Any], ledger: Sequence[Any]) -> Iterator[str]
         figures = counted.pop(row.call_date, [0, 0, 0])
         if [row.calls, row.duration, row.charge] != figures:
             yield f"ledger of {row.call_date}: {[row.calls, row.duration, row.charge]}, rows: {figures}"
-    for day in counted:
-        yield f"no ledger of {day}"
+    for missing in counted:
+        yield f"no ledger of {missing}"

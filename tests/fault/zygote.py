@@ -40,7 +40,7 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Start:
-    """One run of the program. `point` and `nth`: kill it at the nth passing of that point; `log`: where its output goes."""
+    """One run of the program, its output in the file `log`; killed at the nth passing of a named point, if any."""
 
     args: tuple[str, ...]
     env: Mapping[str, str]
@@ -162,7 +162,7 @@ def _prepare(start: Start) -> None:
         from cdrsync.source.retry import RetryPolicy
 
         short = {"attempts": 4, "total": 30.0, "wait_initial": 0.01, "wait_max": 0.1, "wait_jitter": 0.01}
-        RetryPolicy.__init__.__defaults__ = (*short.values(), 60.0)  # type: ignore[misc]
+        RetryPolicy.__init__.__defaults__ = (*short.values(), 60.0)
         vars(troubles).update(FIRST_PAUSE=0.05, LONGEST_PAUSE=1.0)
         vars(worker).update(STANDBY_PAUSE=0.1)
     if start.idle_seconds:

@@ -211,4 +211,3 @@ def test_repeated_runs_from_the_start_write_nothing(migrated: Database) -> None:
             assert sum(one.inserted + one.updated for one in saved) == 0
             assert sum(one.unchanged for one in saved) >= RECORDS
         assert r.assert_equal() == RECORDS
-

@@ -62,9 +62,7 @@ class Simulation:
         self._verbose = verbose
         self._calm = False
         self._requests_allowed = MOST_REQUESTS
-        self.operator = Operator(
-            self.plan.calls, self.plan.habits, self._rng, now=lambda: self.now, spend=self._spend
-        )
+        self.operator = Operator(self.plan.calls, self.plan.habits, self._rng, now=lambda: self.now, spend=self._spend)
         self.operator.outages = self.plan.outages
         self.store = MemoryStore(self._clock, before=self._before_commit, after=self._after_commit)
         self.invariants = Invariants(self.plan, self.store)
@@ -165,8 +163,10 @@ class Simulation:
 
     def _overdue(self) -> bool:
         checkpoint = self.store.checkpoint(SWEEP_STREAM)
-        return checkpoint is None or checkpoint.begun_at is None or (
-            self._clock() - checkpoint.begun_at >= SWEEP_INTERVAL * 0.95
+        return (
+            checkpoint is None
+            or checkpoint.begun_at is None
+            or (self._clock() - checkpoint.begun_at >= SWEEP_INTERVAL * 0.95)
         )
 
     def _interval(self, task: str) -> float:
@@ -181,8 +181,12 @@ class Simulation:
         self._spend(self._rng.uniform(0, 86_400))
         begun = self.now
         self._sync = self._started()
-        for task, step in ((POLL, self._sync.poll), (LOOKBACK, self._sync.look_back),
-                           (BACKFILL, self._sync.backfill), (SWEEP, self._sync.sweep)):
+        for task, step in (
+            (POLL, self._sync.poll),
+            (LOOKBACK, self._sync.look_back),
+            (BACKFILL, self._sync.backfill),
+            (SWEEP, self._sync.sweep),
+        ):
             self.invariants.begun, before = self.now, self.invariants.marks()
             self._requests_allowed = self.operator.requests + MOST_REQUESTS
             try:
@@ -200,9 +204,7 @@ class Simulation:
     # ── the world around the core ──────────────────────────────────────────────────────────────────────────────────
 
     def _started(self) -> Sync:
-        return Sync(
-            self.operator, self.store, self.plan.settings, clock=self._clock, read_ahead=self._read_ahead
-        )
+        return Sync(self.operator, self.store, self.plan.settings, clock=self._clock, read_ahead=self._read_ahead)
 
     def _restart(self) -> None:
         self._sync = self._started()

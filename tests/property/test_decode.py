@@ -46,7 +46,7 @@ def _only(body: bytes) -> Cdr | Reject:
     flags=st.tuples(_FLAG, _FLAG, _FLAG),
 )
 @example(1, date(2024, 10, 27), time(1, 30), ("&amp;",) * 7, (0, 0, 0, 0), Decimal("-0.000001"), (None, None, None))
-def test_what_is_sent_is_what_is_read(  # noqa: PLR0917 - hypothesis passes them by name, the example by place
+def test_what_is_sent_is_what_is_read(
     uid: int,
     day: date,
     clock: time,

@@ -68,9 +68,10 @@ def _no_pages(*_: object, **__: object) -> Iterator[object]:
 
 def _len(self: reading.Offsets, batch: Batch, answered_at: datetime) -> int:
     del answered_at
-    self.ended = not len(batch)
-    self.position += len(batch)
-    return len(batch)
+    count = len(batch.cdrs) + len(batch.rejects)
+    self.ended = not count
+    self.position += count
+    return count
 
 
 def _short(self: reading.Offsets, batch: Batch, answered_at: datetime) -> int:
@@ -99,4 +100,4 @@ def test_a_core_with_a_mistake_does_not_pass(mistake: str, monkeypatch: pytest.M
     """The simulation would notice: some of the first seeds breaks a promise."""
     owner, name, wrong = MISTAKES[mistake]
     monkeypatch.setattr(owner, name, wrong)
-    found = next(((seed, o.problem) for seed in range(1500) if (o:=simulate(seed)).problem), None); print(found); assert found
+    assert any(simulate(seed).problem for seed in range(1500))

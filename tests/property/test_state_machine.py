@@ -20,11 +20,11 @@ from sqlalchemy import select
 
 from cdrsync.errors import ApiUnreachable, DatabaseUnavailable
 from cdrsync.model import Cdr, Page, PageSaved, Window
+from cdrsync.ports import SyncSettings
 from cdrsync.store import migrate
 from cdrsync.store.engine import open_engine
 from cdrsync.store.sql import SqlStore
 from cdrsync.store.tables import cdr as cdr_table
-from cdrsync.ports import SyncSettings
 from cdrsync.sync import Sync
 from tests.listing import LONDON, NOW, Listing, call
 from tests.property.memory import MemoryStore

@@ -47,9 +47,8 @@ class Plan:
     def facts(self) -> str:
         """One line for a person who replays the seed."""
         begins = datetime.fromtimestamp(self.begins, LONDON)
-        return f"seed {self.seed}: begins {begins}, {len(self.calls)} calls, {self}".replace(
-            f"calls={self.calls!r}, ", ""
-        )
+        rest = replace(self, calls=[])
+        return f"seed {self.seed}: begins {begins}, {len(self.calls)} calls, {rest}"
 
 
 def plan(seed: int, days: int = 7) -> Plan:
@@ -59,7 +58,7 @@ def plan(seed: int, days: int = 7) -> Plan:
     begins = midnight + (DAY - rng.uniform(0.2, 5) if rng.random() < 0.15 else rng.uniform(0, DAY))
     ends = midnight + days * DAY
     history = rng.choice((0, 1, 3, 10, 40))
-    settings = _settings(rng, date.fromtimestamp(midnight + DAY / 2), history)
+    settings = _settings(rng, datetime.fromtimestamp(midnight + DAY / 2, LONDON).date(), history)
     made = Plan(
         seed=seed,
         days=days,
@@ -137,8 +136,8 @@ def _calls(rng: Random, made: Plan, first: float) -> list[Call]:
     day = first
     while day < made.ends:
         quiet = rng.random() < 0.25
-        for _ in range(0 if quiet or not volume else rng.randint(1, 2 * volume)):
-            calls.append(_call(rng, made, int(day + _moment(rng)), late))
+        number = 0 if quiet or not volume else rng.randint(1, 2 * volume)
+        calls.extend(_call(rng, made, int(day + _moment(rng)), late) for _ in range(number))
         day += DAY
     calls.sort(key=lambda call: (call.assigned, call.start))
     uid, fallen = rng.randint(100, 10_000), False

@@ -1,0 +1,233 @@
+"""What a database may say of itself: no room, no rights, no connection, in a moment perhaps. No fault of the page's.
+
+Raised by real servers; the page is rolled back whole and saved again once the state has passed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import create_engine, func, select
+
+from cdrsync.errors import DatabaseUnavailable, Retry
+from cdrsync.store import engine as store_engine
+from cdrsync.store.engine import open_engine
+from cdrsync.store.sql import SqlStore
+from cdrsync.store.tables import cdr
+from tests.databases import MariadbServer, PostgresqlServer, database_name
+from tests.fault.fresh import upgraded
+from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, cut, persist
+from tests.rig import rig
+from tests.tools import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Database
+
+SAID = {
+    "postgresql": ["40001", "40P01", "55P03", "57014", "53100", "53200", "53300", "25006", "58030", "XX001"],
+    "mariadb": ["1213", "1205", "1021", "1114", "1290", "1028", "1030", "1040", "1053", "1206", "3024"],
+}
+
+
+@pytest.mark.parametrize(
+    ("migrated", "code"), [(kind, code) for kind, codes in SAID.items() for code in codes], indirect=["migrated"]
+)
+def test_a_state_of_the_server_is_no_fault_of_the_page(migrated: Database, code: str) -> None:
+    """Serialization, deadlock, lock, disk, memory, connections, read-only, I/O: said by the server."""
+    with rig(migrated.url, calls=60, days=0.5) as r:
+        with r.engine.begin() as connection:
+            for statement in _raising(migrated.kind, code):
+                connection.exec_driver_sql(statement)
+        with pytest.raises(DatabaseUnavailable):
+            r.run()
+        with r.engine.begin() as connection:
+            assert connection.scalar(select(func.count()).select_from(cdr)) == 0
+            connection.exec_driver_sql("DROP TRIGGER trouble" + (" ON cdr" if migrated.kind == "postgresql" else ""))
+        assert persist(r)[1:] == []
+        assert r.assert_equal() == 60
+
+
+def _raising(kind: str, code: str) -> list[str]:
+    if kind == "mariadb":
+        say = f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'trouble'"
+        return [f"CREATE TRIGGER trouble BEFORE INSERT ON cdr FOR EACH ROW {say}"]
+    say = f"$$ BEGIN RAISE EXCEPTION 'trouble' USING ERRCODE = '{code}'; END $$"
+    return [
+        f"CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS {say}",
+        "CREATE TRIGGER trouble BEFORE INSERT ON cdr FOR EACH ROW EXECUTE FUNCTION trouble()",
+    ]
+
+
+@POSTGRESQL
+def test_a_read_only_database_on_postgresql(migrated: Database) -> None:
+    """As after a failover to a standby: waits, and goes on when it can be written again."""
+    name = database_name(migrated.url)
+    with rig(migrated.url, calls=60, days=0.5) as r:
+        migrated.server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # type: ignore[attr-defined]
+        cut(migrated)
+        with pytest.raises(Retry):
+            r.run()
+        with pytest.raises(DatabaseUnavailable, match="read-only"):
+            r.store.refresh()
+        migrated.server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")  # type: ignore[attr-defined]
+        assert len(persist(r)) == 1
+        assert r.assert_equal() == 60
+
+
+@MARIADB
+def test_a_read_only_server_on_mariadb(migrated: Database) -> None:
+    """Likewise, for a user without the right to write all the same."""
+    server = migrated.server
+    assert isinstance(server, MariadbServer)
+    server.execute("CREATE OR REPLACE USER plain@localhost")
+    server.execute("CREATE OR REPLACE USER plain@'127.0.0.1'")
+    server.execute(f"GRANT ALL ON {database_name(migrated.url)}.* TO plain@'127.0.0.1'")
+    with rig(migrated.url.replace("root@", "plain@"), calls=60, days=0.5) as r:
+        server.execute("SET GLOBAL read_only = 1")
+        try:
+            with pytest.raises(DatabaseUnavailable, match="read-only"):
+                r.run()
+        finally:
+            server.execute("SET GLOBAL read_only = 0")
+        assert len(persist(r)) <= 1
+        assert r.assert_equal() == 60
+
+
+@SQLITE
+def test_a_read_only_file(migrated: Database) -> None:
+    """SQLite opened on what may not be written: a state of the database, said in one line."""
+    path = migrated.url.removeprefix("sqlite:///")
+    with pytest.raises(DatabaseUnavailable, match="readonly"):
+        SqlStore(f"sqlite:///file:{path}?mode=ro&uri=true", "default").open()
+
+
+@SQLITE
+def test_a_lock_file_that_can_not_be_opened(migrated: Database) -> None:
+    """No rights, a file system that may not be written, a directory in its place: said in one line, no traceback."""
+    path = migrated.url.removeprefix("sqlite:///")
+    Path(f"{path}.default.lock").mkdir()
+    with pytest.raises(DatabaseUnavailable, match=r"the lock file .* can't be opened: Is a directory"):
+        SqlStore(migrated.url, "default").open()
+
+
+@MARIADB
+@pytest.mark.parametrize("wrong", ["user", "database"])
+def test_a_wrong_name_in_the_url(migrated: Database, wrong: str) -> None:
+    """PyMySQL's own class for these is the one of many other things: they are told from a bug of ours by number."""
+    url = migrated.url.replace("root@", "nobody:wrong@") if wrong == "user" else f"{migrated.url}_2"
+    with pytest.raises(DatabaseUnavailable, match="Access denied" if wrong == "user" else "Unknown database"):
+        SqlStore(url, "default").open()
+
+
+@SERVERS
+def test_no_connection_left(migrated: Database) -> None:
+    """The server takes no more sessions: waits, and goes on when there is one again."""
+    server = migrated.server
+    with rig(migrated.url, calls=60, days=0.5) as r, contextlib.ExitStack() as crowd:
+        cut(migrated)
+        with pytest.raises(Retry):
+            r.run()
+        if isinstance(server, MariadbServer):
+            server.execute("CREATE OR REPLACE USER crowd@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1")
+            server.execute(f"GRANT ALL ON {database_name(migrated.url)}.* TO crowd@'127.0.0.1'")
+            url = migrated.url.replace("root@", "crowd@")
+        else:
+            assert isinstance(server, PostgresqlServer)
+            server.execute(f"ALTER DATABASE {database_name(migrated.url)} CONNECTION LIMIT 1")
+            server.execute("DROP ROLE IF EXISTS crowd")
+            server.execute("CREATE ROLE crowd LOGIN")
+            url = migrated.url.replace("postgres@", "crowd@")
+        engine = create_engine(url)
+        crowd.callback(engine.dispose)
+        crowd.enter_context(engine.connect())
+        with pytest.raises(DatabaseUnavailable):
+            SqlStore(url, "default").open()
+        if isinstance(server, PostgresqlServer):
+            server.execute(f"ALTER DATABASE {database_name(migrated.url)} CONNECTION LIMIT -1")
+        persist(r)
+        assert r.assert_equal() == 60
+
+
+@SERVERS
+def test_the_readers_pool_exhausted(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many readers at once (a status page under load): said in one line, and the writer is not touched."""
+    monkeypatch.setattr(store_engine, "CONNECT_SECONDS", 1)
+    engine = open_engine(migrated.url)
+    with rig(migrated.url, calls=60, days=0.5) as r, contextlib.ExitStack() as held:
+        held.callback(engine.dispose)
+        for _ in range(store_engine.READER_POOL):
+            held.enter_context(engine.connect())
+        with pytest.raises(DatabaseUnavailable, match="no free connection"), store_engine.translated():
+            engine.connect()
+        r.run()
+        assert r.assert_equal() == 60
+
+
+# ── a full disk ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few megabytes. Only root can make one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        missing("a tmpfs can't be mounted here: run as root")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_under_sqlite(small_disk: Path) -> None:
+    """Pages until it is full, then none, nothing half; with room again it goes on."""
+    url = f"sqlite:///{small_disk}/cdrsync.db"
+    upgraded(url)
+    ballast = small_disk / "ballast"
+    with rig(url, calls=3000) as r:
+        free = os.statvfs(small_disk)
+        ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 900_000))
+        with pytest.raises(DatabaseUnavailable, match=r"full|disk I/O"):
+            r.run()
+        ballast.unlink()
+        persist(r)
+        assert 0 < r.assert_equal() == 3000
+
+
+@POSTGRESQL
+def test_a_full_disk_under_postgresql(migrated: Database, small_disk: Path) -> None:
+    """The tablespace of the calls is full: the server says so (53100), and with room again it goes on."""
+    server = migrated.server
+    assert isinstance(server, PostgresqlServer)
+    if server.user:
+        for folder in (small_disk, *list(small_disk.parents)[:3]):
+            folder.chmod(0o711)
+        shutil.chown(small_disk, user=server.user)
+        small_disk.chmod(0o700)
+    server.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
+    try:
+        with rig(migrated.url, calls=3000) as r:
+            with r.engine.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE cdr SET TABLESPACE small")
+            ballast = small_disk / "ballast"
+            free = os.statvfs(small_disk)
+            ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 300_000))
+            with pytest.raises(DatabaseUnavailable, match="No space left"):
+                r.run()
+            ballast.unlink()
+            persist(r)
+            assert r.assert_equal() == 3000
+    finally:
+        server.drop(migrated.url)
+        server.execute("DROP TABLESPACE small")
