@@ -183,6 +183,8 @@ class Worker(threading.Thread):
                 self._board.publish(self.account.name, last_success=utc_now(), read_until=began)
             if task is Task.BACKFILL and tally.records:
                 self._due.mark(Task.AUDIT)
+            if task is Task.SWEEP and not self._stop_asked.is_set():
+                self._tidy()
             if tally.rejected or task is Task.BACKFILL:
                 self._metrics.rejects_open(self.account.name, parts.ledger.open_rejects())
             if tally.changed:
@@ -207,6 +209,20 @@ class Worker(threading.Thread):
             self._log.info("proven for the first time: every call that the operator counts is held")
         elif report.clean:
             self._log.info("audit done, no gap", proven=report.proven)
+
+    def _tidy(self) -> None:
+        """Forget what is older than the retention allows, and classify anew what older numbering rules classified."""
+        days = 0
+        for _ in wiring.prune(self._settings, self.account):
+            self._alive()
+            days += 1
+            if self._stop_asked.is_set():
+                return
+        if days:
+            self._log.info("old calls treated as the retention says", days=days)
+        numbers = wiring.refresh_numbers(self._settings)
+        if numbers:
+            self._log.info("numbers classified anew", numbers=numbers)
 
     def _do_urgent(self, task: Task, parts: AccountParts) -> None:
         while (urgent := self._due.take(URGENT)) is not None:

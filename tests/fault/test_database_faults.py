@@ -217,7 +217,7 @@ def test_faults_of_both_sides_at_once(migrated: Database) -> None:
 
 @SERVERS
 def test_the_daemon_recovers_by_itself(migrated: Database, tmp_path: Path) -> None:
-    """Its server killed three times and its sessions cut three times while calls arrive: it never ends, and catches up."""
+    """Its sessions cut and its server killed three times while calls arrive: it never ends, and catches up."""
     with StandIn(calls=300, days=2, seed=1, rate=20.0) as operator, Zygote() as zygote:
         env = environment(
             operator.url, migrated.url, start_date="all", poll_interval="1s", lookback_interval="1s", page_size="5"

@@ -6,9 +6,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import inspect, select, text
+from sqlalchemy import inspect, select
 
 from cdrsync.model import TAIL_STREAM
+from cdrsync.store import migrate
 from cdrsync.store.tables import NUMBER_LENGTH, cdr, checkpoint, coverage, number
 from tests.rig import COLUMNS, expected
 
@@ -54,10 +55,11 @@ def violations(engine: Engine, truth: Truth) -> list[str]:
 
 
 def _has_schema(connection: Connection) -> bool:
-    """Whether the schema was ever finished. MariaDB commits each table by itself, so a killed upgrade leaves some."""
-    if "alembic_version" not in inspect(connection).get_table_names():
+    """Whether the schema was ever brought up to date: a killed upgrade may have left some of its steps undone."""
+    if migrate.VERSION_TABLE not in inspect(connection).get_table_names():
         return False
-    return bool(connection.execute(text("SELECT version_num FROM alembic_version")).all())
+    version = connection.exec_driver_sql(f"SELECT version_num FROM {migrate.VERSION_TABLE}").scalars().all()
+    return version == [migrate.head()]
 
 
 def _wrong_values(held: dict[int, Any], readable: dict[int, Call], truth: Truth) -> Iterator[str]:

@@ -48,6 +48,9 @@ class Invariants:
         changes = ((max(at, call.visible), n, call) for call in self._wanted for n, at in enumerate(call.changed, 1))
         self._changes = sorted(changes, key=lambda change: change[:2])
         self._changed = [at for at, _, _ in self._changes]
+        self._shown_from: dict[int, int] = {}
+        for call in self._wanted:
+            self._shown_from[call.uid] = min(call.visible, self._shown_from.get(call.uid, call.visible))
         self._marks: dict[str, int] = {}
         self._moved_at: dict[str, float] = {}
         self._passed = {LOOKBACK_STREAM: (0, 0), SWEEP_STREAM: (0, 0)}
@@ -79,6 +82,8 @@ class Invariants:
         if mark == old:
             return
         self._marks[stream], self._moved_at[stream] = mark, now
+        if self._shown_from.get(mark, now + 1) > now:
+            raise Violation(f"{stream} moved to {mark}, a uid that the operator has not shown")
         if self._plan.vanishing or (old is not None and not self.tail_in_order()):
             return
         anchor = self._anchor()

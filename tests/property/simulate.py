@@ -102,8 +102,7 @@ class Simulation:
         try:
             for _ in self._pages(task):
                 pages += 1
-                if not self._calm and self._rng.random() < self.plan.crash:
-                    raise Crash
+                self._may_crash(self.plan.crash)
                 if task in (BACKFILL, SWEEP):
                     self._do_urgent()
         except Crash:
@@ -233,7 +232,10 @@ class Simulation:
             return
         if self._rng.random() < self.plan.database:
             raise self._rng.choice((DatabaseUnavailable, LeaseLost))("the database went away")
-        if self._rng.random() < self.plan.crash / 2:
+        self._may_crash(self.plan.crash / 2)
+
+    def _may_crash(self, rate: float) -> None:
+        if not self._calm and self._rng.random() < rate:
             raise Crash
 
     def _read_ahead(self, streams: Sequence[Iterator[T]]) -> Iterator[T]:

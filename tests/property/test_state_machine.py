@@ -298,7 +298,7 @@ def _template() -> Path:
 
 TestAccount = Account.TestCase
 TestAccount.settings = settings(
-    max_examples=30,
+    max_examples=20,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
