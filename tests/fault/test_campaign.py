@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KILLS = 25
 SEED = 1
-UPGRADE_STATEMENTS = (1, 4, 9, 16, 25, 36, 49)
+UPGRADE_STATEMENTS = (4, 25, 49)
 """Of some 55 to 80 that make the tables: before which of them the program is killed."""
 
 
