@@ -70,7 +70,8 @@ def assert_equal(engine: Engine, calls: list[Call], *, since: date | None = None
     assert sorted(truth.keys() - held.keys()) == [], "lost"
     assert sorted(held.keys() - truth.keys()) == [], "held without being the operator's"
     for uid, call in truth.items():
-        assert held[uid] == call, f"uid {uid}"
+        differences = {name: (a, b) for name, a, b in zip(COLUMNS, held[uid], call, strict=True) if a != b}
+        assert differences == {}, f"uid {uid}: {str(differences)[:300]}"
     return len(truth)
 
 
