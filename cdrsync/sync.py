@@ -134,8 +134,10 @@ class Sync:
     def catch_up(self) -> Iterator[PageSaved]:
         """Everything that is due, once: poll, look-back, backfill, sweep, and the tail again after long work.
 
-        A first run counts as look-back and sweep: it reads everything anyway.
+        A first run counts as look-back and sweep: it reads everything anyway. One that goes on where a first run was
+        cut off does not: what that had read may have changed since.
         """
+        first = self._store.checkpoint(BOOTSTRAP_STREAM) is None
         yield from self.poll()
         worked = False
         steps = (
@@ -144,11 +146,13 @@ class Sync:
             (self.sweep, SWEEP_STREAM, SWEEP_INTERVAL, Origin.SWEEP),
         )
         for step, stream, interval, origin in steps:
-            if stream is None or interval is None or self._due(stream, interval):
+            never = stream is not None and self._store.checkpoint(stream) is None
+            resumed = never and not first and interval != timedelta.max  # timedelta.max: switched off
+            if stream is None or interval is None or resumed or self._due(stream, interval):
                 for saved in step():
                     worked = True
                     yield saved
-            elif self._store.checkpoint(stream) is None:
+            elif never:
                 yield from self._mark(origin, stream, self._read_at(stream, self._clock()))
         if worked:
             yield from self.poll()

@@ -45,10 +45,11 @@ KILLS_A_WORLD = 100
 DAYS = 3
 LEASE_SECONDS = 15.0  # how long a dead holder may block others, as promised
 PATIENCE = 60.0  # seconds for a run that nobody kills
+LOOK_BACK = 7200.0  # seconds, the program's default
 FAULT_RATE = 0.01
 LEFT_OUT = (Fault.HUGE, Fault.REPEATED_PAGE)
 """Proven elsewhere (`test_api_faults`): unpacking 64 MB would be most of a campaign's work, and an operator that
-answers one question with the records of another is only found out by the audit, which a kill would not show."""
+answers one question with the records of another makes a day incomplete until the audit, whoever was killed."""
 
 
 @dataclass
@@ -133,7 +134,8 @@ class World:
             made = self.operator.tell("calls", count=self.rng.randint(1, 3), delay=self.rng.choice((0.2, 0.5, 1.0)))
             self.late.update(call["uid"] for call in made)
         if self.rng.random() < 0.3:
-            newest = [call for call in self.operator.records()[-20:] if call.raw is None]
+            since = time.time() - LOOK_BACK / 2  # what is older is the daily sweep's
+            newest = [call for call in self.operator.records()[-20:] if call.raw is None and call.started > since]
             for call in self.rng.sample(newest, min(3, len(newest))):
                 self.changed.add(call.uid)
                 fields = {"user_cost": f"0.{self.rng.randrange(1000):03}", "has_recorded_call": self.rng.random() < 0.5}

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 ODD = Settings(end_date_included=False, date_order="descending", last_id_order="shuffled", limit_clamp=40)
 FOUND_BY_THE_AUDIT = (Fault.REPEATED_PAGE,)
-"""An operator that answers one question with the records of another, under the right RequestId: no client can tell."""
+"""An operator that answers one question with the records of another, under the right RequestId: the page that was asked
+for is missing until the audit finds its day."""
 
 
 def heal(r: Rig) -> None:

@@ -35,16 +35,15 @@ def zygote() -> Iterator[Zygote]:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
 def test_a_short_campaign(kind: str, servers: Servers, zygote: Zygote, tmp_path: Path) -> None:
-    """Killed at named points and random moments: nothing doubled, no checkpoint ahead of data.
+    """Killed at named points and random moments: nothing lost, nothing doubled, no checkpoint ahead of data.
 
-    `make campaign KILLS=1000` is the long one, and compares every value at the end as well. Here that comparison is
-    left out: about one short campaign in three reports a record there, and whether it changed after it was last read
-    or is a fault of ours is not known yet.
+    In the end one undisturbed sync makes the table equal, value by value. `make campaign KILLS=1000` is the long one.
     """
     figures = Campaign(servers.get(kind), zygote, tmp_path, kills=KILLS, seed=SEED).run()
     print(figures.line(kind, SEED))
-    assert [wrong for wrong in figures.wrong if not wrong.startswith("lost or different at the end")] == []
+    assert figures.wrong == []
     assert figures.kills >= KILLS
+    assert figures.compared > 0
 
 
 def test_every_point_is_passed(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,24 @@ def test_a_changed_record_is_picked_up_with_its_history(migrated: Database, age:
         assert [tuple(row) for row in rows] == [(old.uid, "user_cost")]
 
 
+def test_a_first_run_that_was_cut_off_does_not_count_as_look_back_and_sweep(migrated: Database) -> None:
+    """What the killed one had read already may have changed, or been joined by late records, before the next run."""
+    with rig(migrated.url, calls=300, days=2, page_size=20) as r:
+        late = r.world.add_late(HOUR, started=int(r.clock()) - DAY // 2, duration=62)
+        r.world.add()  # with a higher uid, and at once
+        for saved in r.sync.catch_up():
+            if saved.high_water_uid is not None:
+                break  # killed when the newest calls were read
+        yesterday, today = r.world.records()[100], r.world.records()[-1]
+        r.run("backfill")
+        for old in (yesterday, today):
+            r.world.change(old.uid, user_cost=Decimal("0.123"))
+        r.clock.advance(5 * HOUR)
+        r.run()
+        assert late.uid < today.uid
+        assert r.assert_equal() == 302
+
+
 def test_no_call_today(migrated: Database) -> None:
     """The newest calls are days old: found step by step into the past, and the tail goes on from there."""
     with rig(migrated.url, now="2024-05-20T12:00:00+01:00", calls=200, days=2, start=date(2024, 5, 1)) as r:

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -282,3 +283,17 @@ def _wait_until_it_catches(process: subprocess.Popen[str], number: signal.Signal
             return
         time.sleep(0.02)
     raise TimeoutError
+
+
+def test_a_client_that_was_killed_is_no_news(place: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its reset ends the connection without a word: a campaign's output would drown in tracebacks."""
+    with running(place) as url:
+        port = int(url.rsplit(":", 1)[1].split("/")[0])
+        before = threading.active_count()
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        end = time.monotonic() + DEADLINE
+        while threading.active_count() > before and time.monotonic() < end:
+            time.sleep(0.01)
+    assert capfd.readouterr() == ("", "")
