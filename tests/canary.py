@@ -110,8 +110,13 @@ class Watch:
             self.scan(path)
 
     def scan_all(self) -> None:
-        """Look into every file and directory that is still there."""
-        for path in (*self._files, *self._roots):
+        """Look into every file and directory that is still there.
+
+        A nameless temporary file is opened by the name of its directory, which others write into as well.
+        """
+        for path in self._files:
+            self._scan_file(path)
+        for path in self._roots:
             self.scan(path)
 
     def scan(self, path: str) -> None:

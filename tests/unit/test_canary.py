@@ -122,6 +122,17 @@ def test_no_leak_no_alarm(tmp_path: Path) -> None:
     assert "canaries: no secret in" in output
 
 
+def test_a_nameless_temporary_file_makes_nothing_else_in_its_directory_ours(tmp_path: Path) -> None:
+    """Such a file is opened by the name of its directory: what others keep there, another checkout say, is theirs."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    code = 'import sys; open("theirs", "w").write(sys.stdin.read())'
+    subprocess.run([sys.executable, "-c", code], input=CANARIES["the password"], text=True, cwd=shared, check=True)
+    exit_code, output = _run(tmp_path, {"nameless": f"tempfile.TemporaryFile(dir={str(shared)!r}).close()"})
+    shutil.rmtree(shared)
+    assert exit_code == 0, output
+
+
 def test_the_sandbox_opens_to_the_canaries_alone() -> None:
     """The suite's sandbox knows no other login: what logs in anywhere in the suite has handled canaries."""
     world = World(clock=ManualClock("2024-05-23T09:30:00+01:00"))
