@@ -8,6 +8,8 @@ would need more than READ COMMITTED, because one writer per account holds the le
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import NullPool, create_engine, event
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
+PRIMARY_CODE = 0xFF  # of SQLite's result codes; the bits above tell kinds apart
+BUSY_PAUSE = 0.02  # seconds between two attempts to set up a file that is locked
 BUSY_SECONDS = 15  # how long SQLite waits for another writer
 CONNECT_SECONDS = 10
 READER_POOL = 5  # connections of the status page and the commands that only read
@@ -187,13 +191,27 @@ def _on_connect(engine: Engine, *statements: str) -> None:
         connection.commit()
 
 
+def _set_patiently(connection: Any, pragma: str) -> None:
+    """Run a PRAGMA, again while the file is locked: SQLite's own timeout does not cover the change to WAL."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute(pragma)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_PAUSE)
+        else:
+            return
+
+
 def _set_up_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, record: Any) -> None:
         del record
         connection.isolation_level = None  # transactions begin where SQLAlchemy says so, below
         for pragma in SQLITE_PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
+            _set_patiently(connection, f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

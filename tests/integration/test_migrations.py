@@ -101,7 +101,7 @@ def test_two_upgraders_at_once(database: Database) -> None:
         finally:
             engine.dispose()
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
+    threads = [threading.Thread(target=run) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
