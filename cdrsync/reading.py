@@ -12,11 +12,12 @@ from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cdrsync.errors import BadAnswer, NoProgress, RequestRefused, SequenceReset
+from cdrsync.errors import BadAnswer, RequestRefused, SequenceReset
 from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Window
+from cdrsync.offsets import Offsets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cdrsync.model import Document
     from cdrsync.ports import Source
@@ -30,16 +31,17 @@ DOCUMENT_RECORDS = 8_000
 DOCUMENT_ROOM = 20_000
 """Records that a document has room for at most (one page, where page_size is larger), should more come."""
 
-REPEATED_PAGES = 3
-"""Pages in a row that had been sent before, after which reading is given up.
-
-One alone is normal where new calls push known ones to higher offsets while pages are being read."""
-
 PLAUSIBLE_STEP = 10_000_000
 """How far above the last known uid an unreadable record may move the high-water mark. The platform hands out about one
 uid a second, so this is some four months; a garbled uid must not carry the mark past all calls to come."""
 
 NOON = time(12)
+
+DAY_MARGIN = timedelta(hours=3)
+"""How far outside the days asked a call may have begun: the operator's days may begin by another clock than ours."""
+
+SIGNIFICANT_DIGITS = 9
+"""Last digits by which a number is known again: of +441213691057, 01213691057 and 1213691057 they are the same."""
 
 RESET_MARGIN = timedelta(hours=2)
 """A call that began this long after the high-water mark came to be, yet has a lower uid, proves a new uid sequence."""
@@ -82,63 +84,6 @@ class HighWater:
         return Checkpoint(stream, high_water_uid=self.uid, high_water_ended_at=self.seen_at)
 
 
-class Offsets:
-    """Reading one answer set by `offset`, in whatever order it comes: how far, and whether that was all of it.
-
-    An empty page proves the end. Where calls arrive as fast as they are read it never comes; then the end is proven by
-    a page that holds only a part of the one before (new calls have pushed it there), or by one in ascending order,
-    above all before it, that has come to calls younger than the first answer.
-    """
-
-    def __init__(self, what: str) -> None:
-        self.position = 0  # records up to here are in hand
-        self.ended = False
-        self._what = what
-        self._begun: datetime | None = None
-        self._top = -1
-        self._newest: datetime | None = None
-        self._last: frozenset[int] = frozenset()
-        self._pages: set[int] = set()
-        self._repeated = 0
-
-    def take(self, batch: Batch, answered_at: datetime) -> int:
-        """Move on by the records at `position`; answers how many. Raises NoProgress.
-
-        A record that stands twice in a page counts once, lest the one behind it be skipped.
-        """
-        uids = frozenset(cdr.uid for cdr in batch.cdrs)
-        raws = frozenset(reject.raw for reject in batch.rejects)
-        pushed = not raws and uids < self._last
-        arrivals = self._arrivals(batch.cdrs, answered_at)
-        self.ended = not len(batch) or pushed or arrivals
-        if not self.ended:
-            self._refuse_repetition(hash((uids, raws)))
-        self._last = uids
-        self.position += len(uids) + len(raws)
-        return len(uids) + len(raws)
-
-    def _arrivals(self, cdrs: Sequence[Cdr], answered_at: datetime) -> bool:
-        """Whether a page in ascending order has come to calls that were not there when reading began."""
-        begun, top, newest = self._begun, self._top, self._newest
-        self._begun = begun or answered_at
-        if not cdrs:
-            return False
-        self._top = max(top, *(cdr.uid for cdr in cdrs))
-        latest = max(cdr.started_at for cdr in cdrs)
-        self._newest = latest if newest is None else max(newest, latest)
-        if begun is None or newest is None or latest <= begun or len(cdrs) < 2:  # noqa: PLR2004 - one proves no order
-            return False
-        return (cdrs[0].uid > top and all(a.uid < b.uid for a, b in pairwise(cdrs))) or (
-            cdrs[0].started_at > newest and all(a.started_at <= b.started_at for a, b in pairwise(cdrs))
-        )
-
-    def _refuse_repetition(self, page: int) -> None:
-        self._repeated = self._repeated + 1 if page in self._pages else 0
-        self._pages.add(page)
-        if self._repeated == REPEATED_PAGES:
-            raise NoProgress(f"the operator repeats the same records for {self._what}, whatever the offset")
-
-
 def tail_pages(
     source: Source,
     *,
@@ -156,20 +101,24 @@ def tail_pages(
     mark moves once, with the last page. A look-back trusts no order at all: it is what finds the tail to be wrong.
     """
     high, begun = HighWater(mark), None
+    theirs = _of_number(number)
     document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
-    while origin is Origin.TAIL and _follows(after_uid, batches(document)[0].cdrs):
-        (batch,) = batches(document)
+    while origin is Origin.TAIL and _follows(after_uid, (batch := batches(document)[0]).cdrs):
+        if not all(map(theirs, batch.cdrs)):
+            break
         high.see(batch, document.answered_at)
         yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream))
         if begun is not None and max(cdr.started_at for cdr in batch.cdrs) > begun:
             return  # where calls arrive as fast as they are read: all that the first answer could show is in hand
         begun, after_uid = begun or document.answered_at, high.uid
         document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
-    mark, offsets, page = high.uid, Offsets(f"LastId {after_uid}"), None
+    mark, page = high.uid, None
+    lowest = after_uid
+    offsets = Offsets(f"LastId {after_uid}", lambda cdr: cdr.uid > lowest and theirs(cdr))
     while True:
         (batch,) = batches(document)
-        offsets.take(batch, document.answered_at)
-        high.see(batch, document.answered_at)
+        if offsets.take(batch, document.answered_at):
+            high.see(batch, document.answered_at)
         if len(batch):
             if page is not None:
                 yield page
@@ -249,14 +198,17 @@ class _WindowRead:
             for n in range(count)
         ]
 
-    def take(self, ask: CdrsAsk, batch: Batch, answered_at: datetime) -> None:
-        """Move on by one answer. Answers come in the order of their offsets."""
+    def take(self, ask: CdrsAsk, batch: Batch, answered_at: datetime) -> bool:
+        """Move on by one answer, if it is believed. Answers come in the order of their offsets."""
         if self.offsets.ended or ask.offset != self.offsets.position:
-            return  # asked on the guess that the pages before it are full; its records are kept, it proves nothing
-        count = self.offsets.take(batch, answered_at)
+            return False  # asked on the guess that the pages before it are full; its records are kept
+        if not self.offsets.take(batch, answered_at):
+            return False
+        count = len(batch)
         if self.short:  # records behind a page that was not full: this is how many a page may have
             self.step = max(self.short, count)
         self.short = count if count < self.step else 0
+        return True
 
 
 def window_pages(
@@ -274,7 +226,7 @@ def window_pages(
 
     The end of one window and the beginning of the next ones are asked in one document. Windows are taken from the
     iterator one by one, so that several threads can share it. A page `completes` the days before `completes_before`
-    whose window it ends for every number. `high` is shown every answer.
+    whose window it ends for every number. `high` is shown every answer that is believed.
     """
     plan = _Plan(windows, limit, numbers, end_dates)
     while queued := plan.document():
@@ -282,11 +234,11 @@ def window_pages(
         answers = batches(document)
         cdrs: list[Cdr] = []
         for (read, ask), batch in zip(queued, answers, strict=True):
-            end_dates.learn(read.end_date, batch.cdrs)
-            read.take(ask, batch, document.answered_at)
-            if high is not None:
-                high.see(batch, document.answered_at)
             cdrs += batch.cdrs
+            if read.take(ask, batch, document.answered_at):
+                end_dates.learn(read.end_date, batch.cdrs)
+                if high is not None:
+                    high.see(batch, document.answered_at)
         completes = tuple(day for window in plan.finish() for day in window.days() if day < completes_before)
         rejects = [reject for batch in answers for reject in batch.rejects]
         yield Page(origin, cdrs, rejects, completes=completes)
@@ -319,7 +271,7 @@ class _Plan:
                 break
             queued += [(read, ask) for ask in read.asks(self._limit, count)]
             expected += records
-            if self._first:  # it may show that EndDate is included, and what a window has
+            if self._first or read.offsets.doubtful:  # it may show that EndDate is included, and what a window has
                 break
         self._first = False
         return queued
@@ -329,15 +281,17 @@ class _Plan:
         yield from list(self._under_way)
         for window in self._windows:
             end_date = self._end_dates.of(window)
-            what = f"StartDate {window.first} EndDate {end_date}"
-            begun = [_WindowRead(window, number, end_date, self._limit, Offsets(what)) for number in self._numbers]
+            begun = [
+                _WindowRead(window, number, end_date, self._limit, _offsets(window, end_date, number))
+                for number in self._numbers
+            ]
             self._under_way += begun
             self._unfinished[window] = len(begun)
             yield from begun
 
     def _pages_left(self, read: _WindowRead) -> int:
         """Pages to ask of a window at once: as many as it probably has, one where only its end is to prove."""
-        if read.short:
+        if read.short or read.offsets.doubtful:
             return 1
         position = read.offsets.position
         most = max(1, min(self._most, DOCUMENT_RECORDS // read.step))
@@ -359,3 +313,22 @@ class _Plan:
             if not self._unfinished[read.window]:
                 finished.append(read.window)
         return finished
+
+
+def _of_number(number: str | None) -> Callable[[Cdr], bool]:
+    """Whether a call was made to a number, written with or without country code and leading zero."""
+    if number is None:
+        return lambda _: True
+    last = number[-SIGNIFICANT_DIGITS:]
+    return lambda cdr: cdr.bnumber is not None and cdr.bnumber.endswith(last)
+
+
+def _offsets(window: Window, end_date: date, number: str | None) -> Offsets:
+    """Calls of the day after are no strangers to a window where EndDate is included: they prove it by coming again."""
+    midnight, theirs = datetime.combine(window.first, time.min), _of_number(number)
+    earliest, latest = midnight - DAY_MARGIN, datetime.combine(window.last, time.max) + DAY_MARGIN
+
+    def belongs(cdr: Cdr) -> bool:
+        return earliest <= datetime.combine(cdr.call_date, cdr.call_time) <= latest and theirs(cdr)
+
+    return Offsets(f"StartDate {window.first} EndDate {end_date}", belongs)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cdrsync.errors import SequenceReset
 from cdrsync.model import FLAGS, Cdr
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr
     """Merge the page's calls with the stored ones that differ: the calls to write, and the history of their changes.
 
     A flag that is absent never overwrites a known one; a value that becomes known is no change of a known value.
+    Raises SequenceReset where a uid now is another call's.
     """
     merged: list[Cdr] = []
     history: list[Change] = []
@@ -46,6 +48,11 @@ def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr
         new = with_known_flags(calls[uid], old)
         if new == old:
             continue
+        if None not in (new.ref, old.ref) and new.ref != old.ref and new.started_at != old.started_at:
+            raise SequenceReset(
+                f"uid {uid} was the call {old.ref} of {old.started_at:%Y-%m-%d %H:%M:%S} UTC and now is {new.ref} of "
+                f"{new.started_at:%Y-%m-%d %H:%M:%S} UTC: the operator's uids have fallen"
+            )
         merged.append(new)
         history.extend(
             Change(uid, name, as_text(before), as_text(after))

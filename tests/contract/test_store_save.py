@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from cdrsync.errors import SequenceReset
 from cdrsync.model import Checkpoint, NumberFacts, Origin, PageSaved, Reject, Window
 from cdrsync.store import tables
 from cdrsync.store.sql import SqlStore
@@ -93,6 +94,16 @@ def test_a_record_twice_in_a_page(store: SqlStore, eyes: Eyes) -> None:
     saved = store.save(page(FIRST, later))
     assert (saved.inserted, saved.unchanged, saved.records) == (1, 1, 2)
     assert eyes.cdrs() == [later]
+
+
+def test_a_uid_that_is_another_call_now_overwrites_nothing(store: SqlStore, eyes: Eyes) -> None:
+    """The operator's uids have fallen by less than a look-back can tell from late records."""
+    old, neighbour = calls(2)
+    store.save(page(old, neighbour))
+    other = old._replace(ref="A" * 16, started_at=old.started_at + timedelta(hours=1))
+    with pytest.raises(SequenceReset, match=f"uid {old.uid} was the call {old.ref} of .* now is AAAAAAAAAAAAAAAA"):
+        store.save(page(neighbour._replace(duration=99), other))
+    assert eyes.cdrs() == [old, neighbour]
 
 
 def test_an_absent_flag_never_overwrites_a_known_one(store: SqlStore, eyes: Eyes, clock: Clock) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Literal
@@ -75,6 +75,7 @@ class Habits:
     bad: float = 0.0
     refused: float = 0.0
     duplicate: float = 0.0  # a record stands twice in an answer
+    repeated: float = 0.0  # a page is answered with the one before it
 
 
 class Operator:
@@ -103,6 +104,8 @@ class Operator:
         for call in calls:
             self._days[call.day].append(call)
         self._epochs = _epochs(calls)
+        self._last_page: list[Call] = []
+        self._last_ask: CdrsAsk | None = None
 
     def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
         """Answer a document: its requests one after the other, time passing between them."""
@@ -163,9 +166,25 @@ class Operator:
         if page and habits.duplicate and not self.calm and self._rng.random() < habits.duplicate:
             self.fired["duplicate"] += 1
             page.insert(self._rng.randrange(len(page) + 1), page[0])
+        if habits.repeated and not self.calm and self._rng.random() < habits.repeated:
+            again = [call for call in self._last_page if call.shown(now)]
+            if again and again != page and self._before(ask):
+                self.fired["repeated"] += 1
+                page = again
+        if page:
+            self._last_page, self._last_ask = page, ask
         if tail:
             return _batch(call.tail_records[call.version(now)] for call in page)
         return _batch(call.records[call.version(now)] for call in page)
+
+    def _before(self, ask: CdrsAsk) -> bool:
+        """Whether the last page was the one before: of the same question, at a lower offset or LastId."""
+        last = self._last_ask
+        if last is None or last.number != ask.number:
+            return False
+        if ask.after_uid is not None and all(call.uid <= ask.after_uid for call in self._last_page):
+            return True
+        return replace(last, offset=0) == replace(ask, offset=0)
 
     def _after(self, uid: int, now: float) -> list[Call]:
         found = []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync import reading, sync
+from cdrsync import offsets, reading, sync
 from cdrsync.model import Origin, Page
 from cdrsync.sync import Sync
 from tests.property.simulate import main, simulate
@@ -44,7 +44,16 @@ def test_a_seed_is_the_same_world_every_time() -> None:
 def test_every_trouble_of_the_world_takes_place() -> None:
     """A campaign without faults proves little: those of the first seeds are counted."""
     figures = sum((simulate(seed, days=3).figures for seed in range(40)), start=simulate(40).figures)
-    troubles = ("outage", "unreachable", "bad answer", "refused", "duplicate", "crashes", "DatabaseUnavailable")
+    troubles = (
+        "outage",
+        "unreachable",
+        "bad answer",
+        "refused",
+        "duplicate",
+        "repeated",
+        "crashes",
+        "DatabaseUnavailable",
+    )
     assert {trouble: figures[trouble] > 0 for trouble in (*troubles, "LeaseLost", "SequenceReset", "parked")} == (
         dict.fromkeys((*troubles, "LeaseLost", "SequenceReset", "parked"), True)
     )
@@ -66,7 +75,7 @@ def _no_pages(*_: object, **__: object) -> Iterator[object]:
     return iter(())
 
 
-def _len(self: reading.Offsets, batch: Batch, answered_at: datetime) -> int:
+def _len(self: offsets.Offsets, batch: Batch, answered_at: datetime) -> int:
     del answered_at
     count = len(batch.cdrs) + len(batch.rejects)
     self.ended = not count
@@ -74,7 +83,7 @@ def _len(self: reading.Offsets, batch: Batch, answered_at: datetime) -> int:
     return count
 
 
-def _short(self: reading.Offsets, batch: Batch, answered_at: datetime) -> int:
+def _short(self: offsets.Offsets, batch: Batch, answered_at: datetime) -> int:
     del answered_at
     self.ended = len(batch) < 3
     self.position += len(batch)
@@ -85,8 +94,8 @@ RARE = {"no order is mistrusted": 2990}  # the first seed to try, where few worl
 MISTAKES = {
     "any page is taken for ascending": (reading, "_follows", lambda _, cdrs: bool(cdrs)),
     "EndDate is taken for included": (reading.EndDates, "of", lambda _, window: window.last),
-    "a repeated record counts twice": (reading.Offsets, "take", _len),
-    "a short page is taken for the end": (reading.Offsets, "take", _short),
+    "a repeated record counts twice": (offsets.Offsets, "take", _len),
+    "a short page is taken for the end": (offsets.Offsets, "take", _short),
     "the mark is ahead": (reading.HighWater, "see", lambda self, *_: setattr(self, "uid", self.uid + 1)),
     "a pause is forgotten": (Sync, "_last_read", lambda _self, _stream, now: now),
     "no order is mistrusted": (Sync, "_proven", lambda self, *_: self._store.save(Page(Origin.LOOKBACK, []))),

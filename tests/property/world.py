@@ -83,6 +83,7 @@ def plan(seed: int, days: int = 7) -> Plan:
     if rng.random() < 0.1:
         made.reset_at = rng.uniform(begins, ends)
     made.calls = _calls(rng, made, midnight - history * DAY)
+    made.habits = replace(made.habits, repeated=rng.choice((0.0, 0.0, 0.0, 0.01)))
     return made
 
 
