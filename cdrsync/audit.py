@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 """Looks at a disagreement before it is believed: the first one sends a look-back, the others let arrivals settle."""
 
+HEALING_PAUSE = timedelta(days=7)
+"""A day that reading it again did not mend is left alone for so long, unless what is held of it changes: a gap that
+nothing mends must not cost the whole history every night."""
+
 MIDNIGHT_MARGIN = timedelta(seconds=60)
 """So near to midnight by the operator's clock it can't be said which day its totals mean: no alarm, ask later."""
 
@@ -89,6 +93,7 @@ class Audit:
         self._sync = sync
         self._timezone = timezone
         self._page_size = page_size
+        self._read_in_vain: dict[date, tuple[datetime, Figures]] = {}
 
     def run(self, periods: Sequence[Period], *, number: str | None = None, heal: bool = False) -> AuditReport:
         """Compare the periods; with `heal`, read the days at fault once more and compare again.
@@ -200,6 +205,8 @@ class Audit:
             problem = f"the operator's totals can't be read: {'; '.join(comparison.unusable)}"
             return replace(finding, verdict=Verdict.UNAUDITED, problem=problem)
         excuse = self._excuse(period, window, local, behind=moment.behind)
+        if number is not None and any(window.first <= day <= window.last for day in moment.snapshot.deleted):
+            excuse = "retention has deleted calls of its days, and the ledger counts them for all numbers together"
         problem = "; ".join(comparison.differences)
         if excuse:
             return replace(finding, verdict=Verdict.UNAUDITED, problem=f"{problem} ({excuse})")
@@ -246,7 +253,9 @@ class Audit:
         start = self._sync.start_day()
         first = min([*ledger_days, found.audited_at.date()] if start is None else [*ledger_days, start])
         today = self._sync.today()
+        held = self._held()
         days = {day for gap in found.gaps for day in within(gap.window, first, today)}
+        days -= {day for day in days if self._was_in_vain(day, held.get(day, Figures()), found.audited_at)}
         mended: set[date] = set()
         listed: dict[date, Figures] = {}
         records = 0
@@ -257,13 +266,22 @@ class Audit:
                 mended.add(day)
                 records += changed
         # The ledger follows the rows only where they are what the operator lists: a row too many stays in sight.
-        rows = {day.day: Figures.of([day]) for day in self._ledger.snapshot(number=None, up_to_uid=None).rows}
-        self._ledger.recount(day for day, figures in listed.items() if figures == rows.get(day, Figures()))
+        held = self._held()
+        self._ledger.recount(day for day, figures in listed.items() if figures == held.get(day, Figures()))
         report, verdicts_after = self._settle(periods, number, writer=True)
         left = {day for gap in report.gaps for day in within(gap.window, first, today)}
+        self._read_in_vain |= {day: (report.audited_at, held.get(day, Figures())) for day in days & left}
         healed = tuple(sorted(mended - left))
         verdicts_after |= dict.fromkeys(healed, Verdict.HEALED)
         return replace(report, healed=healed, records_healed=records), verdicts_after
+
+    def _held(self) -> dict[date, Figures]:
+        return {day.day: Figures.of([day]) for day in self._ledger.snapshot(number=None, up_to_uid=None).rows}
+
+    def _was_in_vain(self, day: date, held: Figures, now: datetime) -> bool:
+        """Whether the day was read again lately, and nothing of it has changed since."""
+        at, then = self._read_in_vain.get(day, (None, None))
+        return at is not None and now - at < HEALING_PAUSE and held == then
 
 
 @dataclass(frozen=True, slots=True)

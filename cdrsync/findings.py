@@ -23,6 +23,7 @@ class Snapshot:
     held: list[Held]  # counted from the rows up to the uid asked for
     rows: list[Held]  # counted from all rows
     ledger: list[LedgerDay]
+    deleted: frozenset[date] = frozenset()  # days whose calls retention has deleted: the ledger is what is left
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,12 +68,11 @@ class SqlLedger:
                 )
                 for row in days
             ]
-        if number is None:  # of days whose calls retention has deleted, the ledger is what is left
-            deleted = [
-                Held(row.call_date, row.calls, row.duration, row.charge) for row in days if row.pruned == "delete"
-            ]
-            rows = sorted([*rows, *deleted], key=lambda held: held.day)
-        return Snapshot(_less(rows, newer), rows, ledger)
+        deleted = [row for row in days if row.pruned == "delete"]
+        if number is None:
+            left = [Held(row.call_date, row.calls, row.duration, row.charge) for row in deleted]
+            rows = sorted([*rows, *left], key=lambda held: held.day)
+        return Snapshot(_less(rows, newer), rows, ledger, frozenset(row.call_date for row in deleted))
 
     def held_uids(self, uids: Iterable[int]) -> set[int]:
         """Those of the uids that are held."""

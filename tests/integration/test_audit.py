@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,12 @@ def some_uid(r: Rig, day: date = DAY) -> int:
     with r.engine.connect() as connection:
         query = select(cdr.c.uid).where(cdr.c.call_date == day, cdr.c.duration > 0).order_by(cdr.c.uid).limit(1)
         return int(connection.scalar(query) or 0)
+
+
+def days_asked(r: Rig) -> Counter[str]:
+    """How often each day was read from its beginning."""
+    asked = (request.parameters for request in r.world.requests)
+    return Counter(one["StartDate"] for one in asked if "StartDate" in one and one.get("offset", "0") == "0")
 
 
 def verdicts(r: Rig) -> dict[date, str]:
@@ -117,19 +124,27 @@ def test_what_healing_can_not_mend_stays_and_is_not_read_again(migrated: Databas
     """A call that the operator counts but never lists is a gap after healing: reported, and asked for once only."""
     with rig(migrated.url, Settings(end_date_included=False), calls=600) as r:
         r.run()
-        unreadable = r.world.add(duration=5, raw="<CDR><uid>x</uid></CDR>")
+        unreadable = r.world.add(started=int(r.clock()) - 2 * 86400, duration=5, raw="<CDR><uid>x</uid></CDR>")
         report = r.audit.run(ALL, heal=True)
         assert not report.clean
         assert "quarantine" in report.gaps[0].problem
         assert unreadable.uid not in r.ledger.held_uids([unreadable.uid])
         assert report.healed == ()
+        once = days_asked(r)[str(DAY)]
+        r.clock.advance(60)
+        assert not r.audit.run(ALL, heal=True).clean
+        assert days_asked(r)[str(DAY)] == once
+        r.clock.advance(7 * 86400)
+        r.run("backfill")
+        assert not r.audit.run(ALL, heal=True).clean
+        assert days_asked(r)[str(DAY)] == once + 1
 
 
 def test_arrivals_while_it_asks_are_no_alarm(migrated: Database) -> None:
     """Two hundred calls a second arriving, audited again and again: never a gap."""
     with rig(migrated.url, Settings(rate=200.0, latency=0.02), calls=300, days=1) as r:
         r.run()
-        for _ in range(10 if migrated.kind != "sqlite" else 100):
+        for _ in range(100):
             r.clock.advance(0.4)
             report = r.audit.run(ALL, heal=True)
             assert report.gaps == []
@@ -179,6 +194,20 @@ def test_one_number(migrated: Database) -> None:
         r.world.faults.script(Fault.ERROR_CODE)
         with pytest.raises(RequestRefused):
             r.audit.run([Period.ALL], number="0999999999")
+
+
+def test_one_number_over_days_that_retention_has_deleted(migrated: Database) -> None:
+    """What is left of them is the ledger, which knows no numbers: the audit says so instead of crying gap."""
+    with rig(migrated.url, calls=900) as r:
+        r.run()
+        with r.engine.connect() as connection:
+            number = connection.scalar(select(cdr.c.bnumber).where(cdr.c.call_date == DAY).limit(1))
+        gone = update(coverage).where(coverage.c.call_date == DAY).values(pruned="delete")
+        write(r, delete(cdr).where(cdr.c.call_date == DAY), gone)
+        (finding,) = r.audit.run([Period.ALL], number=number).findings
+        assert finding.verdict is Verdict.UNAUDITED
+        assert "retention has deleted calls" in finding.problem
+        assert r.audit.run(ALL).proven
 
 
 def test_a_refused_period_does_not_stop_the_others(migrated: Database) -> None:
