@@ -23,6 +23,10 @@ check: .venv/development ## lint, format, types and architecture
 	$(python) -m ruff format --check
 	$(python) -m mypy
 	.venv/bin/lint-imports
+	.venv/bin/yamllint deploy
+	.venv/bin/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+	@if [ -x .venv/bin/hadolint ]; then .venv/bin/hadolint deploy/container/Dockerfile; \
+	else echo "hadolint: no wheel for this machine, the Dockerfile is not linted"; fi
 
 test: .venv/development ## the whole suite; ARGS='-k lease -x' goes to pytest
 	@$(python) -m pytest $(ARGS)

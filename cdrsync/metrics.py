@@ -97,13 +97,9 @@ class Metrics:
         """Set the number of records in quarantine."""
         self._rejects.labels(account).set(count)
 
-    def gaps(self, account: str, days: int) -> None:
-        """Set the number of days with a gap."""
-        self._gaps.labels(account).set(days)
-
     def audited(self, account: str, *, gaps: int, at: float) -> None:
         """Set what the last audit found; `at` is a Unix time."""
-        self.gaps(account, gaps)
+        self._gaps.labels(account).set(gaps)
         self._audited.labels(account).set(at)
 
     def doorbell(self, outcome: str) -> None:

@@ -184,7 +184,7 @@ class Checkpoint:
 
     stream: str
     high_water_uid: int | None = None
-    high_water_ended_at: datetime | None = None  # when all calls up to it had ended, UTC: how a fall in uids is noticed
+    high_water_ended_at: datetime | None = None  # when it was reached, operator's clock, UTC: shows a fall of uids
     window: Window | None = None
     begun_at: datetime | None = None
     done: bool = False

@@ -66,12 +66,12 @@ class Database:
                     migrate.ensure(opened, auto=self._auto_migrate)
                 self._ready = True
 
-    def gap_days(self, name: str) -> int:
-        """Return the days of an account on which the last audit found a gap. Raises DatabaseUnavailable."""
+    def last_audit(self, name: str) -> tuple[datetime | None, int]:
+        """When an account was audited last (UTC), and the days with a gap since. Raises DatabaseUnavailable."""
         from cdrsync.store import report
 
         with engine(self._url) as opened:
-            return report.gap_days(opened, name)
+            return report.last_audit(opened, name)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ PACKAGES = {
     "promtool": "prometheus",
     "prometheus": "prometheus",
     "unshare": "util-linux",
+    "groff": "groff",
 }
 
 

@@ -161,7 +161,9 @@ class Worker(threading.Thread):
         if mark is not None:
             self._board.publish(name, high_water_uid=mark.high_water_uid)
         self._metrics.rejects_open(name, parts.ledger.open_rejects())
-        self._metrics.gaps(name, self._database.gap_days(name))
+        audited_at, gaps = self._database.last_audit(name)
+        if audited_at is not None:
+            self._metrics.audited(name, gaps=gaps, at=audited_at.timestamp())
 
     def _do(self, task: Task, parts: AccountParts) -> None:
         """Do a task page by page; urgent ones are done in between. Raises _Unwound where the lease may be gone."""

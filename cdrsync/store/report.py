@@ -67,11 +67,15 @@ def standings(engine: Engine) -> list[Standing]:
         ]
 
 
-def gap_days(engine: Engine, name: str) -> int:
-    """Return the days of an account on which the last audit found a gap. Raises DatabaseUnavailable."""
-    count = select(func.count()).select_from(coverage.join(account, account.c.id == coverage.c.account_id))
+def last_audit(engine: Engine, name: str) -> tuple[datetime | None, int]:
+    """When an account was audited last (UTC), and the days with a gap since. Raises DatabaseUnavailable."""
+    gaps = select(func.count()).select_from(coverage.join(account, account.c.id == coverage.c.account_id))
+    at = select(func.max(audit_result.c.audited_at)).join(account, account.c.id == audit_result.c.account_id)
     with translated(), engine.connect() as connection:
-        return connection.scalar(count.where(account.c.name == name, coverage.c.verdict == Verdict.GAP.value)) or 0
+        return (
+            connection.scalar(at.where(account.c.name == name)),
+            connection.scalar(gaps.where(account.c.name == name, coverage.c.verdict == Verdict.GAP.value)) or 0,
+        )
 
 
 def _tails(connection: Connection, account_id: int) -> tuple[Checkpoint, ...]:

@@ -83,7 +83,7 @@ checkpoint = _table(
     _account_id(primary_key=True),
     Column("stream", Exact(STREAM_LENGTH), primary_key=True, comment="tail: the newest calls. backfill: history"),
     Column("high_water_uid", BigInteger, comment="Highest uid up to which the stream is held; never moves backwards"),
-    Column("high_water_ended_at", Instant, comment="When the calls up to it had ended, UTC"),
+    Column("high_water_ended_at", Instant, comment="When it was reached, by the operator's clock, UTC"),
     Column("window_first", Date, comment="First day of the job, UK wall clock"),
     Column("window_last", Date, comment="Last day of the job, UK wall clock"),
     Column("begun_at", Instant, comment="When the job began, UTC"),

@@ -79,7 +79,7 @@ def keep_reject(dialect: str) -> Insert:
 
 
 def move_checkpoint(dialect: str) -> Insert:
-    """Move a checkpoint; its high-water mark, and when its calls had ended, only ever upwards."""
+    """Move a checkpoint; its high-water mark, and when it was reached, only ever upwards."""
 
     def changes(new: New) -> dict[str, Any]:
         held = func.coalesce(checkpoint.c.high_water_uid, -1)

@@ -244,7 +244,7 @@ def _checkpoint() -> None:
             sa.BigInteger(),
             comment="Highest uid up to which the stream is held; never moves backwards",
         ),
-        sa.Column("high_water_ended_at", instant(), comment="When the calls up to it had ended, UTC"),
+        sa.Column("high_water_ended_at", instant(), comment="When it was reached, by the operator's clock, UTC"),
         sa.Column("window_first", sa.Date(), comment="First day of the job, UK wall clock"),
         sa.Column("window_last", sa.Date(), comment="Last day of the job, UK wall clock"),
         sa.Column("begun_at", instant(), comment="When the job began, UTC"),

@@ -14,6 +14,8 @@ import yaml
 
 from cdrsync.config import KEYS, Inputs, read
 from cdrsync.store.tables import metadata
+from tests import manual
+from tests.tools import program
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -244,6 +246,25 @@ class TestGuide:
     def test_move_names_every_table(self) -> None:
         move = GUIDE.split("## Moving to another database")[1].split("\n## ")[0]
         assert [table for table in metadata.tables if f"`{table}`" not in move] == []
+
+
+class TestManual:
+    """deploy/man/cdrsync.1."""
+
+    def test_says_what_the_program_says(self) -> None:
+        """Where it does not: `python -m tests.manual > deploy/man/cdrsync.1` mends it."""
+        assert (DEPLOY / "man/cdrsync.1").read_text() == manual.page()
+
+    def test_man_shows_it(self) -> None:
+        shown = subprocess.run(
+            [program("groff"), "-Tutf8", "-P-cbou", "-Kutf8", "-man", "-ww", DEPLOY / "man/cdrsync.1"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert shown.stderr == ""
+        words = " ".join(shown.stdout.split())
+        assert [key for key in KEYS if key not in words] == []
 
 
 def test_no_yaml_of_ours_is_broken() -> None:
