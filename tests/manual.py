@@ -47,9 +47,9 @@ def _lines() -> Iterator[str]:
     yield from _text(cdrsync.help or "")
     yield ".SH COMMANDS"
     yield from _commands(cdrsync, "")
-    yield from (".SH CONFIGURATION", "A flag (\\-\\-set KEY=VALUE) beats the environment (CDRSYNC_KEY), which beats the")
-    yield "file (TOML: \\-\\-config, CDRSYNC_CONFIG, ./cdrsync.toml, /etc/cdrsync/cdrsync.toml). A secret may also be"
-    yield "the name of a file, under KEY_file. Tables [accounts.NAME] of the file describe several logins."
+    yield from (".SH CONFIGURATION", "A flag (\\-\\-set KEY=VALUE) beats the environment (CDRSYNC_KEY), which beats")
+    yield "the file (TOML: \\-\\-config, CDRSYNC_CONFIG, ./cdrsync.toml, /etc/cdrsync/cdrsync.toml). A secret may be"
+    yield "the name of a file too, under KEY_file. Tables [accounts.NAME] of the file describe several logins."
     for key in KEYS.values():
         default = key.show(key.default) if key.default not in (None, "", ()) else ""
         told = f"{key.help} (default: {default})" if default else key.help
