@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DOCUMENT_REQUESTS = 20
 """GetCDRs queued in one document at most: they cost one round trip together."""
 
-DOCUMENT_RECORDS = 8_000
+DOCUMENT_RECORDS = 1_000
 """Records expected of one document at most (one page, where page_size is larger): bounds memory and the commit."""
 
 DOCUMENT_ROOM = 20_000
