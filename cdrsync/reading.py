@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DOCUMENT_REQUESTS = 20
 """GetCDRs queued in one document at most: they cost one round trip together."""
 
-DOCUMENT_RECORDS = 1_000
+DOCUMENT_RECORDS = 3_000
 """Records expected of one document at most (one page, where page_size is larger): bounds memory and the commit."""
 
 DOCUMENT_ROOM = 20_000
@@ -295,7 +295,8 @@ class _Plan:
             return 1
         position = read.offsets.position
         most = max(1, min(self._most, DOCUMENT_RECORDS // read.step))
-        return min(most, max(self._typical - position, position) // read.step + 1)
+        left = position if position > self._typical else self._typical - position
+        return min(most, left // read.step + 1)
 
     def _expected(self, read: _WindowRead, pages: int) -> int:
         if read.short:

@@ -219,15 +219,15 @@ class Counted(Listing):
 
 
 def test_60_days_of_3300_calls_take_few_documents() -> None:
-    """198,000 records are 240 pages and 60 empty ends; twenty requests fit into a document, as 8,000 records do."""
+    """198,000 records are 240 pages and 60 empty ends; twenty requests fit into a document, as 3,000 records do."""
     source = Counted(3300)
     days = [Window(TODAY - timedelta(days=n), TODAY - timedelta(days=n)) for n in range(1, 61)]
     pages = read(source, *days, limit=1000)
     assert sum(len(page.cdrs) for page in pages) == 198_000
     assert len(completed(pages)) == 60
     assert len(source.asked) <= 320
-    assert len(source.documents) <= 70
-    assert source.largest <= 8_000
+    assert len(source.documents) <= 125
+    assert source.largest <= 3_000
 
 
 def test_days_without_calls_share_documents() -> None:
