@@ -49,9 +49,6 @@ class Store(Protocol):
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """Days of the window that a page has completed, at or after `since`."""
 
-    def calls_held(self) -> int:
-        """Calls of the account in the ledger."""
-
     def refresh(self) -> None:
         """Forget what is remembered, connect and take the lease anew. For use after an error."""
 

@@ -75,14 +75,6 @@ class Positions:
         with self._session.transaction() as connection:
             return set(connection.execute(statement).scalars())
 
-    def calls_held(self) -> int:
-        """Add up the calls of the account's ledger."""
-        statement = select(func.coalesce(func.sum(coverage.c.calls), 0)).where(
-            coverage.c.account_id == self._session.account_id
-        )
-        with self._session.transaction() as connection:
-            return int(connection.execute(statement).scalar_one())
-
     def _step_back(self, connection: Connection, top: int, instant: datetime) -> tuple[int | None, int | None]:
         """Of the next calls from `top` downwards: the lowest uid not ended before the instant, and the lowest uid."""
         step = (

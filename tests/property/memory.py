@@ -115,10 +115,6 @@ class MemoryStore:
             if window.first <= day <= window.last and (since is None or at >= since)
         }
 
-    def calls_held(self) -> int:
-        """Calls held."""
-        return len(self.rows)
-
     def refresh(self) -> None:
         """Connect anew."""
         self.refreshed += 1

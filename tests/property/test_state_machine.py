@@ -76,12 +76,6 @@ class Twins:
         assert actual == self.memory.days_downloaded(window, since=since)
         return actual
 
-    def calls_held(self) -> int:
-        """As both say."""
-        actual = self.sql.calls_held()
-        assert actual == self.memory.calls_held()
-        return actual
-
     def refresh(self) -> None:
         """Connect anew."""
         self.memory.refresh()
