@@ -282,7 +282,7 @@ class _Plan:
         for window in self._windows:
             end_date = self._end_dates.of(window)
             begun = [
-                _WindowRead(window, number, end_date, self._limit, _offsets(window, end_date, number))
+                _WindowRead(window, number, end_date, self._limit, _offsets(window, end_date, number, self._end_dates))
                 for number in self._numbers
             ]
             self._under_way += begun
@@ -324,12 +324,15 @@ def _of_number(number: str | None) -> Callable[[Cdr], bool]:
     return lambda cdr: cdr.bnumber is not None and cdr.bnumber.endswith(last)
 
 
-def _offsets(window: Window, end_date: date, number: str | None) -> Offsets:
-    """Calls of the day after are no strangers to a window where EndDate is included: they prove it by coming again."""
-    midnight, theirs = datetime.combine(window.first, time.min), _of_number(number)
-    earliest, latest = midnight - DAY_MARGIN, datetime.combine(window.last, time.max) + DAY_MARGIN
+def _offsets(window: Window, end_date: date, number: str | None, end_dates: EndDates) -> Offsets:
+    """Calls of the day after are strangers to a window until, by coming again, they prove that EndDate is included."""
+    theirs = _of_number(number)
+    earliest = datetime.combine(window.first, time.min) - DAY_MARGIN
+    day_ends = datetime.combine(window.last, time.max) + DAY_MARGIN
+    end_date_ends = datetime.combine(end_date, time.max) + DAY_MARGIN
 
     def belongs(cdr: Cdr) -> bool:
+        latest = end_date_ends if end_dates.included else day_ends
         return earliest <= datetime.combine(cdr.call_date, cdr.call_time) <= latest and theirs(cdr)
 
     return Offsets(f"StartDate {window.first} EndDate {end_date}", belongs)

@@ -105,6 +105,17 @@ def test_that_end_date_is_included_is_learned_from_an_afternoon_call_and_spares_
     assert ends == {date(2026, 5, number): date(2026, 5, number) for number in range(1, 7)}
 
 
+def test_that_end_date_is_included_is_learned_from_pages_of_one_record_too() -> None:
+    """Each record of the day after looks strange by itself; the first one that insists speaks for all of them."""
+    records = [
+        cdr for number in range(1, 9) for cdr in on(number, *range(10 * number, 10 * number + 9), clock="18:00:00")
+    ]
+    source = Listing(records, end_included=True, clamp=1)
+    pages = read(source, *(day(number) for number in range(7, 0, -1)), limit=1)
+    assert read_uids(pages) == {cdr.uid for cdr in records}
+    assert len(source.documents) < 2 * len(records)
+
+
 def test_a_call_in_the_first_hours_does_not_prove_that_end_date_is_included() -> None:
     """It may only mean that the operator's days begin by another clock; taken for proof, whole days were lost."""
     end_dates = EndDates()
