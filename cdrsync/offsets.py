@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from cdrsync.model import Batch, Cdr
+    from cdrsync.model import Batch, Cdr, Reject
 
 REPEATED_PAGES = 10
 """Pages in a row that brought nothing new, after which reading is given up. A few are normal where new calls push known
@@ -38,7 +38,7 @@ class Offsets:
     order, above all before it, that has come to calls younger than the first answer.
     """
 
-    def __init__(self, what: str, belongs: Callable[[Cdr], bool] = lambda _: True) -> None:
+    def __init__(self, what: str, belongs: Callable[[Cdr | Reject], bool] = lambda _: True) -> None:
         """`what` is asked, for messages; `belongs` says whether a record can be an answer to it."""
         self.position = 0  # the offset to ask next
         self.ended = False
@@ -72,7 +72,7 @@ class Offsets:
         if not page:
             self._end()
             return True
-        strangers = not all(map(self._belongs, batch.cdrs))
+        strangers = not (all(map(self._belongs, batch.cdrs)) and all(map(self._belongs, batch.rejects)))
         again = self._seen.intersection(page)
         known = len(again) == len(page)
         if known or (strangers and self._repeated < STRANGE_ANSWERS):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer, RequestRefused, SequenceReset
-from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Window
+from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Reject, Window
 from cdrsync.offsets import Offsets
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def tail_pages(
         document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
     mark, page = high.uid, None
     lowest = after_uid
-    offsets = Offsets(f"LastId {after_uid}", lambda cdr: cdr.uid > lowest and theirs(cdr))
+    offsets = Offsets(f"LastId {after_uid}", lambda one: (one.uid is None or one.uid > lowest) and theirs(one))
     while True:
         (batch,) = batches(document)
         if offsets.take(batch, document.answered_at):
@@ -316,12 +316,12 @@ class _Plan:
         return finished
 
 
-def _of_number(number: str | None) -> Callable[[Cdr], bool]:
+def _of_number(number: str | None) -> Callable[[Cdr | Reject], bool]:
     """Whether a call was made to a number, written with or without country code and leading zero."""
     if number is None:
         return lambda _: True
     last = number[-SIGNIFICANT_DIGITS:]
-    return lambda cdr: cdr.bnumber is not None and cdr.bnumber.endswith(last)
+    return lambda one: isinstance(one, Reject) or (one.bnumber is not None and one.bnumber.endswith(last))
 
 
 def _offsets(window: Window, end_date: date, number: str | None, end_dates: EndDates) -> Offsets:
@@ -331,8 +331,10 @@ def _offsets(window: Window, end_date: date, number: str | None, end_dates: EndD
     day_ends = datetime.combine(window.last, time.max) + DAY_MARGIN
     end_date_ends = datetime.combine(end_date, time.max) + DAY_MARGIN
 
-    def belongs(cdr: Cdr) -> bool:
+    def belongs(one: Cdr | Reject) -> bool:
+        if isinstance(one, Reject):
+            return True
         latest = end_date_ends if end_dates.included else day_ends
-        return earliest <= datetime.combine(cdr.call_date, cdr.call_time) <= latest and theirs(cdr)
+        return earliest <= datetime.combine(one.call_date, one.call_time) <= latest and theirs(one)
 
     return Offsets(f"StartDate {window.first} EndDate {end_date}", belongs)

@@ -79,7 +79,7 @@ def _restless() -> list[Batch]:
 
 
 def test_strangers_are_believed_when_the_operator_insists() -> None:
-    offsets = Offsets("it", lambda cdr: cdr.uid < 100)
+    offsets = Offsets("it", lambda one: one.uid is not None and one.uid < 100)
     assert walk([of(101), of(1), of(102, 2), of(102, 2), of(102, 2), of()], offsets) == [0, 0, 1, 1, 1, 3]
     assert offsets.ended
 
@@ -88,6 +88,21 @@ def test_unreadable_records_are_known_again() -> None:
     offsets = Offsets("it")
     page = Batch([], [Reject(None, "<CDR>1</CDR>", "uid")])
     assert walk([page, page, of(2), of()], offsets) == [0, 1, 1, 2]
+
+
+def test_an_unreadable_record_at_or_below_last_id_is_a_stranger() -> None:
+    """Counted as the first of the new ones, it would hide the first of them."""
+    late = Reject(100, "<CDR>100</CDR>", "cost")
+    answers = [Batch([], [late]), of(105, 104), of()]
+
+    class Scripted(Listing):
+        def ask(self, asks: Sequence[object]) -> Document:
+            del asks
+            return Document([answers.pop(0)], NOW)
+
+    pages = list(tail_pages(Scripted(), origin=Origin.TAIL, stream="tail", after_uid=100, mark=100, limit=4))
+    assert [[cdr.uid for cdr in page.cdrs] for page in pages] == [[], [105, 104]]
+    assert answers == []
 
 
 class Repeating(Listing):
