@@ -204,9 +204,7 @@ class Audit:
         if comparison.unusable:
             problem = f"the operator's totals can't be read: {'; '.join(comparison.unusable)}"
             return replace(finding, verdict=Verdict.UNAUDITED, problem=problem)
-        excuse = self._excuse(period, window, local, behind=moment.behind)
-        if number is not None and any(window.first <= day <= window.last for day in moment.snapshot.deleted):
-            excuse = "retention has deleted calls of its days, and the ledger counts them for all numbers together"
+        excuse = self._excuse(period, window, moment, local, number)
         problem = "; ".join(comparison.differences)
         if excuse:
             return replace(finding, verdict=Verdict.UNAUDITED, problem=f"{problem} ({excuse})")
@@ -215,13 +213,19 @@ class Audit:
             problem += f" ({rejects} records that could not be typed wait in the quarantine)"
         return replace(finding, verdict=Verdict.GAP, problem=problem)
 
-    def _excuse(self, period: Period, window: Window, local: datetime, *, behind: bool) -> str:
+    def _excuse(self, period: Period, window: Window, moment: _Moment, local: datetime, number: str | None) -> str:
         """Why a disagreement of this period proves nothing; empty where it does."""
+        if number is not None and any(window.first <= day <= window.last for day in moment.snapshot.deleted):
+            return "retention has deleted calls of its days, and the ledger counts them for all numbers together"
         for shift in (-MIDNIGHT_MARGIN, MIDNIGHT_MARGIN):
             if (local + shift).date() != local.date():
                 return "too near to midnight to say which day the operator means"
-        if behind and period is not Period.LAST_MONTH:
+        if moment.behind and period is not Period.LAST_MONTH:
             return "new calls are not stored yet"
+        return self._not_downloaded(period, window)
+
+    def _not_downloaded(self, period: Period, window: Window) -> str:
+        """Which calls of a period were never to be held, or not yet; empty where all should be."""
         start = self._sync.start_day()
         if start is None:
             return "the history before it is still being downloaded"
@@ -249,11 +253,12 @@ class Audit:
         self, found: AuditReport, periods: Sequence[Period], number: str | None
     ) -> tuple[AuditReport, dict[date, Verdict]]:
         """Read the days at fault once through the one write path, then compare again."""
-        ledger_days = [day.day for day in self._ledger.snapshot(number=None, up_to_uid=None).ledger]
+        before = self._ledger.snapshot(number=None, up_to_uid=None)
+        ledger_days = [day.day for day in before.ledger]
         start = self._sync.start_day()
         first = min([*ledger_days, found.audited_at.date()] if start is None else [*ledger_days, start])
         today = self._sync.today()
-        held = self._held()
+        held = _by_day(before)
         days = {day for gap in found.gaps for day in within(gap.window, first, today)}
         days -= {day for day in days if self._was_in_vain(day, held.get(day, Figures()), found.audited_at)}
         mended: set[date] = set()
@@ -266,7 +271,7 @@ class Audit:
                 mended.add(day)
                 records += changed
         # The ledger follows the rows only where they are what the operator lists: a row too many stays in sight.
-        held = self._held()
+        held = _by_day(self._ledger.snapshot(number=None, up_to_uid=None))
         self._ledger.recount(day for day, figures in listed.items() if figures == held.get(day, Figures()))
         report, verdicts_after = self._settle(periods, number, writer=True)
         left = {day for gap in report.gaps for day in within(gap.window, first, today)}
@@ -274,9 +279,6 @@ class Audit:
         healed = tuple(sorted(mended - left))
         verdicts_after |= dict.fromkeys(healed, Verdict.HEALED)
         return replace(report, healed=healed, records_healed=records), verdicts_after
-
-    def _held(self) -> dict[date, Figures]:
-        return {day.day: Figures.of([day]) for day in self._ledger.snapshot(number=None, up_to_uid=None).rows}
 
     def _was_in_vain(self, day: date, held: Figures, now: datetime) -> bool:
         """Whether the day was read again lately, and nothing of it has changed since."""
@@ -292,6 +294,10 @@ class _Moment:
     fresh: list[Cdr]  # visible before the totals, not held yet
     behind: bool  # another process is to write them, and may be writing
     arrived: list[Cdr]  # became visible while the document was answered, oldest first
+
+
+def _by_day(snapshot: Snapshot) -> dict[date, Figures]:
+    return {day.day: Figures.of([day]) for day in snapshot.rows}
 
 
 def _best(moment: _Moment, window: Window, totals: Totals, established: Readings) -> Comparison:

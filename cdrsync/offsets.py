@@ -100,7 +100,7 @@ class Offsets:
             return True
         if self._repeated > REPEATED_PAGES:
             raise NoProgress(f"the operator repeats the same records for {self._what}, whatever the offset")
-        if known:
+        if known:  # pushed here by new calls, unless this very page was sent before
             self._proven = self._proven and hash(tuple(page)) not in self._pages
             self.position += len(page)
         return known

@@ -103,7 +103,8 @@ def tail_pages(
     high, begun = HighWater(mark), None
     theirs = _of_number(number)
     document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
-    while origin is Origin.TAIL and _follows(after_uid, (batch := batches(document)[0]).cdrs):
+    while origin is Origin.TAIL and _follows(after_uid, batches(document)[0].cdrs):
+        (batch,) = batches(document)
         if not all(map(theirs, batch.cdrs)):
             break
         high.see(batch, document.answered_at)
@@ -113,8 +114,7 @@ def tail_pages(
         begun, after_uid = begun or document.answered_at, high.uid
         document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
     mark, page = high.uid, None
-    lowest = after_uid
-    offsets = Offsets(f"LastId {after_uid}", lambda one: (one.uid is None or one.uid > lowest) and theirs(one))
+    offsets = Offsets(f"LastId {after_uid}", lambda one: (one.uid is None or one.uid > after_uid) and theirs(one))
     while True:
         (batch,) = batches(document)
         if offsets.take(batch, document.answered_at):
@@ -334,7 +334,10 @@ def _offsets(window: Window, end_date: date, number: str | None, end_dates: EndD
     def belongs(one: Cdr | Reject) -> bool:
         if isinstance(one, Reject):
             return True
-        latest = end_date_ends if end_dates.included else day_ends
-        return earliest <= datetime.combine(one.call_date, one.call_time) <= latest and theirs(one)
+        if not window.first <= one.call_date <= window.last:  # few: only these are worth a closer look
+            latest = end_date_ends if end_dates.included else day_ends
+            if not earliest <= datetime.combine(one.call_date, one.call_time) <= latest:
+                return False
+        return theirs(one)
 
     return Offsets(f"StartDate {window.first} EndDate {end_date}", belongs)

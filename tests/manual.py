@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cdrsync import errors
 from cdrsync.cli import cdrsync
 from cdrsync.config.keys import KEYS
 
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 EXIT_CODES = (
-    (0, "done"),
-    (1, "found something: gaps, rejects"),
-    (2, "wrong usage"),
-    (69, "the API or the database can't be reached"),
-    (70, "a bug of cdrsync"),
-    (75, "another instance is at work"),
-    (77, "the operator refused the login"),
-    (78, "the configuration is wrong"),
+    (errors.EXIT_OK, "done"),
+    (errors.EXIT_FOUND, "found something: gaps, rejects"),
+    (errors.EXIT_USAGE, "wrong usage"),
+    (errors.EXIT_UNREACHABLE, "the API or the database can't be reached"),
+    (errors.EXIT_BUG, "a bug of cdrsync"),
+    (errors.EXIT_LEASE_HELD, "another instance is at work"),
+    (errors.EXIT_LOGIN_REFUSED, "the operator refused the login"),
+    (errors.EXIT_CONFIG, "the configuration is wrong"),
 )
 SIGNALS = (
     ("TERM, INT", "finish the page in hand and exit; a second one exits at once"),
