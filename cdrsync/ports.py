@@ -39,11 +39,12 @@ class Store(Protocol):
     def checkpoint(self, stream: str) -> Checkpoint | None:
         """The checkpoint of a stream, None before its first."""
 
-    def look_back_uid(self, instant: datetime) -> int | None:
-        """The LastId that leaves out only calls which had ended before `instant`, whenever uids are handed out.
+    def look_back_uid(self, since: datetime, until: datetime) -> int | None:
+        """The LastId that leaves out only calls which had ended before `since`, whenever uids are handed out.
 
         The highest held uid below the lowest uid of the calls that had not, or one less than that where none is held
         below; the highest held uid where all had; None where no call is held. A lower one is right, too: it reads more.
+        A call that says it ended after `until` is mistaken: it would make every look-back read from its uid for ever.
         """
 
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:

@@ -35,7 +35,7 @@ from cdrsync.model import (
     Window,
     utc_now,
 )
-from cdrsync.reading import EndDates, HighWater, batches, refuse_reset, tail_pages, window_pages
+from cdrsync.reading import RESET_MARGIN, EndDates, HighWater, batches, refuse_reset, tail_pages, window_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -92,7 +92,8 @@ class Sync:
         where the operator hands out lower uids than before.
         """
         begun = self._clock()
-        late = self._store.look_back_uid(self._last_read(LOOKBACK_STREAM, begun) - self._settings.lookback)
+        since = self._last_read(LOOKBACK_STREAM, begun) - self._settings.lookback
+        late = self._store.look_back_uid(since, begun + RESET_MARGIN)
         for number in self._numbers:
             mark = self._high_water_uid(TAIL_STREAM, number)
             if mark is not None:

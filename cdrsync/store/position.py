@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import func, select
 
 from cdrsync.model import MAX_UID, Checkpoint, Window
 from cdrsync.store.tables import cdr, checkpoint, coverage
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
 LOOK_BACK_STEP = 5_000  # rows looked at in one step when walking back through the newest calls
-LENGTHS = (-1, 0, 60, 600, 3_600, 86_400)
-"""Calls are taken to be as long as the longest of their class (seconds): so any database can say which had ended."""
+LONGEST_CALL = timedelta(days=1)
 
 
 class Session(Protocol):
@@ -43,21 +41,18 @@ class Positions:
         with self._session.transaction() as connection:
             return read_checkpoint(connection, self._session.account_id, stream)
 
-    def look_back_uid(self, instant: datetime) -> int | None:
-        """The LastId that leaves out only calls which had ended before `instant`, whenever uids are handed out.
+    def look_back_uid(self, since: datetime, until: datetime) -> int | None:
+        """The LastId that leaves out only calls which had ended before `since`, whenever uids are handed out.
 
         The highest held uid below the lowest uid of the calls that had not, or the number just below it where none is
-        held; the highest held uid where all had; None where no call is held. Uids grow with time but for stragglers, so
-        the walk backwards ends at the first step without such a call: no index on started_at is needed.
+        held; the highest held uid where all had; None where no call is held. A call that says it ended after `until`
+        is mistaken and counts for nothing. Uids grow with time but for stragglers, so the walk backwards ends where
+        `LOOK_BACK_STEP` calls have no such one among them: no index on started_at is needed.
         """
-        lowest: int | None = None
-        top = MAX_UID
+        lowest, top = None, MAX_UID
         with self._session.transaction() as connection:
-            while True:
-                since, end = self._step_back(connection, top, instant)
-                if since is None or end is None:
-                    break
-                lowest, top = since, end - 1
+            while (going_on := self._going_on(connection, top, since, until)) is not None:
+                lowest, top = going_on, going_on - 1
             below = select(func.max(cdr.c.uid)).where(cdr.c.account_id == self._session.account_id)
             if lowest is None:
                 return connection.execute(below).scalar()
@@ -75,8 +70,8 @@ class Positions:
         with self._session.transaction() as connection:
             return set(connection.execute(statement).scalars())
 
-    def _step_back(self, connection: Connection, top: int, instant: datetime) -> tuple[int | None, int | None]:
-        """Of the next calls from `top` downwards: the lowest uid not ended before the instant, and the lowest uid."""
+    def _going_on(self, connection: Connection, top: int, since: datetime, until: datetime) -> int | None:
+        """Of the next calls from uid `top` downwards: the lowest uid of those that ended from `since` to `until`."""
         step = (
             select(cdr.c.uid, cdr.c.started_at, cdr.c.duration)
             .where(cdr.c.account_id == self._session.account_id, cdr.c.uid <= top)
@@ -84,13 +79,16 @@ class Positions:
             .limit(LOOK_BACK_STEP)
             .subquery()
         )
-        going_on = (
-            and_(step.c.duration.between(shorter + 1, longer), step.c.started_at >= instant - timedelta(seconds=longer))
-            for shorter, longer in pairwise(LENGTHS)
+        # When a call ended, each database says in its own words: the few that may matter are looked at here.
+        near = select(step).where(step.c.started_at.between(since - LONGEST_CALL, until))
+        return min(
+            (
+                uid
+                for uid, started_at, duration in connection.execute(near)
+                if since <= started_at + timedelta(seconds=duration) <= until
+            ),
+            default=None,
         )
-        since = case((or_(*going_on, step.c.duration > LENGTHS[-1]), step.c.uid))
-        lowest, end = connection.execute(select(func.min(since), func.min(step.c.uid))).one()
-        return lowest, end
 
 
 def read_checkpoint(connection: Connection, account_id: int, stream: str) -> Checkpoint | None:

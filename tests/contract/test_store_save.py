@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text
@@ -280,11 +280,32 @@ def test_accounts_do_not_see_each_other(store: SqlStore, eyes: Eyes, migrated: D
 def test_look_back_finds_the_uid_to_start_from(store: SqlStore) -> None:
     """The highest held uid below the lowest of the calls that had not ended before; a lower one would do no harm."""
     cdrs = calls(50, FIRST._replace(duration=0))
-    assert store.look_back_uid(cdrs[0].started_at) is None
+    now = cdrs[-1].started_at + timedelta(hours=1)
+    assert store.look_back_uid(cdrs[0].started_at, now) is None
     store.save(page(*cdrs))
-    assert store.look_back_uid(cdrs[40].started_at) == cdrs[39].uid
-    assert store.look_back_uid(cdrs[0].started_at) == cdrs[0].uid - 1
-    assert store.look_back_uid(cdrs[-1].started_at + timedelta(seconds=1)) == cdrs[-1].uid
+    assert store.look_back_uid(cdrs[40].started_at, now) == cdrs[39].uid
+    assert store.look_back_uid(cdrs[0].started_at, now) == cdrs[0].uid - 1
+    assert store.look_back_uid(cdrs[-1].started_at + timedelta(seconds=1), now) == cdrs[-1].uid
+
+
+@pytest.mark.parametrize("mistake", [{"started_at": FIRST.started_at.replace(year=2099)}, {"duration": 2**31 - 1}])
+def test_look_back_is_not_held_by_a_call_that_ends_in_the_future(store: SqlStore, mistake: dict[str, Any]) -> None:
+    """It would make every look-back to come begin at its uid, and read more each time."""
+    cdrs = calls(50, FIRST._replace(duration=0))
+    cdrs[5] = cdrs[5]._replace(**mistake)
+    store.save(page(*cdrs))
+    now = cdrs[-1].started_at + timedelta(hours=1)
+    assert store.look_back_uid(cdrs[40].started_at, now) == cdrs[39].uid
+
+
+def test_look_back_knows_durations_to_the_second(store: SqlStore) -> None:
+    """A busy account has long calls among any few thousand: by the hour, each would draw in an hour of calls."""
+    cdrs = calls(4, FIRST._replace(duration=0))
+    begun = cdrs[3].started_at
+    for seconds, anchor in ((4_000, 0), (3_999, 2)):
+        cdrs[1] = cdrs[1]._replace(started_at=begun - timedelta(seconds=4_000), duration=seconds)
+        store.save(page(*cdrs))
+        assert store.look_back_uid(begun, begun + timedelta(hours=1)) == cdrs[anchor].uid
 
 
 def test_a_long_call_does_not_hide_a_short_one_that_ended_before_it(store: SqlStore) -> None:
@@ -293,7 +314,7 @@ def test_a_long_call_does_not_hide_a_short_one_that_ended_before_it(store: SqlSt
     begun = cdrs[3].started_at
     cdrs[2] = cdrs[2]._replace(started_at=begun - timedelta(minutes=90), duration=3 * 3600)
     store.save(page(*cdrs))
-    assert store.look_back_uid(begun) == cdrs[1].uid
+    assert store.look_back_uid(begun, begun + timedelta(hours=2)) == cdrs[1].uid
 
 
 def test_an_empty_page_changes_nothing(store: SqlStore, eyes: Eyes) -> None:

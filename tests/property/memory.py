@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import SequenceReset
-from cdrsync.model import FLAGS, Cdr, Checkpoint, Page, PageSaved, Reject, Window
+from cdrsync.model import FLAGS, MAX_UID, Cdr, Checkpoint, Page, PageSaved, Reject, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,12 +98,15 @@ class MemoryStore:
         """The checkpoint of a stream."""
         return self.checkpoints.get(stream)
 
-    def look_back_uid(self, instant: datetime) -> int | None:
-        """The highest held uid below the lowest one of the calls that had not ended before `instant`."""
-        since = self._ends[bisect_left(self._ends, (instant.timestamp(), -1)) :]
-        if not since:
+    def look_back_uid(self, since: datetime, until: datetime) -> int | None:
+        """The highest held uid below the lowest one of the calls that had not ended before `since`."""
+        first, behind = (
+            bisect_left(self._ends, edge) for edge in ((since.timestamp(), -1), (until.timestamp(), MAX_UID))
+        )
+        going_on = self._ends[first:behind]
+        if not going_on:
             return self._uids[-1] if self._uids else None
-        lowest = min(uid for _, uid in since)
+        lowest = min(uid for _, uid in going_on)
         position = bisect_left(self._uids, lowest)
         return self._uids[position - 1] if position else lowest - 1
 

@@ -63,11 +63,10 @@ class Twins:
         assert actual == self.memory.checkpoint(stream)
         return actual
 
-    def look_back_uid(self, instant: datetime) -> int | None:
-        """The real one's, which may reach back further: it knows durations by classes."""
-        expected, actual = self.memory.look_back_uid(instant), self.sql.look_back_uid(instant)
-        assert (actual is None) == (expected is None)
-        assert (actual or 0) <= (expected or 0)
+    def look_back_uid(self, since: datetime, until: datetime) -> int | None:
+        """As both say."""
+        actual = self.sql.look_back_uid(since, until)
+        assert actual == self.memory.look_back_uid(since, until)
         return actual
 
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
