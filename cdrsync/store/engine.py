@@ -39,6 +39,7 @@ BUSY_SECONDS = 15  # how long SQLite waits for another writer
 CONNECT_SECONDS = 10
 READER_POOL = 5  # connections of the status page and the commands that only read
 EXTRAS = {"postgresql": ("psycopg", "postgres"), "mysql": ("pymysql", "mysql"), "mariadb": ("pymysql", "mysql")}
+ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take any text
 SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -81,6 +82,7 @@ def open_engine(url: str, *, writer: bool = False) -> Engine:
     if backend == "sqlite":
         _set_up_sqlite(engine)
     elif backend == "postgresql":
+        event.listen(engine, "connect", _refuse_small_alphabets)
         _on_connect(engine, "SET TIME ZONE 'UTC'", "SET DateStyle = 'ISO, YMD'")
     else:
         _on_connect(
@@ -168,9 +170,11 @@ def _parsed(url: str) -> URL:
 def _connect_arguments(url: URL) -> dict[str, Any]:
     backend = url.get_backend_name()
     if backend == "postgresql":
-        # Keep-alives find a dead server within seconds, and a server that set them finds a dead cdrsync.
+        # Keep-alives find a dead server within seconds, and a server that set them finds a dead cdrsync. A database
+        # in SQL_ASCII (initdb where no locale is set) would hand out bytes for text if the encoding were not said.
         return {
             "application_name": "cdrsync",
+            "client_encoding": "utf8",
             "connect_timeout": CONNECT_SECONDS,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
@@ -179,6 +183,17 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
     if backend in MYSQL_FAMILY:
         return {"charset": "utf8mb4", "connect_timeout": CONNECT_SECONDS}
     return {"timeout": BUSY_SECONDS, "check_same_thread": False}
+
+
+def _refuse_small_alphabets(connection: Any, record: Any) -> None:
+    """Names come in any script, and what a database can't hold must fit into its table of rejects at least."""
+    del record
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ENCODINGS:
+        raise ConfigError(
+            [f"the database {connection.info.dbname} is in {encoding}, which can't hold every name"],
+            hint=f"createdb --encoding=UTF8 --template=template0 {connection.info.dbname}_utf8",
+        )
 
 
 def _on_connect(engine: Engine, *statements: str) -> None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import create_engine, func, select
 
-from cdrsync.errors import DatabaseUnavailable, Retry
+from cdrsync.errors import ConfigError, DatabaseUnavailable, Retry
 from cdrsync.store import engine as store_engine
 from cdrsync.store.engine import open_engine
 from cdrsync.store.sql import SqlStore
 from cdrsync.store.tables import cdr
+from tests.contract.conftest import FIRST, page
 from tests.databases import MariadbServer, PostgresqlServer, database_name
 from tests.fault.fresh import upgraded
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, cut, persist
@@ -64,6 +65,31 @@ def _raising(kind: str, code: str) -> list[str]:
         f"CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS {say}",
         "CREATE TRIGGER trouble BEFORE INSERT ON cdr FOR EACH ROW EXECUTE FUNCTION trouble()",
     ]
+
+
+@POSTGRESQL
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_in_an_encoding_of_its_own(migrated: Database, encoding: str) -> None:
+    """SQL_ASCII, which initdb takes where no locale is set, holds any text; LATIN1 would hold up every page."""
+    server = migrated.server
+    assert isinstance(server, PostgresqlServer)
+    name = f"{database_name(migrated.url)}_{encoding.lower()}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}'")
+    url, texts = server.url(name), ["Zoë & Søn £", "المكتب 🐌"]
+    try:
+        if encoding == "LATIN1":
+            with pytest.raises(ConfigError, match="is in LATIN1, which can't hold every name"):
+                upgraded(url)
+        else:
+            with contextlib.closing(SqlStore(upgraded(url), "default")) as store:
+                store.open()
+                store.save(page(*(FIRST._replace(uid=uid, alias=alias) for uid, alias in enumerate(texts, 1))))
+            engine = open_engine(url)
+            with engine.connect() as connection:
+                assert list(connection.scalars(select(cdr.c.alias).order_by(cdr.c.uid))) == texts
+            engine.dispose()
+    finally:
+        server.drop(url)
 
 
 @POSTGRESQL
