@@ -81,7 +81,8 @@ def _as_object(one: Standing, now: datetime) -> dict[str, Any]:
 
 
 def _print(one: Standing, account: AccountSettings | None, now: datetime) -> None:
-    days = f", {one.ledger[0].day} to {one.ledger[-1].day}" if one.ledger else ""
+    busy = [day.day for day in one.ledger if day.calls]
+    days = f", {busy[0]} to {busy[-1]}" if busy else ""
     tails = ", ".join(f"uid {tail.high_water_uid}{_of_number(tail.stream)}" for tail in one.tails)
     facts = {
         "calls held": f"{one.calls:,}{days}",

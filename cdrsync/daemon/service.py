@@ -156,7 +156,7 @@ class Service:
             self._settings = before
             if self._web is None and before.http_listen is not None:
                 self._serve()
-            self._log.error("configuration refused, the old one stays", problems=error.problems)
+            self._log.error("configuration refused, the old one stays", problems="; ".join(error.problems))
         else:
             self._employ(self._settings, before)
             self._log.info("configuration read again", accounts=", ".join(self._workers))

@@ -98,7 +98,7 @@ def test_promises_of_the_unit() -> None:
     promised = {
         "Type": ["notify"],
         "ExecStart": ["/opt/cdrsync/bin/cdrsync run"],
-        "ExecReload": ["/bin/kill -HUP $MAINPID"],
+        "ExecReload": ["/bin/sh -c 'kill -s HUP $MAINPID'"],
         "Restart": ["always"],
         "RestartPreventExitStatus": ["77 78"],
         "TimeoutStopSec": ["20"],
