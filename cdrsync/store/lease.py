@@ -1,13 +1,15 @@
 """The lease: who may write for an account. It is the database's own lock, held by the very connection that writes.
 
-So whoever has lost the lease has lost the connection, and can commit nothing; no clock is trusted. A process that was
-killed frees its lock at once. One that hangs or was cut off is let go by the database after IDLE_SECONDS, because a
-living holder says something every PING_SECONDS (`session`).
+So whoever has lost the lease has lost the connection, and can commit nothing; no clock is trusted but the database's
+own. A process that was killed frees its lock at once. One that hangs or was cut off is let go after IDLE_SECONDS,
+because a living holder says something every PING_SECONDS (`session`).
 
 PostgreSQL: an advisory lock of the session, and in each transaction the same lock once more: behind a pooler that
-hands transactions to changing sessions it can't be had, and the page is refused. MySQL and MariaDB: GET_LOCK, looked at
-again in each transaction. SQLite: flock on a file beside the database, which the kernel frees with the process (a
-process that is stopped, not dead, keeps it: the file is on its own machine, where somebody stopped it).
+hands transactions to changing sessions it can't be had, and the page is refused. Its time limits end a session that is
+idle, but none that waits for its client in the middle of a statement: that one is ended by whoever stands by. MySQL and
+MariaDB: GET_LOCK, looked at again in each transaction. SQLite: flock on a file beside the database, which the kernel
+frees with the process (a process that is stopped, not dead, keeps it: the file is on its own machine, where somebody
+stopped it).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 12  # the database drops a holder that says nothing for so long
 PING_SECONDS = 4.0  # a holder with nothing to do says something so often
+ENDING_SECONDS = 2.0  # for a session that was ended to roll back and free its lock
 POSTGRESQL_IDLE_SESSION = 140000  # server version that knows idle_session_timeout
 
 
@@ -61,6 +65,17 @@ class PostgresqlLease:
     _take = text(
         "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ':' || :account, 0)), pg_backend_pid()"
     )
+    # A holder that was stopped within a COPY, a pipeline or the reading of a result. No statement of a living one lasts
+    # so long (statement_timeout); the server looks at that limit only when the client moves again.
+    _end_silent_holder = text(
+        "SELECT pg_terminate_backend(holder.pid) FROM pg_locks AS held JOIN pg_stat_activity AS holder USING (pid)"
+        " WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1 AND held.database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND (held.classid::bigint << 32) | held.objid::bigint"
+        " = hashtextextended(current_schema() || ':' || :account, 0)"
+        " AND holder.usename = current_user AND holder.wait_event_type = 'Client'"
+        " AND holder.query_start < clock_timestamp() - make_interval(secs => :seconds)"
+    )
     _held = text(
         "SELECT pg_backend_pid() = :pid AND"
         " pg_try_advisory_xact_lock(hashtextextended(current_schema() || ':' || :account, 0))"
@@ -71,11 +86,22 @@ class PostgresqlLease:
         self._pid = 0
 
     def take(self, connection: Connection) -> bool:
-        """Take the lock, and ask the server to end this session should we fall silent in any state."""
+        """Take the lock, from a silent holder too, and ask the server to end this session should we fall silent."""
         version = connection.exec_driver_sql("SELECT current_setting('server_version_num')::int").scalar_one()
         for setting, value in _postgresql_settings().items():
             if setting != "idle_session_timeout" or version >= POSTGRESQL_IDLE_SESSION:
                 connection.exec_driver_sql(f"SET {setting} = '{value}'")
+        if self._try(connection):
+            return True
+        silent = {"account": self._account, "seconds": IDLE_SECONDS}
+        if not connection.execute(self._end_silent_holder, silent).all():
+            return False
+        deadline = time.monotonic() + ENDING_SECONDS
+        while not (taken := self._try(connection)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return taken
+
+    def _try(self, connection: Connection) -> bool:
         taken, self._pid = connection.execute(self._take, {"account": self._account}).one()
         return bool(taken)
 
@@ -88,9 +114,10 @@ class PostgresqlLease:
 
 
 def _postgresql_settings() -> dict[str, str]:
-    """A silent client may be idle, within a transaction, or in the middle of a COPY: each has its own limit.
+    """A silent client may be idle or within a transaction: each has its own limit.
 
-    The keep-alives are the server's, for a host that vanished.
+    `statement_timeout` bounds a statement of a client that moves. The keep-alives are the server's, for a host that
+    vanished.
     """
     seconds = f"{IDLE_SECONDS}s"
     return {
@@ -117,6 +144,7 @@ class MysqlLease:
         """Take the lock, and ask the server to end this session should we fall silent."""
         connection.exec_driver_sql(
             f"SET SESSION wait_timeout = {IDLE_SECONDS}, net_read_timeout = {IDLE_SECONDS},"
+            f" net_write_timeout = {IDLE_SECONDS},"
             f" innodb_lock_wait_timeout = {IDLE_SECONDS}, lock_wait_timeout = {IDLE_SECONDS}"
         )
         return connection.execute(self._take, {"account": self._account}).scalar() == 1

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from cdrsync.errors import DatabaseUnavailable, LeaseHeld, LeaseLost, Retry
 from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store import lease, session
+from cdrsync.store.engine import open_engine
 from cdrsync.store.sql import SqlStore
 from tests.databases import MariadbServer, PostgresqlServer
 
@@ -44,7 +46,7 @@ else:
 """
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(url: str, account: str = "main") -> Iterator[SqlStore]:
     store = SqlStore(url, account)
     try:
@@ -54,7 +56,7 @@ def opened(url: str, account: str = "main") -> Iterator[SqlStore]:
         store.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def holder(url: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lease."""
     child = subprocess.Popen(
@@ -148,6 +150,57 @@ def test_a_stopped_holder_is_let_go_and_can_commit_nothing(migrated: Database) -
         assert answer.strip() in ("LeaseLost", "DatabaseUnavailable")
     with opened(migrated.url) as store:
         assert store.checkpoint("tail") is None
+
+
+SILENCES = {
+    "postgresql": ("idle", "in a transaction", "in a COPY", "in a pipeline", "in a result"),
+    "mariadb": ("idle", "in a transaction", "in a LOAD DATA", "in a result"),
+}
+
+
+@pytest.mark.parametrize(
+    ("migrated", "silence"),
+    [(kind, silence) for kind, silences in SILENCES.items() for silence in silences],
+    indirect=["migrated"],
+)
+def test_a_holder_silent_in_any_state_is_let_go(
+    migrated: Database, silence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a page was when its process stopped: the next one gets the lease, and what was begun is gone."""
+    monkeypatch.setattr(lease, "IDLE_SECONDS", 2)
+    engine = open_engine(migrated.url, writer=True)
+    held = lease.lease_for(engine.url, "main")
+    with engine.connect() as connection, contextlib.ExitStack() as begun:
+        with connection.begin():
+            assert held.take(connection)
+        fall_silent(connection.connection.driver_connection, silence, begun)
+        assert seconds_until_taken(migrated.url) < 2 + 3  # the lock is the session's: it is free because that is gone
+        connection.invalidate()
+    engine.dispose()
+
+
+def fall_silent(raw: Any, silence: str, begun: contextlib.ExitStack) -> None:
+    """Leave the driver's connection in a state, and say no more."""
+    match silence:
+        case "in a transaction":
+            raw.cursor().execute("SELECT 1")
+        case "in a COPY":
+            begun.push(contextlib.suppress(psycopg.OperationalError))
+            begun.enter_context(raw.cursor().copy("COPY account (name) FROM STDIN")).write("half a na")
+        case "in a pipeline":
+            raw.pgconn.enter_pipeline_mode()
+            raw.pgconn.send_query_params(b"BEGIN", None)
+            raw.pgconn.send_flush_request()
+            raw.pgconn.flush()
+        case "in a result" if "psycopg" in type(raw).__module__:
+            raw.pgconn.send_query(b"SELECT repeat('x', 1000000) FROM generate_series(1, 100)")
+            raw.pgconn.flush()
+        case "in a result":
+            raw._execute_command(3, "SELECT REPEAT('x', 1000000) FROM seq_1_to_100")
+        case "in a LOAD DATA":
+            raw._execute_command(3, "LOAD DATA LOCAL INFILE 'x' INTO TABLE account (name)")
+        case other:
+            assert other == "idle"
 
 
 def test_a_quiet_holder_keeps_it(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
