@@ -1,12 +1,15 @@
-"""A call back in the words of the operator's API: for the quarantine, when the database can't hold it."""
+"""The words of the operator's API, for the quarantine: of a call that the database can't hold; of a record as sent."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cdrsync.model import Cdr
 
 _ELEMENTS = {
@@ -32,18 +35,39 @@ _ELEMENTS = {
 """Column → element, in the order in which the API prints them (`noverocdr-api`, GetCDRs)."""
 
 
+_COLUMNS = {element: column for column, element in _ELEMENTS.items()}
+_LEAF = re.compile(r"<([A-Za-z_][\w.-]*)(?:\s[^<>]*)?>([^<]*)</\1>")
+
+
 def as_xml(call: Cdr) -> str:
     """`<CDR>…</CDR>` with every value of the call; what is None is absent."""
-    parts = []
-    for column, element in _ELEMENTS.items():
-        value = getattr(call, column)
-        if value is not None:
-            parts.append(f"<{element}>{_text(int(value) if isinstance(value, bool) else value)}</{element}>")
-    for element, texts in json.loads(call.extra or "{}").items():
-        several = texts if isinstance(texts, list) else [texts]
-        parts.extend(f"<{element}>{_text(text)}</{element}>" for text in several)
-    return f"<CDR>{''.join(parts)}</CDR>"
+    values = ((column, getattr(call, column)) for column in _ELEMENTS)
+    texts = [
+        (column, str(int(value) if isinstance(value, bool) else value)) for column, value in values if value is not None
+    ]
+    extra = []
+    for element, found in json.loads(call.extra or "{}").items():
+        several = found if isinstance(found, list) else [found]
+        extra += [_element(element, text) for text in several]
+    return _record(texts, extra)
 
 
-def _text(value: object) -> str:
-    return escape(str(value), {"\r": "&#13;"})  # a bare carriage return would be read as a line break
+def documented(raw: str) -> list[tuple[str, str]]:
+    """Give (column, text) of each documented element of a record's XML that holds text alone, in its order."""
+    found = ((_COLUMNS.get(match[1]), unescape(match[2], {"&#13;": "\r"})) for match in _LEAF.finditer(raw))
+    return [(column, text) for column, text in found if column is not None]
+
+
+def record_of(texts: Iterable[tuple[str, str]]) -> str:
+    """`<CDR>…</CDR>` of what `documented` gave."""
+    return _record(texts, [])
+
+
+def _record(texts: Iterable[tuple[str, str]], extra: list[str]) -> str:
+    return f"<CDR>{''.join(_element(_ELEMENTS[column], text) for column, text in texts)}{''.join(extra)}</CDR>"
+
+
+def _element(name: str, text: str) -> str:
+    return (
+        f"<{name}>{escape(text, {chr(13): '&#13;'})}</{name}>"  # a bare carriage return would be read as a line break
+    )

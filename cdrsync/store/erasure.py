@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from cdrsync.errors import ConfigError
+from cdrsync.store.as_xml import documented, record_of
 from cdrsync.store.ledger import national
 from cdrsync.store.tables import account, erasure
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from cdrsync.model import Cdr
+    from cdrsync.model import Cdr, Reject
 
 PSEUDONYMISE, DELETE, NUMBER = "pseudonymise", "delete", "number"
 ERASED = "~erased"
@@ -105,6 +106,24 @@ class Rules:
             return call
         return call._replace(anumber=caller, dialled=destination, extra=None)
 
+    def quarantine(self, records: Sequence[Reject]) -> list[Reject]:
+        """The records as they may be kept in quarantine: treated like calls, as far as they can be read."""
+        if not self.version:
+            return list(records)
+        return [treated for record in records if (treated := self._record(record)) is not None]
+
+    def _record(self, record: Reject) -> Reject | None:
+        texts = documented(record.raw)
+        day = _day(dict(texts).get("call_date", ""))
+        if day < self.delete_before:
+            return None
+        treated = [
+            (column, self.text(text, day) or "" if column in ("anumber", "dialled") else text) for column, text in texts
+        ]
+        if day >= self.pseudonymise_before and treated == texts:
+            return record
+        return record._replace(raw=record_of(treated))
+
     def text(self, number: str | None, day: date) -> str | None:
         """A caller or destination of a day as it may be stored."""
         if self.key is None or not number:
@@ -112,6 +131,14 @@ class Rules:
         if self.tokens and self.key.token(number) in self.tokens:
             return ERASED
         return self.key.pseudonym(number) if day < self.pseudonymise_before else number
+
+
+def _day(text: str) -> date:
+    """A record that does not say its day counts as a new one: what can't be read must not be lost."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return date.max
 
 
 def current_rules(connection: Connection, account_id: int, known: Rules, key: Key | None) -> Rules:

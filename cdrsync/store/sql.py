@@ -117,19 +117,19 @@ class SqlStore(Positions, Runs):
 
     def _commit(self, page: Page) -> PageSaved:
         now = self._clock()
-        rejects = {fingerprint(record): record for record in page.rejects}
         with self._session.transaction() as connection:
             calls = self._storable(connection, page.cdrs)
+            rejects = self._rules.quarantine(page.rejects)
             new, changed = self._write(connection, calls, now)
             numbers = self._unknown_numbers([*new, *changed])
             self._complete(connection, page.completes, now)
-            self._reject(connection, page.rejects, calls, now)
+            self._reject(connection, rejects, calls, now)
             if numbers:
                 self._rows.note_numbers(connection, [self._number(text, now) for text in numbers])
             high_water = self._move(connection, page.checkpoint, now)
         self._remember(numbers)
         self._rejected -= calls.keys()
-        self._rejected |= {record.uid for record in rejects.values() if record.uid is not None}
+        self._rejected |= {record.uid for record in rejects if record.uid is not None}
         return PageSaved(
             page.origin,
             inserted=len(new),

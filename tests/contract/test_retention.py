@@ -125,6 +125,33 @@ def test_a_sweep_brings_nothing_back(store: SqlStore, eraser: Eraser, eyes: Eyes
     assert len(eyes.cdrs()) == {"pseudonymise": 6, "delete": 2}[policy]
 
 
+RECORD = (
+    "<CDR><uid>{uid}</uid><calldate>{day}</calldate><anumber>7700900999</anumber><dialled>447700900998</dialled>"
+    "<dialled_location>UK</dialled_location><duration>long</duration><Name>7700900997 &amp; Jo</Name></CDR>"
+)
+
+
+@pytest.mark.parametrize("policy", ["pseudonymise", "delete"])
+def test_an_unreadable_record_brings_nothing_back(store: SqlStore, eraser: Eraser, eyes: Eyes, policy: str) -> None:
+    """A record of an old day that goes to quarantine is treated as a call would be; a new one is kept as sent."""
+    list(eraser.prune(HORIZON, policy))
+    raws = [RECORD.format(uid=11, day=CALLS[0].call_date), RECORD.format(uid=12, day=HORIZON)]
+    for _ in range(2):
+        assert store.save(page(rejects=[Reject(11 + n, raw, "bad") for n, raw in enumerate(raws)])).rejected == 2
+    kept = {row.uid: row for row in eyes.rows(tables.reject)}
+    assert (kept[12].raw, kept[12].seen) == (raws[1], 2)
+    if policy == "delete":
+        assert kept.keys() == {12}
+        return
+    key = Key(SECRET)
+    assert kept[11].raw == (
+        f"<CDR><uid>11</uid><calldate>{CALLS[0].call_date}</calldate><anumber>{key.pseudonym('7700900999')}</anumber>"
+        f"<dialled>{key.pseudonym('447700900998')}</dialled><dialled_location>UK</dialled_location>"
+        "<duration>long</duration></CDR>"
+    )
+    assert kept[11].seen == 2
+
+
 def test_a_writer_that_starts_later_keeps_to_it(
     store: SqlStore, eraser: Eraser, eyes: Eyes, migrated: Database
 ) -> None:
@@ -212,7 +239,9 @@ def test_one_person_is_forgotten(store: SqlStore, eraser: Eraser, eyes: Eyes, fo
     ]
     assert CALLER not in everything(eyes)
     assert store.save(page(*CALLS, call(8, 20, anumber=f"0{CALLER}"))).inserted == 1
+    store.save(page(rejects=[Reject(9, f"<CDR><uid>9</uid><dialled>44{CALLER}</dialled></CDR>", "bad")]))
     assert CALLER not in everything(eyes)
+    assert eyes.rows(tables.reject)[-1].raw == "<CDR><uid>9</uid><dialled>~erased</dialled></CDR>"
     rows = seen(eyes.engine, "SELECT caller_kind FROM calls WHERE uid IN (1, 3, 8) ORDER BY uid")
     assert [row["caller_kind"] for row in rows] == ["erased", "international", "erased"]
 
