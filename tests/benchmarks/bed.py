@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.measure import Cost
 
 NEW_CALLS = 5
-POSTGRESQL_SETTINGS = ("fsync=on", "max_wal_size=4GB")
+POSTGRESQL_SETTINGS = ("fsync=on", "max_wal_size=4GB", "shared_buffers=256MB")
 MARIADB_SETTINGS = (
     "--innodb-flush-log-at-trx-commit=1",
     "--innodb-buffer-pool-size=256M",
