@@ -36,7 +36,7 @@ _ELEMENTS = {
 
 
 _COLUMNS = {element: column for column, element in _ELEMENTS.items()}
-_LEAF = re.compile(r"<([A-Za-z_][\w.-]*)(?:\s[^<>]*)?>([^<]*)</\1>")
+_LEAF = re.compile(r"<([A-Za-z_][\w.-]*)(?:\s[^<>]*)?(?:/>|>([^<]*)</\1>)")
 
 
 def as_xml(call: Cdr) -> str:
@@ -49,25 +49,21 @@ def as_xml(call: Cdr) -> str:
     for element, found in json.loads(call.extra or "{}").items():
         several = found if isinstance(found, list) else [found]
         extra += [_element(element, text) for text in several]
-    return _record(texts, extra)
+    return record_of(texts, extra)
 
 
 def documented(raw: str) -> list[tuple[str, str]]:
     """Give (column, text) of each documented element of a record's XML that holds text alone, in its order."""
-    found = ((_COLUMNS.get(match[1]), unescape(match[2], {"&#13;": "\r"})) for match in _LEAF.finditer(raw))
+    found = ((_COLUMNS.get(match[1]), unescape(match[2] or "", {"&#13;": "\r"})) for match in _LEAF.finditer(raw))
     return [(column, text) for column, text in found if column is not None]
 
 
-def record_of(texts: Iterable[tuple[str, str]]) -> str:
-    """`<CDR>…</CDR>` of what `documented` gave."""
-    return _record(texts, [])
-
-
-def _record(texts: Iterable[tuple[str, str]], extra: list[str]) -> str:
-    return f"<CDR>{''.join(_element(_ELEMENTS[column], text) for column, text in texts)}{''.join(extra)}</CDR>"
+def record_of(texts: Iterable[tuple[str, str]], extra: Iterable[str] = ()) -> str:
+    """`<CDR>…</CDR>` of (column, text), and elements of other names as they are."""
+    known = (_element(_ELEMENTS[column], text) for column, text in texts)
+    return f"<CDR>{''.join((*known, *extra))}</CDR>"
 
 
 def _element(name: str, text: str) -> str:
-    return (
-        f"<{name}>{escape(text, {chr(13): '&#13;'})}</{name}>"  # a bare carriage return would be read as a line break
-    )
+    kept = escape(text, {"\r": "&#13;"})  # a bare carriage return would be read as a line break
+    return f"<{name}>{kept}</{name}>"

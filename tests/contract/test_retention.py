@@ -127,7 +127,7 @@ def test_a_sweep_brings_nothing_back(store: SqlStore, eraser: Eraser, eyes: Eyes
 
 RECORD = (
     "<CDR><uid>{uid}</uid><calldate>{day}</calldate><anumber>7700900999</anumber><dialled>447700900998</dialled>"
-    "<dialled_location>UK</dialled_location><duration>long</duration><Name>7700900997 &amp; Jo</Name></CDR>"
+    "<dialled_location>UK</dialled_location><alias/><duration>long</duration><Name>7700900997 &amp; Jo</Name></CDR>"
 )
 
 
@@ -147,7 +147,7 @@ def test_an_unreadable_record_brings_nothing_back(store: SqlStore, eraser: Erase
     assert kept[11].raw == (
         f"<CDR><uid>11</uid><calldate>{CALLS[0].call_date}</calldate><anumber>{key.pseudonym('7700900999')}</anumber>"
         f"<dialled>{key.pseudonym('447700900998')}</dialled><dialled_location>UK</dialled_location>"
-        "<duration>long</duration></CDR>"
+        "<alias></alias><duration>long</duration></CDR>"
     )
     assert kept[11].seen == 2
 
