@@ -1,21 +1,29 @@
-"""Gives memory back: what a catch-up took must not stay with a daemon that then idles for years."""
+"""Memory for pages: kept while pages come one after the other, given back when they have ended.
+
+Each page needs some megabytes for a moment. As glibc does by default, each would be asked of the kernel anew and given
+back at once, which costs a tenth of a catch-up; kept for ever, it would stay with a daemon that then idles for years.
+"""
 
 from __future__ import annotations
 
-ARENAS = 2
-TRIM_THRESHOLD = 128 * 1024  # bytes
+import ctypes
 
-_M_TRIM_THRESHOLD, _M_ARENA_MAX = -1, -8  # of glibc's malloc.h
+KEPT = 32 * 1024 * 1024  # bytes: allocations up to this size come from the heap, and so much of its end stays ours
+ARENAS = 1  # threads share it: their pages would otherwise stay in an arena each
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
-def spare() -> None:
-    """Make glibc's allocator keep little: a few threads' pages otherwise stay in an arena each, never to be returned.
-
-    Nothing happens where the C library has no `mallopt` (musl, macOS).
-    """
-    import ctypes
-
+def keep() -> None:
+    """Have the allocator keep what pages need. Nothing happens where the C library has no `mallopt` (musl, macOS)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_ARENA_MAX, ARENAS)
-        mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD)
+        for option, value in ((_M_ARENA_MAX, ARENAS), (_M_TRIM_THRESHOLD, KEPT), (_M_MMAP_THRESHOLD, KEPT)):
+            mallopt(option, value)
+
+
+def give_back() -> None:
+    """Return to the system what is free, after long work. Nothing happens where there is no `malloc_trim`."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

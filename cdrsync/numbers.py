@@ -22,6 +22,7 @@ RULES_VERSION = f"1/{phonenumbers.__version__}"
 """Changes with our rules or the library's data: rows of another version are worked out anew."""
 
 NATIONAL_DIGITS = 10  # of nearly every UK number, without the leading 0
+UK = "44"
 
 KINDS = {
     PhoneNumberType.FIXED_LINE: "landline",
@@ -37,62 +38,78 @@ KINDS = {
     PhoneNumberType.VOICEMAIL: "voicemail",
 }
 UNKNOWN = "unknown"
+_NO_NUMBERS = {"": "withheld", "0": "none"}
 
 
 def classify(number: str) -> NumberFacts:
     """The facts of a number as sent. Never raises: what is no number is `unknown`."""
-    if not number:
-        return NumberFacts(None, "withheld", None, RULES_VERSION)
-    if number.startswith("V:"):
-        return NumberFacts(None, "voicemail", None, RULES_VERSION)
-    if number == "0":
-        return NumberFacts(None, "none", None, RULES_VERSION)
-    if not (number.isascii() and number.isdigit()):
-        return NumberFacts(None, UNKNOWN, None, RULES_VERSION)
-    if len(number) == NATIONAL_DIGITS:
-        for kind, pattern in _gb_patterns():
-            if pattern.fullmatch(number):
-                return NumberFacts(f"+44{number}", kind, "GB", RULES_VERSION)
+    if not (number.isascii() and number.isdigit()) or number == "0":
+        kind = "voicemail" if number.startswith("V:") else _NO_NUMBERS.get(number, UNKNOWN)
+        return NumberFacts(None, kind, None, RULES_VERSION)
+    national = number.removeprefix(UK) if len(number) == len(UK) + NATIONAL_DIGITS else number
+    if len(national) == NATIONAL_DIGITS and national[0] != "0":
+        if found := _uk_pattern().fullmatch(national):
+            return NumberFacts(f"+{UK}{national}", *_uk_meanings()[found.lastgroup or ""], RULES_VERSION)
+        if national is number:
+            return _facts(_valid(f"+{number}", None))
     return classify_slowly(number)
 
 
 def classify_slowly(number: str) -> NumberFacts:
     """The facts of a number of digits by the library's own parser: as GB, then with `+`."""
-    for text, region in ((number, "GB"), (f"+{number}", None)):
-        parsed = _valid(text, region)
-        if parsed is not None:
-            return NumberFacts(
-                phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164),
-                KINDS.get(phonenumbers.number_type(parsed), UNKNOWN),
-                phonenumbers.region_code_for_number(parsed),
-                RULES_VERSION,
-            )
-    return NumberFacts(None, UNKNOWN, None, RULES_VERSION)
+    return _facts(_valid(number, "GB") or _valid(f"+{number}", None))
+
+
+def _facts(parsed: PhoneNumber | None) -> NumberFacts:
+    if parsed is None:
+        return NumberFacts(None, UNKNOWN, None, RULES_VERSION)
+    return NumberFacts(
+        phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164),
+        KINDS.get(phonenumbers.number_type(parsed), UNKNOWN),
+        phonenumbers.region_code_for_number(parsed),
+        RULES_VERSION,
+    )
 
 
 @functools.cache
-def _gb_patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """The library's own patterns of GB, in the order in which it tries them: a tenth of the time of its parser."""
-    metadata = phonenumbers.PhoneMetadata.metadata_for_region("GB")
-    if metadata is None:
-        return []
-    descriptions = (
-        (PhoneNumberType.PREMIUM_RATE, metadata.premium_rate),
-        (PhoneNumberType.TOLL_FREE, metadata.toll_free),
-        (PhoneNumberType.SHARED_COST, metadata.shared_cost),
-        (PhoneNumberType.VOIP, metadata.voip),
-        (PhoneNumberType.PERSONAL_NUMBER, metadata.personal_number),
-        (PhoneNumberType.PAGER, metadata.pager),
-        (PhoneNumberType.UAN, metadata.uan),
-        (PhoneNumberType.VOICEMAIL, metadata.voicemail),
-        (PhoneNumberType.FIXED_LINE, metadata.fixed_line),
-        (PhoneNumberType.MOBILE, metadata.mobile),
-    )
-    return [
-        (KINDS[kind], re.compile(description.national_number_pattern))
-        for kind, description in descriptions
-        if description is not None and description.national_number_pattern
-    ]
+def _uk_patterns() -> list[tuple[str, str, str]]:
+    """The library's own patterns of the numbers under +44, in the order in which it tries them: region, kind, pattern.
+
+    Matched at once, they take a fiftieth of the time of its parser.
+    """
+    found = []
+    for region in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[int(UK)]:
+        metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
+        for kind, name in _DESCRIPTIONS:
+            description = getattr(metadata, name, None)
+            if description is not None and description.national_number_pattern:
+                found.append((region, KINDS[kind], description.national_number_pattern))
+    return found
+
+
+_DESCRIPTIONS = (
+    (PhoneNumberType.PREMIUM_RATE, "premium_rate"),
+    (PhoneNumberType.TOLL_FREE, "toll_free"),
+    (PhoneNumberType.SHARED_COST, "shared_cost"),
+    (PhoneNumberType.VOIP, "voip"),
+    (PhoneNumberType.PERSONAL_NUMBER, "personal_number"),
+    (PhoneNumberType.PAGER, "pager"),
+    (PhoneNumberType.UAN, "uan"),
+    (PhoneNumberType.VOICEMAIL, "voicemail"),
+    (PhoneNumberType.FIXED_LINE, "fixed_line"),
+    (PhoneNumberType.MOBILE, "mobile"),
+)
+
+
+@functools.cache
+def _uk_pattern() -> re.Pattern[str]:
+    return re.compile("|".join(f"(?P<p{n}>{pattern})" for n, (_, _, pattern) in enumerate(_uk_patterns())))
+
+
+@functools.cache
+def _uk_meanings() -> dict[str, tuple[str, str]]:
+    """Kind and region of each group of `_uk_pattern`."""
+    return {f"p{n}": (kind, region) for n, (region, kind, _) in enumerate(_uk_patterns())}
 
 
 def _valid(text: str, region: str | None) -> PhoneNumber | None:
@@ -100,4 +117,6 @@ def _valid(text: str, region: str | None) -> PhoneNumber | None:
         parsed = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:
         return None
-    return parsed if phonenumbers.is_valid_number(parsed) else None
+    # What has the wrong length for its country is not valid: that is soon known, and most of what is not valid has it.
+    possible = phonenumbers.is_possible_number(parsed)
+    return parsed if possible and phonenumbers.is_valid_number(parsed) else None

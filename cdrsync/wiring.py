@@ -151,7 +151,7 @@ def parts(
     from cdrsync.store.ledger import SqlLedger
     from cdrsync.sync import Sync
 
-    memory.spare()
+    memory.keep()
     with source(account, stop=stop, on_request=on_request) as api, engine(settings.database_url) as opened:
         store = _store(settings, account)
         try:

@@ -13,7 +13,7 @@ import time
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from cdrsync import logs, wiring
+from cdrsync import logs, memory, wiring
 from cdrsync.board import Phase
 from cdrsync.daemon.tasks import URGENT, Due, Task
 from cdrsync.daemon.troubles import Troubles
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 TICK = 5.0  # seconds between two signs of life of an idle worker
 STANDBY_PAUSE = 2.0  # seconds between two attempts to take the lease over
+LONG_WORK = 10_000  # records after which the memory for their pages is given back
 BUG_KIND = "InternalError"
 
 PHASES = {
@@ -189,9 +190,14 @@ class Worker(threading.Thread):
                 self._tidy()
             if tally.rejected or task is Task.BACKFILL:
                 self._metrics.rejects_open(self.account.name, parts.ledger.open_rejects())
-            if tally.changed:
-                counts = {"inserted": tally.inserted, "updated": tally.updated, "rejected": tally.rejected}
-                self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
+            self._conclude(task, tally)
+
+    def _conclude(self, task: Task, tally: Tally) -> None:
+        if tally.changed:
+            counts = {"inserted": tally.inserted, "updated": tally.updated, "rejected": tally.rejected}
+            self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
+        if tally.records >= LONG_WORK:
+            memory.give_back()
 
     def _tallied(self, task: Task, parts: AccountParts) -> AbstractContextManager[Tally]:
         """Return a tally; that of long work with a line in the table of runs, which would drown in polls."""

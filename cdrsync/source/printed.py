@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from datetime import time
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from cdrsync.errors import BadAnswer
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SPACE = r"[ \t\n]*+"
-_TEXT = r"[^<&]*+(?:&(?:amp|lt|gt|quot|apos);[^<&]*+)*+"
+_TEXT = r"[^<]*+"
+_ESCAPED_TEXT = r"[^<&]*+(?:&(?:amp|lt|gt|quot|apos);[^<&]*+)*+"
 _COUNT = r"[0-9]{1,9}"
 _PATTERNS = {
     "uid": r"[0-9]{1,18}",
@@ -46,23 +47,31 @@ _PATTERNS = {
 _MAY_BE_ABSENT = frozenset({"HasRecordedCall", "HasVoicemailRecording", "HasFaxDocument"})
 
 
-def _element(name: str) -> str:
-    text = f"{_SPACE}<{name}>({_PATTERNS.get(name, _TEXT)})</{name}>"
-    return f"(?:{text})?+" if name in _MAY_BE_ABSENT else text
+@cache
+def _record(*, escaped: bool) -> re.Pattern[str]:
+    """The pattern of one record; one that knows no `&` where there is none reads a seventh faster."""
+    any_text = _ESCAPED_TEXT if escaped else _TEXT
+
+    def element(name: str) -> str:
+        text = f"{_SPACE}<{name}>({_PATTERNS.get(name, any_text)})</{name}>"
+        return f"(?:{text})?+" if name in _MAY_BE_ABSENT else text
+
+    return re.compile(f"<CDR>{''.join(map(element, ELEMENTS))}{_SPACE}</CDR>{_SPACE}")
 
 
-_RECORD = re.compile(f"<CDR>{''.join(map(_element, ELEMENTS))}{_SPACE}</CDR>{_SPACE}")
-_WIDTH = len(ELEMENTS) + 1  # of what `_RECORD.split` gives per record: what stands before it, and its texts
+_WIDTH = len(ELEMENTS) + 1  # of what splitting by `_record` gives per record: what stands before it, and its texts
 
-_HEAD = re.compile(rf'(?:<\?xml version="1\.0"(?: encoding="(?i:utf-8)")?+ *+\?>)?+{_SPACE}<NoveroResponse>{_SPACE}')
-_RESPONSE = re.compile(rf'<Response((?: [A-Za-z]++="[^"<&\t\n]*+")*+)>{_SPACE}')
+# What stands around the records is read as bytes, and is plain ASCII or not printed.
+_GAP = _SPACE.encode()
+_HEAD = re.compile(rb'(?:<\?xml version="1\.0"(?: encoding="(?i:utf-8)")?+ *+\?>)?+%b<NoveroResponse>%b' % (_GAP, _GAP))
+_RESPONSE = re.compile(rb'<Response((?: [A-Za-z]++="[ !#-%%\'-;=-~]*+")*+)>%b' % _GAP)
 _ATTRIBUTE = re.compile(r' ([A-Za-z]++)="([^"]*+)"')
-_SESSION = re.compile(rf"<SessionId>([0-9A-Za-z]++)</SessionId>{_SPACE}")
-_NONE = re.compile(rf"<CDRs ?+/>{_SPACE}")
-_RECORDS = re.compile(rf"<CDRs>{_SPACE}")
-_END_OF_RECORDS = "</CDRs>"
-_END = re.compile(rf"{_SPACE}</Response>{_SPACE}")
-_FOOT = re.compile(rf"</NoveroResponse>{_SPACE}")
+_SESSION = re.compile(rb"<SessionId>([0-9A-Za-z]++)</SessionId>%b" % _GAP)
+_NONE = re.compile(rb"<CDRs ?+/>%b" % _GAP)
+_RECORDS = re.compile(rb"<CDRs>%b" % _GAP)
+_END_OF_RECORDS = b"</CDRs>"
+_END = re.compile(rb"%b</Response>%b" % (_GAP, _GAP))
+_FOOT = re.compile(rb"</NoveroResponse>%b" % _GAP)
 
 _ODD_IN = 20  # one record of another form in so many is read by itself; more make the tree of the whole cheaper
 
@@ -81,51 +90,39 @@ class _NotPrinted(Exception):
 
 def responses(body: bytes, timezone: ZoneInfo) -> list[Response] | None:
     """Read an answer in the operator's printed form; None where anything of it has another."""
+    if b"\r" in body:
+        body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # as XML reads line ends
     try:
-        return _document(_text(body), timezone)
+        return _document(body, timezone)
     except _NotPrinted:
         return None
 
 
-def _text(body: bytes) -> str:
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        raise _NotPrinted from None
-    if len(body.translate(None, _CONTROLS)) != len(body) or ("]" in text and "]]>" in text):
-        raise _NotPrinted
-    if not text.isascii() and any(one in text for one in _NO_CHARACTERS):
-        raise _NotPrinted
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")  # as XML reads line ends
-    return text
-
-
-def _document(text: str, timezone: ZoneInfo) -> list[Response]:
+def _document(body: bytes, timezone: ZoneInfo) -> list[Response]:
     found = []
-    at = _after(_HEAD, text, 0)
-    while text.startswith("<Response ", at):
-        one, at = _response(text, at, timezone)
+    at = _after(_HEAD, body, 0)
+    while body.startswith(b"<Response ", at):
+        one, at = _response(body, at, timezone)
         found.append(one)
-    if _after(_FOOT, text, at) != len(text):
+    if _after(_FOOT, body, at) != len(body):
         raise _NotPrinted
     return found
 
 
-def _response(text: str, at: int, timezone: ZoneInfo) -> tuple[Response, int]:
-    head = _RESPONSE.match(text, at)
+def _response(body: bytes, at: int, timezone: ZoneInfo) -> tuple[Response, int]:
+    head = _RESPONSE.match(body, at)
     if not head:
         raise _NotPrinted
-    named = _ATTRIBUTE.findall(head[1])
+    named = _ATTRIBUTE.findall(head[1].decode())
     attributes = dict(named)
     if len(attributes) != len(named) or attributes.keys() != _ATTRIBUTES or attributes["Code"] != OK:
         raise _NotPrinted
     at = head.end()
     session_id = batch = None
-    if session := _SESSION.match(text, at):
-        session_id, at = session[1], session.end()
+    if session := _SESSION.match(body, at):
+        session_id, at = session[1].decode(), session.end()
     else:
-        batch, at = _batch(text, at, timezone)
+        batch, at = _batch(body, at, timezone)
     one = Response(
         target=attributes["target"],
         name=attributes["name"],
@@ -134,26 +131,40 @@ def _response(text: str, at: int, timezone: ZoneInfo) -> tuple[Response, int]:
         session_id=session_id,
         batch=batch,
     )
-    return one, _after(_END, text, at)
+    return one, _after(_END, body, at)
 
 
-def _batch(text: str, at: int, timezone: ZoneInfo) -> tuple[Batch, int]:
-    if none := _NONE.match(text, at):
+def _batch(body: bytes, at: int, timezone: ZoneInfo) -> tuple[Batch, int]:
+    if none := _NONE.match(body, at):
         return Batch([]), none.end()
-    begin = _after(_RECORDS, text, at)
-    end = text.find(_END_OF_RECORDS, begin)
+    begin = _after(_RECORDS, body, at)
+    end = body.find(_END_OF_RECORDS, begin)
     if end < 0:
         raise _NotPrinted
-    return _records(text[begin:end], timezone), end + len(_END_OF_RECORDS)
+    return _records(_text(body[begin:end]), timezone), end + len(_END_OF_RECORDS)
+
+
+def _text(records: bytes) -> str:
+    """The text of records that holds nothing which XML forbids in text."""
+    try:
+        text = records.decode()
+    except UnicodeDecodeError:
+        raise _NotPrinted from None
+    if len(records.translate(None, _CONTROLS)) != len(records) or ("]" in text and "]]>" in text):
+        raise _NotPrinted
+    if not text.isascii() and any(one in text for one in _NO_CHARACTERS):
+        raise _NotPrinted
+    return text
 
 
 def _records(records: str, timezone: ZoneInfo) -> Batch:
     """Read records that stand one after the other, column by column: one call per column, not per value."""
-    pieces = _RECORD.split(records)
+    escaped = "&" in records
+    pieces = _record(escaped=escaped).split(records)
     between = pieces[::_WIDTH]  # what stands before, between and behind the records
     cdrs: list[Cdr] = []
     if len(between) > 1:
-        cdrs = _typed([pieces[place::_WIDTH] for place in range(1, _WIDTH)], "&" in records, timezone)
+        cdrs = _typed([pieces[place::_WIDTH] for place in range(1, _WIDTH)], escaped, timezone)
     odd = [place for place, text in enumerate(between) if text]
     if not odd:
         return Batch(cdrs)
@@ -238,9 +249,9 @@ def _plain(text: str) -> str:
     return text.replace("&amp;", "&")
 
 
-def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
+def _after(pattern: re.Pattern[bytes], body: bytes, at: int) -> int:
     """Give the place after what must stand here."""
-    found = pattern.match(text, at)
+    found = pattern.match(body, at)
     if not found:
         raise _NotPrinted
     return found.end()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
 from cdrsync.store.engine import WRITER, translated
@@ -143,20 +144,29 @@ def upgrade_lock(connection: Connection) -> Iterator[None]:
 
 
 def _current(connection: Connection) -> str | None:
-    tables = set(inspect(connection).get_table_names())
-    if VERSION_TABLE in tables:
-        found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all()  # noqa: S608
-        if len(found) > 1:
-            raise SchemaMismatch("the database is versioned by something else", hint="Give cdrsync its own database")
-        # MySQL commits each table by itself: a version table without a version is an upgrade that was cut off.
-        return str(found[0]) if found else None
-    alike = sorted(tables & set(metadata.tables))
+    """Ask for the version right away: looking around in the catalogue first takes longer than all else at a start."""
+    try:
+        with connection.begin():
+            found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all()  # noqa: S608
+    except DBAPIError as error:
+        if error.connection_invalidated or inspect(connection).has_table(VERSION_TABLE):
+            raise
+        _refuse_others(connection)
+        return None
+    if len(found) > 1:
+        raise SchemaMismatch("the database is versioned by something else", hint="Give cdrsync its own database")
+    # MySQL commits each table by itself: a version table without a version is an upgrade that was cut off.
+    return str(found[0]) if found else None
+
+
+def _refuse_others(connection: Connection) -> None:
+    """Raise SchemaMismatch where a table that has no version is called like one of ours."""
+    alike = sorted(set(inspect(connection).get_table_names()) & set(metadata.tables))
     if alike:
         raise SchemaMismatch(
             f"the database already has a table named {alike[0]} that is not cdrsync's",
             hint="Give cdrsync a database (or a PostgreSQL schema) of its own",
         )
-    return None
 
 
 def _alembic(engine: Engine, command: str, revision: str) -> None:

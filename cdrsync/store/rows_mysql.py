@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import COST_PLACES, FLAGS, Cdr
@@ -95,19 +97,26 @@ def _listed(uids: Iterable[int]) -> str:
 
 def literals(calls: Sequence[Cdr]) -> list[str]:
     """Each call as SQL literals, separated by commas, in the order of Cdr."""
-    columns: list[Any] = list(zip(*calls, strict=True))
-    texts: list[Any] = []
-    for name, column in zip(Cdr._fields, columns, strict=True):
-        if name == "started_at":
-            texts.append([f"'{_instant(value)}'" for value in in_utc(column)])
-        elif name == "user_cost":
-            texts.append(map(_money, column))
-        elif name in _NUMBERS:
-            texts.append(map(_plain, column))
-        else:
-            quoted = {value: _quote(value) for value in set(column)}
-            texts.append(map(quoted.__getitem__, column))
-    return list(map(",".join, zip(*texts, strict=True)))
+    slots, columns = zip(*map(_slot, Cdr._fields, zip(*calls, strict=True)), strict=True)
+    return list(map(",".join(slots).__mod__, zip(*chain.from_iterable(columns), strict=True)))
+
+
+def _slot(name: str, column: Sequence[Any]) -> tuple[str, list[Iterable[object]]]:
+    """How a column is written into each row, and what goes there: few pages need more than quotes around it."""
+    if name == "started_at":
+        return "'%s'", [_instants(in_utc(column))]
+    if name == "user_cost":
+        return "%s", [map(_money, column)]
+    unknown = None in column
+    if unknown and column.count(None) == len(column):
+        return "NULL", []
+    if name in _NUMBERS:
+        return ("%s", [map(_plain, column)]) if unknown else ("%d", [column])
+    texts = {value: str(value) for value in set(column)}
+    together = "".join(texts.values())
+    if unknown or any(one in together for one in _ESCAPES):
+        return "%s", [map({value: _quote(value) for value in texts}.__getitem__, column)]
+    return "'%s'", [map(texts.__getitem__, column)]
 
 
 def _batches(rows: Iterable[str], packet: int) -> Iterator[str]:
@@ -132,12 +141,20 @@ def _instant(value: datetime) -> str:
     return value.isoformat(" ", "microseconds")[:-6]
 
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"})
+def _instants(values: Sequence[datetime]) -> list[str]:
+    """The same of many: calls begin on a full second."""
+    if any(map(attrgetter("microsecond"), values)):
+        return list(map(_instant, values))
+    return [f"{text[:-6]}.000000" for text in map(str, values)]
+
+
+_ESCAPES = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
+_ESCAPING = str.maketrans(_ESCAPES)
 
 
 def _quote(value: object) -> str:
     """As the server's own QUOTE does (`sql_mode` is ours, so the backslash escapes)."""
-    return "NULL" if value is None else f"'{str(value).translate(_ESCAPES)}'"
+    return "NULL" if value is None else f"'{str(value).translate(_ESCAPING)}'"
 
 
 @lru_cache(_CACHED)

@@ -29,9 +29,12 @@ _BY_KEY = (
 )
 _LIST = _BY_KEY.format("uid")
 _ROWS = _BY_KEY.format(_SELECTED)
+# Lists as one text each, which the server cuts: psycopg would quote member by member. XML knows no such characters.
+_BETWEEN, _NULL = "\x1f", "\x1e"
+_LISTS = ", ".join(["(string_to_array(%s, E'\\x1f', E'\\x1e'))[2:]"] * 5)  # of '' alone it would make no list of one
 _NOTE = (
     f"INSERT INTO number ({NUMBER_COLUMNS}) SELECT found.*, %s::timestamptz"  # noqa: S608 - our own column names
-    " FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[]) AS found ON CONFLICT DO NOTHING"
+    f" FROM unnest({_LISTS}) AS found ON CONFLICT DO NOTHING"
 )
 
 # Binary COPY casts nothing: every value is sent as the column's own type.
@@ -81,9 +84,10 @@ class PostgresqlRows:
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
         """One statement for all: five lists and the instant."""
-        texts, e164, kinds, regions, versions, instants = (list(column) for column in zip(*numbers, strict=True))
+        *texts, instants = zip(*numbers, strict=True)
+        lists = [_BETWEEN.join(["", *(_NULL if text is None else text for text in column)]) for column in texts]
         with driver(connection) as raw:
-            raw.execute(_NOTE, (instants[0], texts, e164, kinds, regions, versions))
+            raw.execute(_NOTE, (instants[0], *lists))
 
 
 _INT4 = tuple(Cdr._fields.index(name) for name, kind in _OTHER_THAN_TEXT.items() if kind == "int4")
