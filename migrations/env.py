@@ -7,8 +7,7 @@ CDRSYNC_DATABASE_URL, else alembic.ini's. Holds a lock, so that of two upgraders
 from __future__ import annotations
 
 import os
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alembic import context
 
@@ -31,18 +30,12 @@ def run_offline() -> None:
         context.run_migrations()
 
 
-def belongs(dialect: str, one: Any, *_: object) -> bool:
-    """Alembic does not look at `ddl_if` when it compares: what only one database has says so in its `info`."""
-    return bool(one.info.get("only", dialect) == dialect)
-
-
 def run_on(connection: Connection) -> None:
     sqlite = connection.dialect.name == "sqlite"
     with upgrade_lock(connection):
         context.configure(
             connection=connection,
             target_metadata=metadata,
-            include_object=partial(belongs, connection.dialect.name),
             render_as_batch=sqlite,
             # SQLite: one transaction over all, begun before the version is read: it is the lock as well.
             transaction_per_migration=not sqlite,
