@@ -32,13 +32,16 @@ def read_ahead(streams: Sequence[Iterator[T]]) -> Iterator[T]:
     try:
         while ahead:
             done, _ = wait(ahead, return_when=FIRST_COMPLETED)
-            for future in done:
+            while done:
+                future = done.pop()
                 stream = ahead.pop(future)
                 item = future.result()
+                del future
                 if isinstance(item, _End):
                     continue
                 ahead[pool.submit(_next, stream)] = stream
                 yield item
+                del item  # it is gone while the next one is waited for
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DOCUMENT_REQUESTS = 20
 """GetCDRs queued in one document at most: they cost one round trip together."""
 
-DOCUMENT_RECORDS = 3_000
+DOCUMENT_RECORDS = 2_000
 """Records expected of one document at most (one page, where page_size is larger): bounds memory and the commit."""
 
 DOCUMENT_ROOM = 20_000
@@ -230,18 +230,8 @@ def window_pages(
     """
     plan = _Plan(windows, limit, numbers, end_dates)
     while queued := plan.document():
-        document = source.ask([ask for _, ask in queued])
-        answers = batches(document)
-        cdrs: list[Cdr] = []
-        for (read, ask), batch in zip(queued, answers, strict=True):
-            cdrs += batch.cdrs
-            if read.take(ask, batch, document.answered_at):
-                end_dates.learn(read.end_date, batch.cdrs)
-                if high is not None:
-                    high.see(batch, document.answered_at)
-        completes = tuple(day for window in plan.finish() for day in window.days() if day < completes_before)
-        rejects = [reject for batch in answers for reject in batch.rejects]
-        yield Page(origin, cdrs, rejects, completes=completes)
+        # Nothing here keeps the page: it goes with whoever saves it, while the next document is asked and read.
+        yield plan.page(queued, source.ask([ask for _, ask in queued]), origin, completes_before, high)
 
 
 class _Plan:
@@ -304,7 +294,28 @@ class _Plan:
         left = self._typical - read.offsets.position
         return min(pages * self._limit, left) if left >= 0 else pages * self._limit
 
-    def finish(self) -> list[Window]:
+    def page(
+        self,
+        queued: Sequence[tuple[_WindowRead, CdrsAsk]],
+        document: Document,
+        origin: Origin,
+        completes_before: date,
+        high: HighWater | None,
+    ) -> Page:
+        """Take in the answers to the requests of a document, and make one page of them."""
+        answers = batches(document)
+        cdrs: list[Cdr] = []
+        for (read, ask), batch in zip(queued, answers, strict=True):
+            cdrs += batch.cdrs
+            if read.take(ask, batch, document.answered_at):
+                self._end_dates.learn(read.end_date, batch.cdrs)
+                if high is not None:
+                    high.see(batch, document.answered_at)
+        completes = tuple(day for window in self._finish() for day in window.days() if day < completes_before)
+        rejects = [reject for batch in answers for reject in batch.rejects]
+        return Page(origin, cdrs, rejects, completes=completes)
+
+    def _finish(self) -> list[Window]:
         """Windows that ended with the last document."""
         finished = []
         for read in [read for read in self._under_way if read.offsets.ended]:

@@ -324,7 +324,9 @@ class Sync:
             refuse_reset(page, mark, self._clock())
             if see is not None:
                 see(page)
-            yield self._store.save(page)
+            saved = self._store.save(page)
+            del page  # its memory is another's while the next one is waited for
+            yield saved
 
     def _backfill_job(self, window: Window) -> Iterator[PageSaved]:
         job = self._store.checkpoint(BACKFILL_STREAM)

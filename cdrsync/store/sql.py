@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cdrsync.model import Checkpoint, NumberFacts, Page
     from cdrsync.store.rows import Number
 
-REMEMBERED_NUMBERS = 50_000  # numbers known to be in the table, so that a page asks only for new ones
+REMEMBERED_NUMBERS = 20_000  # numbers known to be in the table, so that a page asks only for new ones
 REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
 TOO_LONG_TO_INDEX = "54000"  # PostgreSQL: a value that does not fit into an index page
 

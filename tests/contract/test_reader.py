@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cdrsync.cli import main
 from cdrsync.errors import ConfigError
-from cdrsync.store import describe
+from cdrsync.store import describe, migrate
 from cdrsync.store.engine import open_engine
 from cdrsync.store.grant import grant_reader
 from cdrsync.store.sql import SqlStore
@@ -77,6 +77,18 @@ def readers(migrated: Database) -> Iterator[Readers]:
     made = Readers(migrated)
     yield made
     made.close()
+
+
+def test_a_grant_outlives_a_change_of_a_view(readers: Readers) -> None:
+    """Views change by replacement: who could read them before an upgrade can read them after it, and still no table."""
+    migrate.downgrade(readers.engine, "0003_views")
+    name = readers.create("analyst")
+    grant_reader(readers.engine, name)
+    migrate.upgrade(readers.engine)
+    engine = readers.connect(name)
+    assert {view: rows(engine, view) for view in ("numbers", "calls")} == {"numbers": 2, "calls": 2}
+    assert refused(engine, "SELECT * FROM cdr") == []
+    engine.dispose()
 
 
 def refused(engine: Engine, *statements: str) -> list[str]:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from cdrsync.errors import SequenceReset
 from cdrsync.model import Checkpoint, NumberFacts, Origin, PageSaved, Reject, Window
@@ -42,6 +42,20 @@ def test_the_same_page_again_rewrites_nothing(store: SqlStore, eyes: Eyes, clock
     assert (saved.inserted, saved.updated, saved.unchanged) == (0, 0, 10)
     assert eyes.rows(tables.cdr) == before
     assert row_versions(eyes, migrated) == versions
+
+
+@pytest.mark.parametrize("found", [{""}, {"", "0"}, {"7921255043"}, {"V:a\\b@example.com", "it's"}])
+def test_every_number_is_noted_once(store: SqlStore, eyes: Eyes, found: set[str]) -> None:
+    """Also the caller that is withheld, when it is the only one that is new. An absent element is no number."""
+    numbers = sorted(found)
+    store.save(
+        page(
+            *(FIRST._replace(uid=uid, anumber=text, bnumber=None, dialled=None) for uid, text in enumerate(numbers, 1))
+        )
+    )
+    with eyes.engine.connect() as connection:
+        noted = connection.execute(select(tables.number.c.number, tables.number.c.kind, tables.number.c.e164)).all()
+    assert sorted(map(tuple, noted)) == [(text, None, None) for text in numbers]
 
 
 def row_versions(eyes: Eyes, database: Database) -> list[tuple[object, ...]]:

@@ -34,13 +34,32 @@ def test_numbers_as_the_operator_sends_them(number: str, e164: str | None, kind:
     assert classify(number) == (e164, kind, region, RULES_VERSION)
 
 
-@given(st.from_regex(r"[1-9][0-9]{9}", fullmatch=True))
+CROWN_DEPENDENCIES = ("1481", "1534", "1624", "7781", "7911", "7797", "7509", "7624", "7457")
+"""Prefixes of Guernsey, Jersey and the Isle of Man, which share +44."""
+
+
+@given(
+    st.one_of(
+        st.from_regex(r"(44)?[0-9]{10}", fullmatch=True),
+        st.builds(
+            "{}{}{:06d}".format,
+            st.sampled_from(("", "44")),
+            st.sampled_from(CROWN_DEPENDENCIES),
+            st.integers(0, 999_999),
+        ),
+        st.from_regex(r"[1-9][0-9]{0,14}", fullmatch=True),
+    )
+)
 @example("7781123456")
 @example("1481123456")
 @example("7624123456")
+@example("447624123456")
 @example("5511223344")
+@example("0123456789")
+@example("4412345678")
+@example("1234567890")
 def test_the_quick_way_says_what_the_library_says(number: str) -> None:
-    """Ten digits matched against the library's patterns get the same facts as from its parser."""
+    """Numbers matched against the library's patterns get the same facts as from its parser."""
     assert classify(number) == classify_slowly(number)
 
 
