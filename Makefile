@@ -3,7 +3,7 @@
 # again when these or pyproject.toml have changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test wheel bench campaign clean
+.PHONY: help demo check test wheel bench profile campaign clean
 
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 python := .venv/bin/python
@@ -36,6 +36,9 @@ wheel: .venv/runtime ## wheel and source archive, into dist/
 
 bench: .venv/development .venv-bench/peers ## measure: cdrsync beside its peers, half an hour; ARGS=--quick: a minute
 	@$(python) -m tests.benchmarks.bench $(ARGS)
+
+profile: .venv/development ## where a catch-up spends its time, by thread and line: ARGS='--database sqlite'
+	@$(python) -m tests.benchmarks.profile_sync $(ARGS)
 
 campaign: .venv/development ## kill -9 at random moments on every database: make campaign KILLS=1000
 	@$(python) -m tests.fault.campaign --kills $(KILLS) $(ARGS)

@@ -146,22 +146,31 @@ def upgrade_lock(connection: Connection) -> Iterator[None]:
 def _current(connection: Connection) -> str | None:
     """Ask for the version right away: looking around in the catalogue first takes longer than all else at a start."""
     try:
-        with connection.begin():
-            found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all()  # noqa: S608
+        found = _found(connection)
     except DBAPIError as error:
-        if error.connection_invalidated or inspect(connection).has_table(VERSION_TABLE):
+        if error.connection_invalidated:
             raise
-        _refuse_others(connection)
-        return None
+        with connection.begin():
+            names = set(inspect(connection).get_table_names())
+        if VERSION_TABLE not in names:
+            _refuse_others(names)
+            return None
+        found = _found(connection)  # another upgrader has just made it; whatever else was wrong is wrong again
     if len(found) > 1:
         raise SchemaMismatch("the database is versioned by something else", hint="Give cdrsync its own database")
     # MySQL commits each table by itself: a version table without a version is an upgrade that was cut off.
-    return str(found[0]) if found else None
+    return found[0] if found else None
 
 
-def _refuse_others(connection: Connection) -> None:
-    """Raise SchemaMismatch where a table that has no version is called like one of ours."""
-    alike = sorted(set(inspect(connection).get_table_names()) & set(metadata.tables))
+def _found(connection: Connection) -> list[str]:
+    with connection.begin():
+        rows = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - our own name
+        return [str(version) for version in rows.scalars()]
+
+
+def _refuse_others(names: set[str]) -> None:
+    """Raise SchemaMismatch where a table of a database without a version is called like one of ours."""
+    alike = sorted(names & set(metadata.tables))
     if alike:
         raise SchemaMismatch(
             f"the database already has a table named {alike[0]} that is not cdrsync's",
