@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import phonenumbers
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -61,6 +62,18 @@ CROWN_DEPENDENCIES = ("1481", "1534", "1624", "7781", "7911", "7797", "7509", "7
 def test_the_quick_way_says_what_the_library_says(number: str) -> None:
     """Numbers matched against the library's patterns get the same facts as from its parser."""
     assert classify(number) == classify_slowly(number)
+
+
+@given(st.from_regex(r"[1-9][0-9]{4,14}", fullmatch=True), st.sampled_from(("", "+")))
+@example("7781123456", "")
+@example("123456789", "+1")
+def test_what_is_not_possible_is_not_valid(number: str, plus: str) -> None:
+    """The library's quick look at a length never turns down what its patient one takes."""
+    try:
+        parsed = phonenumbers.parse(plus + number, "GB")
+    except phonenumbers.NumberParseException:
+        return
+    assert phonenumbers.is_possible_number(parsed) or not phonenumbers.is_valid_number(parsed)
 
 
 @given(st.text(max_size=30))
