@@ -1,62 +1,130 @@
-"""Reading ahead: while one page is being saved, the next ones are fetched and decoded in threads."""
+"""Reading ahead: while pages are being saved, the next ones are fetched and decoded in threads.
+
+Pages that wait are joined: a database that is slower than the operator gets fewer and larger transactions.
+"""
 
 from __future__ import annotations
 
 import itertools
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from cdrsync.errors import CdrsyncError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from cdrsync.model import Page
 
 T = TypeVar("T")
 BLOCK = 8
 
-
-class _End:
-    """A stream has no more items. A type of its own, because None may be an item."""
-
-
-_END: Final = _End()
+TOGETHER = 5_000
+"""Records that wait unread at most, and of one transaction (one page, where that has more): bounds memory."""
 
 
-def read_ahead(streams: Sequence[Iterator[T]]) -> Iterator[T]:
-    """Every item of every stream, each stream in its own order, each read one item ahead in a thread of its own.
+def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
+    """Every record of every stream, each stream in its own order and read in a thread of its own, pages joined.
 
-    At most one item a stream waits unread, so memory is bounded by the streams. An exception of a stream is raised
-    here, after the items read before it; the other streams then stop after the item they are at.
+    An exception of a stream is raised here, after the pages read before it; the other streams then stop after the page
+    they are at.
     """
-    pool = ThreadPoolExecutor(max_workers=len(streams), thread_name_prefix="read-ahead")
-    ahead: dict[Future[T | _End], Iterator[T]] = {pool.submit(_next, stream): stream for stream in streams}
-    try:
-        while ahead:
-            done, _ = wait(ahead, return_when=FIRST_COMPLETED)
-            while done:
-                future = done.pop()
-                stream = ahead.pop(future)
-                item = future.result()
-                del future
-                if isinstance(item, _End):
-                    continue
-                ahead[pool.submit(_next, stream)] = stream
-                yield item
-                del item  # it is gone while the next one is waited for
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    return _Ahead(streams).pages()
 
 
-def in_turn(streams: Sequence[Iterator[T]]) -> Iterator[T]:
+def in_turn(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
     """The same without threads, one stream after the other.
 
     For SQLite: its driver hands the interpreter over and takes it back for every row, so that a page takes twice as
     long to write while another is being decoded.
     """
-    return itertools.chain.from_iterable(streams)
+    waiting: deque[Page] = deque()
+    try:
+        for page in itertools.chain.from_iterable(streams):
+            waiting.append(page)
+            if _records(waiting) > TOGETHER:
+                yield _taken(waiting)
+    except CdrsyncError:
+        while waiting:
+            yield _taken(waiting)
+        raise
+    while waiting:
+        yield _taken(waiting)
 
 
-def _next(stream: Iterator[T]) -> T | _End:
-    return next(stream, _END)
+class _Ahead:
+    """Pages that wait to be taken, and the threads that read them."""
+
+    def __init__(self, streams: Sequence[Iterator[Page]]) -> None:
+        self._streams = streams
+        self._waiting: deque[Page] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+
+    def pages(self) -> Iterator[Page]:
+        """Take what waits, joined, until every stream has ended or one has failed."""
+        pool = ThreadPoolExecutor(max_workers=len(self._streams), thread_name_prefix="read-ahead")
+        reading = [pool.submit(self._read, stream) for stream in self._streams]
+        for one in reading:
+            one.add_done_callback(self._ended)
+        try:
+            while self._something(reading):
+                with self._changed:
+                    page = _taken(self._waiting)
+                    self._changed.notify_all()
+                yield page
+                del page  # it is gone while the next one is waited for
+            for one in reading:
+                if one.done():
+                    one.result()  # raises what a stream has raised
+        finally:
+            self._stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, stream: Iterator[Page]) -> None:
+        for page in stream:
+            with self._changed:
+                self._waiting.append(page)
+                del page
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._stopped or _records(self._waiting) < TOGETHER)
+                if self._stopped:
+                    return
+
+    def _something(self, reading: Sequence[Future[None]]) -> bool:
+        """Wait for a page. False where none waits and none will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopped or all(one.done() for one in reading))
+            return bool(self._waiting)
+
+    def _ended(self, one: Future[None]) -> None:
+        """Of a stream that failed, tell the others."""
+        if one.cancelled() or one.exception() is not None:
+            self._stop()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def _taken(waiting: deque[Page]) -> Page:
+    """Take the first page, joined with those behind it that make up no more than TOGETHER records with it."""
+    pages = [waiting.popleft()]
+    records = len(pages[0])
+    while waiting and records + len(waiting[0]) <= TOGETHER:
+        pages.append(waiting.popleft())
+        records += len(pages[-1])
+    return pages[0].joined(pages[1:])
+
+
+def _records(pages: Iterable[Page]) -> int:
+    return sum(map(len, pages))
 
 
 class Shared(Generic[T]):

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
 
 TAIL_STREAM = "tail"
@@ -216,6 +217,20 @@ class Page:
     def __len__(self) -> int:
         """Records in the page, readable or not."""
         return len(self.cdrs) + len(self.rejects)
+
+    def joined(self, others: Sequence[Page]) -> Page:
+        """This page and later ones of the same origin as one: what the last checkpoint says is true of all of them."""
+        if not others:
+            return self
+        pages = [self, *others]
+        checkpoints = [page.checkpoint for page in pages if page.checkpoint is not None]
+        return Page(
+            self.origin,
+            [cdr for page in pages for cdr in page.cdrs],
+            [reject for page in pages for reject in page.rejects],
+            checkpoint=checkpoints[-1] if checkpoints else None,
+            completes=tuple(day for page in pages for day in page.completes),
+        )
 
 
 @dataclass(frozen=True, slots=True)

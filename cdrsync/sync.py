@@ -1,7 +1,7 @@
 """The algorithm: bootstrap by date, tail by LastId, look-back, backfill, sweep.
 
 The operator's "Downloading CDRs", and what it leaves open. Every method is a generator of `PageSaved`: it reads pages
-ahead, saves them one by one through the one write path and yields what each commit did. A caller may stop between any
+ahead, saves them through the one write path and yields what each commit did. A caller may stop between any
 two pages. Nothing is remembered between calls: every method reads its position from the database, so after an error
 the caller just calls again.
 
@@ -279,7 +279,7 @@ class Sync:
         first = next(pages, None)  # an idle poll ends here, without a thread
         if first is not None:
             known = self._store.checkpoint(stream)
-            for page in itertools.chain([first], self._read_ahead([pages])):
+            for page in itertools.chain([first], self._read_ahead([map(self._store.prepare, pages)])):
                 refuse_reset(page, known, self._clock())
                 yield self._store.save(page)
 
@@ -320,7 +320,7 @@ class Sync:
         ]
         marks = [self._store.checkpoint(_stream(TAIL_STREAM, number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
-        for page in self._read_ahead(lanes):
+        for page in self._read_ahead([map(self._store.prepare, lane) for lane in lanes]):
             refuse_reset(page, mark, self._clock())
             if see is not None:
                 see(page)

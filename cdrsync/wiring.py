@@ -146,12 +146,13 @@ def parts(
     on_request: Callable[[RequestDone], None] | None = None,
 ) -> Iterator[AccountParts]:
     """Make an account's parts; nothing is connected yet, `store.open()` takes the lease."""
-    from cdrsync import memory
+    from cdrsync import interpreter, memory
     from cdrsync.ahead import in_turn, read_ahead
     from cdrsync.store.ledger import SqlLedger
     from cdrsync.sync import Sync
 
     memory.keep()
+    interpreter.give_way_soon()
     with source(account, stop=stop, on_request=on_request) as api, engine(settings.database_url) as opened:
         store = _store(settings, account)
         try:

@@ -19,6 +19,7 @@ import httpx
 
 from cdrsync import __version__
 from cdrsync.errors import ApiUnreachable, BadAnswer, CdrsyncError, LoginRefused
+from cdrsync.interpreter import READING
 from cdrsync.model import Batch, CdrsAsk, Document, TotalsAsk, utc_now
 from cdrsync.source import session
 from cdrsync.source.address import checked
@@ -236,7 +237,8 @@ class NoveroApi:
 
     def _responses(self, got: Reply) -> list[Response]:
         try:
-            return decode(got.body, timezone=self._timezone).responses
+            with READING:
+                return decode(got.body, timezone=self._timezone).responses
         except BadAnswer as error:
             if got.status == OK:
                 raise

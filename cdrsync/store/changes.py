@@ -12,7 +12,7 @@ from cdrsync.errors import SequenceReset
 from cdrsync.model import FLAGS, Cdr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
 _FLAGS = tuple((name, Cdr._fields.index(name)) for name in FLAGS)
@@ -68,7 +68,7 @@ def with_known_flags(new: Cdr, old: Cdr) -> Cdr:
     return new._replace(**known) if known else new
 
 
-def deltas(new: Sequence[Cdr], changed: Sequence[Cdr], stored: Mapping[int, Cdr]) -> dict[date, DayDelta]:
+def deltas(new: Iterable[Cdr], changed: Sequence[Cdr], stored: Mapping[int, Cdr]) -> dict[date, DayDelta]:
     """What the ledger of each day gains and loses. A changed call leaves its old day and enters its new one."""
     days: defaultdict[date, DayDelta] = defaultdict(DayDelta)
     for call in chain(new, changed):
@@ -82,6 +82,18 @@ def deltas(new: Sequence[Cdr], changed: Sequence[Cdr], stored: Mapping[int, Cdr]
         day.calls -= 1
         day.duration -= old.duration
         day.charge -= old.user_cost
+    return days
+
+
+def together(several: Iterable[Mapping[date, DayDelta]]) -> dict[date, DayDelta]:
+    """The sums of several deltas."""
+    days: defaultdict[date, DayDelta] = defaultdict(DayDelta)
+    for one in several:
+        for day, delta in one.items():
+            whole = days[day]
+            whole.calls += delta.calls
+            whole.duration += delta.duration
+            whole.charge += delta.charge
     return days
 
 

@@ -49,6 +49,10 @@ class SqlReader(Positions):
     def __init__(self, engine: Engine, account_name: str) -> None:
         self._session = ReadSession(engine, account_name)
 
+    def prepare(self, page: Page) -> Page:
+        """Nothing to prepare."""
+        return page
+
     def save(self, page: Page) -> PageSaved:
         """Refuse: raises LeaseLost."""
         raise LeaseLost(f"a page of {len(page)} records can't be saved without the lease")

@@ -19,7 +19,7 @@ from cdrsync.store.kinds import MYSQL_FAMILY
 from cdrsync.store.tables import cdr as table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 COLUMNS = ", ".join(Cdr._fields)
 """The columns that come from the API, in the order of Cdr."""
 
+SLICE = 1_000
 SLACK = 100
-"""A page's uids usually lie close together: a range of them is read as long as it holds at most so many other rows."""
+"""The uids of a page mostly lie close together: SLICE neighbours are asked for as one range, as long as that holds at
+most SLACK other rows."""
 
 
 NUMBER_COLUMNS = "number, e164, kind, region, rules_version, first_seen_at"
@@ -46,12 +48,18 @@ class Known:
 
 
 class Rows(Protocol):
-    """One database's fast roads. Both run in the caller's transaction."""
+    """One database's fast roads. What takes a connection runs in the caller's transaction."""
 
-    def compare(self, connection: Connection, account_id: int, calls: Mapping[int, Cdr]) -> Known:
-        """Which of the calls (by uid) are held, and which of these with another value."""
+    def forms(self, calls: Sequence[Cdr]) -> Sequence[Any]:
+        """Each call as this database takes it and gives it back: equal forms are equal rows. Any thread may ask.
 
-    def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
+        Raises ValueError or OverflowError for a value that would not be held as it is.
+        """
+
+    def compare(self, connection: Connection, account_id: int, forms: Mapping[int, Any]) -> Known:
+        """Which of the calls (forms by uid, ascending) are held, and which of these with another value."""
+
+    def insert(self, connection: Connection, account_id: int, forms: Sequence[Any], now: datetime) -> None:
         """Write calls that are not held. Raises ValueError or DBAPIError for a value that can't be held."""
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
@@ -86,6 +94,22 @@ def rows_for(dialect: str) -> Rows:
     from cdrsync.store.rows_sqlite import SqliteRows
 
     return SqliteRows()
+
+
+def held_of(
+    uids: Sequence[int], among: Callable[[int, int, int], list[int]], listed: Callable[[Sequence[int]], list[int]]
+) -> set[int]:
+    """Which of the uids (ascending) are held, by ranges where these hold few others.
+
+    `among(first, last, limit)` gives held uids of a range, `listed(uids)` those of a list.
+    """
+    held: set[int] = set()
+    for start in range(0, len(uids), SLICE):
+        some = uids[start : start + SLICE]
+        limit = len(some) + SLACK
+        found = among(some[0], some[-1], limit)
+        held.update(listed(some) if len(found) == limit else found)
+    return held.intersection(uids) if held else held
 
 
 def in_utc(instants: Sequence[datetime]) -> Sequence[datetime]:

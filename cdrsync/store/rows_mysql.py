@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import COST_PLACES, FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLACK, Known, in_utc, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, held_of, in_utc, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,10 +46,8 @@ _ROWS = (
     f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
     " FROM cdr WHERE account_id = %s AND uid"
 )
-_NOTE = (
-    f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s)"  # noqa: S608 - our own column names
-    " ON DUPLICATE KEY UPDATE number = number.number"
-)
+_NOTE = f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES "  # noqa: S608 - our own column names
+_NOTED = " ON DUPLICATE KEY UPDATE number = number.number"
 
 
 class MysqlRows:
@@ -58,37 +56,43 @@ class MysqlRows:
     def __init__(self) -> None:
         self._packet = 0  # bytes, max_allowed_packet
 
-    def compare(self, connection: Connection, account_id: int, calls: Mapping[int, Cdr]) -> Known:
-        """Have the server quote the page's rows back, and compare the texts."""
-        limit = len(calls) + SLACK
-        held = connection.exec_driver_sql(
-            f"{_UIDS} BETWEEN %s AND %s LIMIT {limit}", (account_id, min(calls), max(calls))
-        ).fetchall()
-        if len(held) == limit:
-            held = connection.exec_driver_sql(f"{_UIDS} IN ({_listed(calls)})", (account_id,)).fetchall()
-        uids = [uid for (uid,) in held if uid in calls]
-        if not uids:
-            return Known()
-        rows = connection.exec_driver_sql(f"{_ROWS} IN ({_listed(uids)})", (account_id,)).fetchall()
-        stored: dict[int, Any] = {row[0]: row[1] for row in rows}
-        ours = literals([calls[uid] for uid in stored])
-        changed = [uid for (uid, text), our in zip(stored.items(), ours, strict=True) if text != our]
-        return Known(set(stored), read(connection, account_id, changed))
+    def forms(self, calls: Sequence[Cdr]) -> Sequence[str]:
+        """Each call as SQL literals."""
+        return literals(calls)
 
-    def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
+    def compare(self, connection: Connection, account_id: int, forms: Mapping[int, str]) -> Known:
+        """Have the server quote the page's rows back, and compare the texts."""
+
+        def among(first: int, last: int, limit: int) -> list[int]:
+            held = connection.exec_driver_sql(f"{_UIDS} BETWEEN %s AND %s LIMIT {limit}", (account_id, first, last))
+            return [uid for (uid,) in held]
+
+        def listed(uids: Sequence[int]) -> list[int]:
+            return [uid for (uid,) in connection.exec_driver_sql(f"{_UIDS} IN ({_listed(uids)})", (account_id,))]
+
+        known = Known(held_of(list(forms), among, listed))
+        if known.uids:
+            rows = connection.exec_driver_sql(f"{_ROWS} IN ({_listed(known.uids)})", (account_id,))
+            known.different = read(connection, account_id, [uid for uid, text in rows.fetchall() if text != forms[uid]])
+        return known
+
+    def insert(self, connection: Connection, account_id: int, forms: Sequence[str], now: datetime) -> None:
         """Write new calls, about a megabyte of them in a statement."""
-        if not self._packet:
-            self._packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
-        seen = f",'{_instant(now.astimezone(UTC))}'" * 2 + ")"
-        rows = [f"({account_id},{row}{seen}" for row in literals(calls)]
-        for values in _batches(rows, self._packet):
-            # Without parameters the driver leaves per cent signs alone.
-            connection.exec_driver_sql(_INSERT + values, execution_options={"no_parameters": True})
+        seen = f",'{_instant(now.astimezone(UTC))}'" * 2
+        self._write(connection, forms, f"{_INSERT}({account_id},", f"{seen}),({account_id},", f"{seen})")
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
-        """PyMySQL makes statements of many rows of it. INSERT IGNORE would ignore bad values too."""
-        naive = [(*row[:-1], row[-1].astimezone(UTC).replace(tzinfo=None)) for row in numbers]
-        connection.exec_driver_sql(_NOTE, naive)
+        """The same road. INSERT IGNORE would ignore bad values too."""
+        rows = [f"{','.join(map(_quote, row[:-1]))},'{_instant(row[-1].astimezone(UTC))}'" for row in numbers]
+        self._write(connection, rows, f"{_NOTE}(", "),(", f"){_NOTED}")
+
+    def _write(self, connection: Connection, rows: Sequence[str], begin: str, between: str, end: str) -> None:
+        """INSERT many rows, in statements that the server takes."""
+        if not self._packet:
+            self._packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+        for some in _batches(rows, len(between), self._packet):
+            # Without parameters the driver leaves per cent signs alone.
+            connection.exec_driver_sql(f"{begin}{between.join(some)}{end}", execution_options={"no_parameters": True})
 
 
 def _listed(uids: Iterable[int]) -> str:
@@ -119,21 +123,22 @@ def _slot(name: str, column: Sequence[Any]) -> tuple[str, list[Iterable[object]]
     return "'%s'", [map(texts.__getitem__, column)]
 
 
-def _batches(rows: Iterable[str], packet: int) -> Iterator[str]:
-    """Rows joined to pieces that fit into a packet of so many bytes. Raises ValueError for a row that never will."""
+def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequence[str]]:
+    """Rows that fit into a packet of so many bytes together. Raises ValueError for a row that never will.
+
+    `between` characters stand between each row and the next.
+    """
     most = min(STATEMENT_LENGTH, (packet - _ROOM) // 4)  # a character takes at most four bytes
-    batch: list[str] = []
-    size = 0
-    for row in rows:
-        if len(row) > most and len(row.encode()) > packet - _ROOM:
+    start = size = 0
+    for place, length in enumerate(map(len, rows)):
+        if length > most and len(rows[place].encode()) > packet - _ROOM:
             raise ValueError(f"longer than the server's max_allowed_packet, {packet} bytes")
-        if batch and size + len(row) > most:
-            yield ",".join(batch)
-            batch, size = [], 0
-        batch.append(row)
-        size += len(row) + 1
-    if batch:
-        yield ",".join(batch)
+        size += length + between
+        if size > most and place > start:
+            yield rows[start:place]
+            start, size = place, length + between
+    if len(rows) > start:
+        yield rows[start:]
 
 
 def _instant(value: datetime) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cdrsync.model import FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLACK, Known, driver
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,30 +56,36 @@ _TYPES = ["int4", *(_OTHER_THAN_TEXT.get(name, "text") for name in Cdr._fields),
 class PostgresqlRows:
     """PostgreSQL's fast roads."""
 
-    def compare(self, connection: Connection, account_id: int, calls: Mapping[int, Cdr]) -> Known:
-        """Ask the primary key which are held, read those back; psycopg makes them the same values as a page's."""
-        limit = len(calls) + SLACK
-        known = Known()
+    def forms(self, calls: Sequence[Cdr]) -> Sequence[Cdr]:
+        """The calls themselves: psycopg makes the same values of a row."""
+        _refuse_misfits(calls)
+        return calls
+
+    def compare(self, connection: Connection, account_id: int, forms: Mapping[int, Cdr]) -> Known:
+        """Ask the primary key which are held, and read those back."""
         with driver(connection) as raw, raw.cursor(binary=True) as cursor:
-            held = cursor.execute(_RANGE, (account_id, min(calls), max(calls), limit)).fetchall()
-            if len(held) == limit:
-                held = cursor.execute(_LIST, (list(calls), account_id)).fetchall()
-            known.uids.update(uid for (uid,) in held if uid in calls)
+
+            def among(first: int, last: int, limit: int) -> list[int]:
+                return [uid for (uid,) in cursor.execute(_RANGE, (account_id, first, last, limit))]
+
+            def listed(uids: Sequence[int]) -> list[int]:
+                return [uid for (uid,) in cursor.execute(_LIST, (uids, account_id))]
+
+            known = Known(held_of(list(forms), among, listed))
             if not known.uids:
                 return known
             rows = cursor.execute(_ROWS, (list(known.uids), account_id)).fetchall()
         for row in rows:
-            if row != calls[row[0]]:
+            if row != forms[row[0]]:
                 known.different[row[0]] = Cdr._make(row)
         return known
 
-    def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
+    def insert(self, connection: Connection, account_id: int, forms: Sequence[Cdr], now: datetime) -> None:
         """COPY new calls straight into the table."""
-        _refuse_misfits(calls)
         with driver(connection) as raw, raw.cursor() as cursor, cursor.copy(_COPY) as copy:
             copy.set_types(_TYPES)
             write = copy.write_row
-            for call in calls:
+            for call in forms:
                 write((account_id, *call, now, now))
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import repeat
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLACK, Known, driver, in_utc, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, in_utc, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,10 +20,8 @@ if TYPE_CHECKING:
 
 _CACHED = 16384
 
-_INSERT = (
-    f"INSERT INTO cdr (account_id, {COLUMNS}, first_seen_at, changed_at)"  # noqa: S608 - our own column names
-    f" VALUES ({', '.join('?' * (len(Cdr._fields) + 3))})"
-)
+_INSERT = f"INSERT INTO cdr (account_id, {COLUMNS}, first_seen_at, changed_at)"
+_VALUES = ", ".join("?" * len(Cdr._fields))
 _RANGE = "SELECT uid FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? LIMIT ?"
 _LIST = "SELECT uid FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"
 _ROWS = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"  # noqa: S608
@@ -35,27 +31,32 @@ _NOTE = f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CON
 class SqliteRows:
     """SQLite's fast roads."""
 
-    def compare(self, connection: Connection, account_id: int, calls: Mapping[int, Cdr]) -> Known:
-        """Read the page's rows back and compare them as SQLite stores them."""
-        limit = len(calls) + SLACK
-        held = connection.exec_driver_sql(_RANGE, (account_id, min(calls), max(calls), limit)).fetchall()
-        if len(held) == limit:
-            held = connection.exec_driver_sql(_LIST, (account_id, json.dumps(list(calls)))).fetchall()
-        uids = [uid for (uid,) in held if uid in calls]
-        if not uids:
-            return Known()
-        rows = connection.exec_driver_sql(_ROWS, (account_id, json.dumps(uids))).fetchall()
-        stored = dict(zip(map(itemgetter(0), rows), map(tuple, rows), strict=True))
-        ours = zip(*columns([calls[uid] for uid in stored]), strict=True)
-        changed = [our[0] for our, theirs in zip(ours, stored.values(), strict=True) if our != theirs]
-        return Known(set(stored), read(connection, account_id, changed))
+    def forms(self, calls: Sequence[Cdr]) -> Sequence[tuple[Any, ...]]:
+        """Each call as SQLite stores it."""
+        return list(zip(*columns(calls), strict=True))
 
-    def insert(self, connection: Connection, account_id: int, calls: Sequence[Cdr], now: datetime) -> None:
+    def compare(self, connection: Connection, account_id: int, forms: Mapping[int, tuple[Any, ...]]) -> Known:
+        """Read the page's rows back as they are stored."""
+        with driver(connection) as raw:
+
+            def among(first: int, last: int, limit: int) -> list[int]:
+                return [uid for (uid,) in raw.execute(_RANGE, (account_id, first, last, limit))]
+
+            def listed(uids: Sequence[int]) -> list[int]:
+                return [uid for (uid,) in raw.execute(_LIST, (account_id, json.dumps(uids)))]
+
+            known = Known(held_of(list(forms), among, listed))
+            if known.uids:
+                rows = raw.execute(_ROWS, (account_id, json.dumps(list(known.uids))))
+                changed = [row[0] for row in rows if row != forms[row[0]]]
+                known.different = read(connection, account_id, changed)
+        return known
+
+    def insert(self, connection: Connection, account_id: int, forms: Sequence[tuple[Any, ...]], now: datetime) -> None:
         """Write new calls with one prepared statement."""
         seen = str(now.astimezone(UTC))[:-6]
-        rows = zip(repeat(account_id, len(calls)), *columns(calls), repeat(seen), repeat(seen), strict=False)
         with driver(connection) as raw:
-            raw.executemany(_INSERT, rows)
+            raw.executemany(f"{_INSERT} VALUES ({account_id}, {_VALUES}, '{seen}', '{seen}')", forms)
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
         """Write them with one prepared statement."""

@@ -3,13 +3,13 @@
 One transaction for a page, on the connection that holds the lease:
 
     lease still held?
-    erased    what was erased is taken out of the page                                  (erasure)
+    erased    what was erased is taken out of the page                                  (erasure, prepared)
     compare   calls of the page that are held; of those, the ones that differ          (rows_*)
     insert    the new ones                                                              (rows_*)
     change    the different ones; flags that were not said keep their value             (changes)
     ledger    calls, duration and charge of each day touched; days read to their end    (upsert)
     rejects   kept once, counted; resolved where their record could now be stored       (upsert)
-    numbers   each distinct one once                                                    (rows_*)
+    numbers   each distinct one once                                                    (prepared, rows_*)
     checkpoint  never backwards                                                         (upsert)
 """
 
@@ -17,23 +17,24 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import replace
 from decimal import Decimal
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from cdrsync.model import MAX_UID, Cdr, PageSaved, Reject, Verdict, utc_now
+from cdrsync.interpreter import READING
+from cdrsync.model import MAX_UID, Page, PageSaved, Reject, Verdict, utc_now
 from cdrsync.store.as_xml import as_xml
 from cdrsync.store.changes import DayDelta, apply, deltas
 from cdrsync.store.erasure import Key, Rules, current_rules
 from cdrsync.store.position import Positions
+from cdrsync.store.prepared import Numbers, PreparedPage, numbers_of, prepared
 from cdrsync.store.rows import rows_for, write_back
 from cdrsync.store.runs import Runs
 from cdrsync.store.session import WriterSession
-from cdrsync.store.tables import NUMBER_LENGTH, cdr_change, checkpoint, reject
+from cdrsync.store.tables import cdr_change, checkpoint, reject
 from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint
 
 if TYPE_CHECKING:
@@ -42,15 +43,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from cdrsync.model import Checkpoint, NumberFacts, Page
-    from cdrsync.store.rows import Number
+    from cdrsync.model import Cdr, Checkpoint, NumberFacts, Origin
 
-REMEMBERED_NUMBERS = 20_000  # numbers known to be in the table, so that a page asks only for new ones
 REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
 TOO_LONG_TO_INDEX = "54000"  # PostgreSQL: a value that does not fit into an index page
 
-_NUMBERS = (attrgetter("anumber"), attrgetter("bnumber"), attrgetter("dialled"))
-_UID = itemgetter(Cdr._fields.index("uid"))
 _STARTED = attrgetter("started_at")
 
 
@@ -73,13 +70,12 @@ class SqlStore(Positions, Runs):
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.account = account
-        self._classify = classify
         self._key = Key(pseudonym_key) if pseudonym_key else None
         self._rules = Rules()  # what was erased, and must not come back
         self._clock = clock
         self._session = WriterSession(url, account, clock)
         self._rows = rows_for(self._session.dialect)
-        self._numbers: set[str] = set()
+        self._numbers = Numbers(classify)
         self._rejected: set[int] = set()  # uids of open rejects
         dialect = self._session.dialect
         self._count_day = count_day(dialect)
@@ -100,6 +96,14 @@ class SqlStore(Positions, Runs):
         """Forget what is remembered, connect and take the lease anew. Raises LeaseHeld if another has it now."""
         self.open()
 
+    def prepare(self, page: Page) -> Page:
+        """Work out ahead what needs no database. Any thread may ask."""
+        try:
+            with READING:
+                return self._prepared(page)
+        except (ValueError, OverflowError):
+            return page  # `save` comes upon it again, and finds out which call it is
+
     def save(self, page: Page) -> PageSaved:
         """Commit the page whole, or nothing of it. A call that the database can't hold becomes a Reject."""
         try:
@@ -107,28 +111,35 @@ class SqlStore(Positions, Runs):
         except (DBAPIError, ValueError, OverflowError) as error:
             if not _value_error(error):
                 raise
-        unholdable = self._unholdable(page.cdrs)
+        unholdable = self._unholdable(page.origin, page.cdrs)
         rejects = [Reject(call.uid, as_xml(call), problem) for call, problem in unholdable]
         bad = {id(call) for call, _ in unholdable}
         rest = [call for call in page.cdrs if id(call) not in bad]
-        return self._commit(replace(page, cdrs=rest, rejects=[*page.rejects, *rejects]))
+        return self._commit(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
 
     # ── one transaction ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _prepared(self, page: Page) -> PreparedPage:
+        if isinstance(page, PreparedPage) and page.rules is self._rules:
+            return page
+        return prepared(page, self._rules, self._rows, self._numbers)
 
     def _commit(self, page: Page) -> PageSaved:
         now = self._clock()
         with self._session.transaction() as connection:
-            calls = self._storable(connection, page.cdrs)
+            self._learn_rules(connection)
+            page = self._prepared(page)
             rejects = self._rules.quarantine(page.rejects)
-            new, changed = self._write(connection, calls, now)
-            numbers = self._unknown_numbers([*new, *changed])
+            new, changed = self._write(connection, page, now)
             self._complete(connection, page.completes, now)
-            self._reject(connection, rejects, calls, now)
+            self._reject(connection, rejects, page.calls, now)
+            whole = len(new) == len(page.calls)
+            numbers = self._numbers.rows(page.numbers if whole else numbers_of([*new, *changed]), page.facts, now)
             if numbers:
-                self._rows.note_numbers(connection, [self._number(text, now) for text in numbers])
+                self._rows.note_numbers(connection, numbers)
             high_water = self._move(connection, page.checkpoint, now)
-        self._remember(numbers)
-        self._rejected -= calls.keys()
+        self._numbers.noted(numbers)
+        self._rejected -= page.calls.keys()
         self._rejected |= {record.uid for record in rejects if record.uid is not None}
         return PageSaved(
             page.origin,
@@ -138,30 +149,33 @@ class SqlStore(Positions, Runs):
             rejected=len(page.rejects),
             high_water_uid=high_water,
             completed=page.completes,
-            newest_started_at=max(map(_STARTED, calls.values()), default=None),
+            newest_started_at=max(map(_STARTED, page.calls.values()), default=None),
         )
 
-    def _storable(self, connection: Connection, cdrs: Sequence[Cdr]) -> dict[int, Cdr]:
-        """The calls by uid, without what was erased; of a record that came twice, the last word counts."""
+    def _learn_rules(self, connection: Connection) -> None:
+        """Erasures since the last page."""
         rules = current_rules(connection, self._session.account_id, self._rules, self._key)
         if rules is not self._rules:
             self._rules = rules
-            self._numbers.clear()  # an erasure takes numbers away that no call has any more
-        return {call.uid: call for call in rules.apply(cdrs)}
+            self._numbers.forget()  # an erasure takes numbers away that no call has any more
 
     def _write(
-        self, connection: Connection, calls: Mapping[int, Cdr], now: datetime
-    ) -> tuple[Sequence[Cdr], Sequence[Cdr]]:
+        self, connection: Connection, page: PreparedPage, now: datetime
+    ) -> tuple[Collection[Cdr], Sequence[Cdr]]:
         """Rows, their history and the ledger of their days: the calls that were inserted, and those that changed."""
-        if not calls:
+        if not page.calls:
             return [], []
         account_id = self._session.account_id
-        known = self._rows.compare(connection, account_id, calls)
-        new = [call for uid, call in calls.items() if uid not in known.uids]
-        new.sort(key=_UID)  # in the order of the primary key, databases write a third faster
-        changed, history = apply(known.different, calls)
+        known = self._rows.compare(connection, account_id, page.forms)
+        new: Collection[Cdr] = page.calls.values()
+        forms, days = list(page.forms.values()), page.days
+        changed, history = apply(known.different, page.calls)
+        if known.uids:
+            new = [call for uid, call in page.calls.items() if uid not in known.uids]
+            forms = [page.forms[call.uid] for call in new]
+            days = deltas(new, changed, known.different)
         if new:
-            self._rows.insert(connection, account_id, new, now)
+            self._rows.insert(connection, account_id, forms, now)
         if changed:
             write_back(connection, account_id, changed, now)
         if history:
@@ -169,7 +183,7 @@ class SqlStore(Positions, Runs):
                 insert(cdr_change),
                 [{"account_id": account_id, "changed_at": now, **change._asdict()} for change in history],
             )
-        self._count(connection, deltas(new, changed, known.different))
+        self._count(connection, days)
         return new, changed
 
     def _count(self, connection: Connection, days: Mapping[date, DayDelta]) -> None:
@@ -256,21 +270,21 @@ class SqlStore(Positions, Runs):
 
     # ── what the database can't hold ───────────────────────────────────────────────────────────────────────────────
 
-    def _unholdable(self, calls: Sequence[Cdr]) -> list[tuple[Cdr, str]]:
+    def _unholdable(self, origin: Origin, calls: list[Cdr]) -> list[tuple[Cdr, str]]:
         """Find the calls that can't be stored, by halves: one bad call in 5,000 takes some 25 rehearsals."""
-        problem = self._rehearse(calls)
+        problem = self._rehearse(Page(origin, calls))
         if problem is None:
             return []
         if len(calls) == 1:
             return [(calls[0], problem)]
         middle = len(calls) // 2
-        return self._unholdable(calls[:middle]) + self._unholdable(calls[middle:])
+        return self._unholdable(origin, calls[:middle]) + self._unholdable(origin, calls[middle:])
 
-    def _rehearse(self, calls: Sequence[Cdr]) -> str | None:
+    def _rehearse(self, page: Page) -> str | None:
         """Write the calls and roll back: None if that went well, otherwise the value error in one line."""
         try:
             with self._session.rehearsal() as connection:
-                self._write(connection, {call.uid: call for call in calls}, self._clock())
+                self._write(connection, self._prepared(page), self._clock())
         except (DBAPIError, ValueError, OverflowError) as error:
             if not _value_error(error):
                 raise
@@ -280,28 +294,12 @@ class SqlStore(Positions, Runs):
     # ── what is remembered between pages ───────────────────────────────────────────────────────────────────────────
 
     def _forget(self) -> None:
-        self._numbers.clear()
+        self._numbers.forget()
         opened = select(reject.c.uid).where(
             reject.c.account_id == self._session.account_id, reject.c.resolved_at.is_(None), reject.c.uid.is_not(None)
         )
         with self._session.transaction() as connection:
             self._rejected = set(connection.execute(opened).scalars())
-
-    def _unknown_numbers(self, calls: Collection[Cdr]) -> list[str]:
-        """Numbers of the page that may not be in the table yet, in an order that can't deadlock with other accounts."""
-        found: set[str | None] = set()
-        for column in _NUMBERS:
-            found.update(map(column, calls))
-        return sorted(text for text in found - self._numbers if text is not None and len(text) <= NUMBER_LENGTH)
-
-    def _number(self, text: str, now: datetime) -> Number:
-        e164, kind, region, rules = self._classify(text) if self._classify else (None, None, None, None)
-        return text, e164, kind, region, rules, now
-
-    def _remember(self, numbers: Iterable[str]) -> None:
-        if len(self._numbers) > REMEMBERED_NUMBERS:
-            self._numbers.clear()
-        self._numbers.update(numbers)
 
 
 def fingerprint(record: Reject) -> str:

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry, SequenceReset, Skip
 from cdrsync.sync import SWEEP_INTERVAL, SWEEP_STREAM, Sync
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
     from cdrsync.model import Page, PageSaved
 
-T = TypeVar("T")
-
 POLL, LOOKBACK, BACKFILL, SWEEP, CATCH_UP = "poll", "look-back", "backfill", "sweep", "catch-up"
 TASKS: Final = (POLL, LOOKBACK, BACKFILL, SWEEP)  # the most urgent first
 UPKEEP = 6 * 3600.0
+SAVED_AT_ONCE = 0.6  # chance that a page is not joined with the next one
 MOST_REQUESTS = 30_000
 """No step of these small worlds needs more: one that does is taken for endless."""
 
@@ -238,23 +237,27 @@ class Simulation:
         if not self._calm and self._rng.random() < rate:
             raise Crash
 
-    def _read_ahead(self, streams: Sequence[Iterator[T]]) -> Iterator[T]:
-        """As `ahead.read_ahead`, without threads: each stream is one item ahead, whose turn it is is drawn."""
-        ahead: list[tuple[Iterator[T], list[T], BaseException | None]] = [_read(stream) for stream in streams]
+    def _read_ahead(self, streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
+        """As `ahead.read_ahead`, without threads: whose turn it is, and how many pages are joined, is drawn."""
+        ahead: list[tuple[Iterator[Page], list[Page], BaseException | None]] = [_read(stream) for stream in streams]
+        waiting: list[Page] = []
         while ahead:
-            stream, items, error = ahead.pop(self._rng.randrange(len(ahead)))
+            stream, pages, error = ahead.pop(self._rng.randrange(len(ahead)))
+            waiting += pages
+            if pages:
+                ahead.append(_read(stream))
+            if waiting and (error is not None or not ahead or self._rng.random() < SAVED_AT_ONCE):
+                yield waiting[0].joined(waiting[1:])
+                waiting = []
             if error is not None:
                 raise error
-            if items:
-                ahead.append(_read(stream))
-                yield items[0]
 
     def _say(self, text: str) -> None:
         if self._verbose:
             print(f"{datetime.fromtimestamp(self.now, UTC):%Y-%m-%d %H:%M:%S} {text}")
 
 
-def _read(stream: Iterator[T]) -> tuple[Iterator[T], list[T], BaseException | None]:
+def _read(stream: Iterator[Page]) -> tuple[Iterator[Page], list[Page], BaseException | None]:
     try:
         return stream, [next(stream)], None
     except StopIteration:

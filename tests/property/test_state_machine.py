@@ -47,6 +47,10 @@ class Twins:
         self.sql = sql
         self.fails = 0  # commits from now on until one fails; 0: none
 
+    def prepare(self, page: Page) -> Page:
+        """As the SQL store does."""
+        return self.sql.prepare(page)
+
     def save(self, page: Page) -> PageSaved:
         """Commit to both."""
         if self.fails:
@@ -85,7 +89,7 @@ def _counts(saved: PageSaved) -> tuple[object, ...]:
     return saved.inserted, saved.updated, saved.unchanged, saved.rejected, saved.high_water_uid, saved.completed
 
 
-def _in_turn(streams: Sequence[Iterator[Any]]) -> Iterator[Any]:
+def _in_turn(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
     """Reading ahead without threads: each stream one item, until all are empty."""
     ahead = [(stream, item) for stream in streams for item in _one(stream)]
     while ahead:

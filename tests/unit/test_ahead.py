@@ -1,114 +1,163 @@
-"""Reading ahead: order, bounds and errors of streams that are read in threads of their own."""
+"""Reading ahead: order, bounds and errors of streams that are read in threads of their own, and what is joined."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from datetime import date, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from cdrsync.ahead import read_ahead
+from cdrsync.ahead import TOGETHER, in_turn, read_ahead
+from cdrsync.errors import ApiUnreachable
+from cdrsync.model import Checkpoint, Origin, Page, Reject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    ReadAhead = Callable[[Sequence[Iterator[Page]]], Iterator[Page]]
 
 DEADLINE = 10.0  # seconds until a condition that must come true counts as never
+BOTH = pytest.mark.parametrize("reading", [read_ahead, in_turn])
 
 
-def test_every_item_of_a_stream_comes_in_its_order() -> None:
-    assert list(read_ahead([iter(range(100))])) == list(range(100))
+def page(*names: object) -> Page:
+    """A page of one record for each name."""
+    return Page(Origin.BACKFILL, [], [Reject(None, str(name), "") for name in names])
 
 
-def test_streams_keep_their_own_order_and_lose_nothing() -> None:
-    found = list(read_ahead([iter([(name, n) for n in range(50)]) for name in "abc"]))
-    assert [[n for name, n in found if name == stream] for stream in "abc"] == [list(range(50))] * 3
+def names(pages: Iterator[Page]) -> list[str]:
+    """The records of pages, in their order."""
+    return [reject.raw for one in pages for reject in one.rejects]
 
 
-def test_none_is_an_item_like_any_other() -> None:
-    assert list(read_ahead([iter([None, 1, None])])) == [None, 1, None]
+def full() -> Page:
+    """A page that nothing is joined with."""
+    return page(*range(TOGETHER))
 
 
-def test_streams_may_be_empty() -> None:
-    assert list(read_ahead([iter(()), iter([1]), iter(())])) == [1]
+@BOTH
+def test_every_record_of_a_stream_comes_in_its_order(reading: ReadAhead) -> None:
+    found = names(reading([iter([page(n) for n in range(100)])]))
+    assert found == list(map(str, range(100)))
 
 
-def test_the_next_item_is_read_while_the_last_one_is_worked_on_and_no_further() -> None:
-    """Memory is bounded: at most one item of a stream waits."""
+@BOTH
+def test_streams_keep_their_own_order_and_lose_nothing(reading: ReadAhead) -> None:
+    streams = [iter([page(f"{stream} {n}") for n in range(50)]) for stream in "abc"]
+    found = names(reading(streams))
+    for stream in "abc":
+        assert [name for name in found if name[0] == stream] == [f"{stream} {n}" for n in range(50)]
+
+
+@BOTH
+def test_streams_and_pages_may_be_empty(reading: ReadAhead) -> None:
+    assert names(reading([iter(()), iter([page(), page(1), page()]), iter(())])) == ["1"]
+    assert not list(reading([]) if reading is in_turn else reading([iter(())]))
+
+
+@BOTH
+def test_pages_that_wait_are_joined_up_to_a_bound(reading: ReadAhead) -> None:
+    small = [page(*range(TOGETHER // 10)) for _ in range(50)]
+    sizes = list(map(len, reading([iter(small)])))
+    assert sum(sizes) == 5 * TOGETHER
+    assert max(sizes) <= TOGETHER
+    assert reading is read_ahead or sizes == [TOGETHER] * 5  # in turn, nobody is waited for
+
+
+def test_a_page_larger_than_the_bound_comes_by_itself() -> None:
+    large = page(*range(TOGETHER + 1))
+    assert list(map(len, in_turn([iter([page(1), large, page(2)])]))) == [1, TOGETHER + 1, 1]
+
+
+def test_joined_pages_say_what_all_of_them_say() -> None:
+    day = date(2026, 3, 1)
+    first, last = Checkpoint("tail", high_water_uid=7), Checkpoint("tail", high_water_uid=9)
+    pages = [
+        Page(Origin.TAIL, [], [Reject(1, "a", "")], checkpoint=first, completes=(day,)),
+        Page(Origin.TAIL, [], [Reject(2, "b", "")], checkpoint=last, completes=(day + timedelta(days=1),)),
+        Page(Origin.TAIL, []),
+    ]
+    whole = pages[0].joined(pages[1:])
+    assert (whole.origin, [reject.uid for reject in whole.rejects]) == (Origin.TAIL, [1, 2])
+    assert whole.checkpoint == last
+    assert whole.completes == (day, day + timedelta(days=1))
+
+
+def test_the_next_pages_are_read_while_the_last_one_is_worked_on_and_not_many() -> None:
+    """Memory is bounded: as much waits as is worked on."""
     taken: list[int] = []
-    two = threading.Event()
+    enough = threading.Event()
 
-    def stream() -> Iterator[int]:
-        for n in range(10):
+    def stream() -> Iterator[Page]:
+        for n in range(20):
             taken.append(n)
             if n == 1:
-                two.set()
-            yield n
+                enough.set()
+            yield full()
 
     pages = read_ahead([stream()])
-    assert next(pages) == 0
-    assert two.wait(DEADLINE)
+    assert len(next(pages)) == TOGETHER
+    assert enough.wait(DEADLINE)
     assert taken == [0, 1]
-    assert list(pages) == list(range(1, 10))
+    assert len(list(pages)) == 19
 
 
 def test_streams_are_read_at_the_same_time() -> None:
     """Each waits for the other, so one after the other would never end."""
     meeting = threading.Barrier(2, timeout=DEADLINE)
 
-    def stream(name: str) -> Iterator[str]:
+    def stream(name: str) -> Iterator[Page]:
         meeting.wait()
-        yield name
+        yield page(name)
 
-    assert sorted(read_ahead([stream("a"), stream("b")])) == ["a", "b"]
-
-
-def test_an_error_comes_after_the_items_before_it() -> None:
-    def stream() -> Iterator[int]:
-        yield 1
-        yield 2
-        raise ConnectionError("the third page")
-
-    pages = read_ahead([stream()])
-    assert [next(pages), next(pages)] == [1, 2]
-    with pytest.raises(ConnectionError, match="the third page"):
-        next(pages)
+    assert sorted(names(read_ahead([stream("a"), stream("b")]))) == ["a", "b"]
 
 
-def _closed(pages: Iterator[int]) -> None:
-    close: Callable[[], None] = pages.close  # type: ignore[attr-defined] # read_ahead is a generator
-    close()
+@BOTH
+def test_an_error_comes_after_the_pages_before_it(reading: ReadAhead) -> None:
+    def stream() -> Iterator[Page]:
+        yield page(1)
+        yield page(2)
+        raise ApiUnreachable("the third page")
+
+    found: list[str] = []
+    with pytest.raises(ApiUnreachable, match="the third page"):
+        found.extend(reject.raw for one in reading([stream()]) for reject in one.rejects)
+    assert found == ["1", "2"]
+
+
+def _gone(before: set[threading.Thread]) -> None:
+    for thread in set(threading.enumerate()) - before:
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+
+
+def _endless(taken: list[int]) -> Iterator[Page]:
+    for n in count(1):
+        taken.append(n)
+        yield page(n)
 
 
 def test_a_consumer_who_stops_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
-    pages = read_ahead([iter(range(1000)), iter(range(1000))])
+    pages = cast("Generator[Page]", read_ahead([_endless([]), _endless([])]))
     next(pages)
-    _closed(pages)
-    for thread in set(threading.enumerate()) - before:
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
+    pages.close()
+    _gone(before)
 
 
-def test_after_an_error_of_one_stream_the_others_stop_after_the_item_they_are_at() -> None:
+def test_after_an_error_of_one_stream_the_others_stop_after_the_page_they_are_at() -> None:
     taken: list[int] = []
 
-    def endless() -> Iterator[int]:
-        n = 0
-        while True:
-            n += 1
-            taken.append(n)
-            yield n
-
-    def failing() -> Iterator[int]:
+    def failing() -> Iterator[Page]:
         raise ConnectionError
-        yield 0
+        yield page()
 
     before = set(threading.enumerate())
     with pytest.raises(ConnectionError):
-        for _ in read_ahead([endless(), failing()]):
-            pass
-    for thread in set(threading.enumerate()) - before:
-        thread.join(DEADLINE)
-        assert not thread.is_alive()
+        list(read_ahead([_endless(taken), failing()]))
+    _gone(before)
     read = len(taken)
     assert taken == list(range(1, read + 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,7 +35,10 @@ class Clock:
 
 
 class World:
-    """An account: operator, database and clock, and the real core between them."""
+    """An account: operator, database and clock, and the real core between them.
+
+    Pages are read and saved one by one, so that a test can stop between any two.
+    """
 
     def __init__(
         self, records: Iterable[object] = (), *, clock: str = "2026-05-10 12:00:00", **settings: object
@@ -44,7 +47,8 @@ class World:
         self.source = Listing([*records], now=self.clock)  # type: ignore[list-item] # Cdr and Reject
         self.store = MemoryStore(self.clock)
         plain = {"timezone": LONDON, "start": date(2026, 5, 1), "page_size": 1000, "workers": 1}
-        self.sync = Sync(self.source, self.store, SyncSettings(**{**plain, **settings}), clock=self.clock)  # type: ignore[arg-type]
+        wanted = SyncSettings(**{**plain, **settings})  # type: ignore[arg-type]
+        self.sync = Sync(self.source, self.store, wanted, clock=self.clock, read_ahead=chain.from_iterable)
 
     def held(self) -> list[int]:
         return sorted(self.store.rows)

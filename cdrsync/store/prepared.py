@@ -1,0 +1,130 @@
+"""A page and all that saving it needs and no database does, worked out while the page before it is being saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from cdrsync.model import Cdr, Page
+from cdrsync.store.changes import DayDelta, deltas, together
+from cdrsync.store.erasure import Rules
+from cdrsync.store.tables import NUMBER_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from datetime import date, datetime
+
+    from cdrsync.model import NumberFacts
+    from cdrsync.store.rows import Number, Rows
+
+    Facts = NumberFacts | tuple[None, None, None, None]
+
+REMEMBERED = 20_000
+"""Numbers known to be in the table: the last ones noted, at least so many of them and at most twice as many."""
+
+_NOTHING = (None, None, None, None)
+_UID = itemgetter(Cdr._fields.index("uid"))
+_NUMBERS = tuple(itemgetter(Cdr._fields.index(name)) for name in ("anumber", "bnumber", "dialled"))
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPage(Page):
+    """A page, and what `rules` leave of its calls."""
+
+    rules: Rules = field(default_factory=Rules)
+    calls: Mapping[int, Cdr] = field(default_factory=dict)  # by uid, ascending; the last word on each
+    forms: Mapping[int, Any] = field(default_factory=dict)  # the same, as `Rows` takes them
+    days: Mapping[date, DayDelta] = field(default_factory=dict)  # what they add to the ledger where all of them are new
+    numbers: frozenset[str] = frozenset()  # all in them that can be one
+    facts: Mapping[str, Facts] = field(default_factory=dict)  # of the numbers that may not be in the table yet
+
+    def joined(self, others: Sequence[Page]) -> Page:
+        """What was worked out for the pages, for all of them together, unless erasures came between."""
+        page = Page.joined(self, others)
+        if not others or not all(isinstance(one, PreparedPage) and one.rules is self.rules for one in others):
+            return page
+        parts = [self, *(one for one in others if isinstance(one, PreparedPage))]
+        calls = {uid: call for part in parts for uid, call in part.calls.items()}
+        if len(calls) < sum(len(part.calls) for part in parts):
+            return page  # a call that came twice would count twice
+        forms = {uid: form for part in parts for uid, form in part.forms.items()}
+        order = sorted(calls)
+        return PreparedPage(
+            page.origin,
+            page.cdrs,
+            page.rejects,
+            page.checkpoint,
+            page.completes,
+            rules=self.rules,
+            calls={uid: calls[uid] for uid in order},
+            forms={uid: forms[uid] for uid in order},
+            days=together(part.days for part in parts),
+            numbers=self.numbers.union(*(part.numbers for part in parts)),
+            facts={text: facts for part in parts for text, facts in part.facts.items()},
+        )
+
+
+def prepared(page: Page, rules: Rules, rows: Rows, known: Numbers) -> PreparedPage:
+    """Work it out. Raises ValueError or OverflowError for a call that the database can't hold.
+
+    In the order of the primary key, databases write a third faster.
+    """
+    calls = {call.uid: call for call in sorted(rules.apply(page.cdrs), key=_UID)}
+    numbers = numbers_of(calls.values())
+    return PreparedPage(
+        page.origin,
+        page.cdrs,
+        page.rejects,
+        page.checkpoint,
+        page.completes,
+        rules=rules,
+        calls=calls,
+        forms=dict(zip(calls, rows.forms(list(calls.values())), strict=True)) if calls else {},
+        days=deltas(calls.values(), (), {}),
+        numbers=numbers,
+        facts=known.facts(numbers),
+    )
+
+
+def numbers_of(calls: Iterable[Cdr]) -> frozenset[str]:
+    """The distinct numbers of calls. What is longer than a number can be is none."""
+    calls = list(calls)
+    texts: set[str | None] = set()
+    for column in _NUMBERS:
+        texts.update(map(column, calls))
+    return frozenset(text for text in texts if text is not None and len(text) <= NUMBER_LENGTH)
+
+
+class Numbers:
+    """Which numbers are in the table, as far as is remembered, and what those that are not have to say there.
+
+    One thread may ask while another notes: at worst a number is asked for that was noted just now.
+    """
+
+    def __init__(self, classify: Callable[[str], NumberFacts] | None) -> None:
+        self._classify = classify
+        self._recent: set[str] = set()
+        self._earlier: set[str] = set()
+
+    def facts(self, texts: Iterable[str]) -> dict[str, Facts]:
+        """The facts of those that may not be in the table yet."""
+        recent, earlier = self._recent, self._earlier
+        unknown = [text for text in texts if text not in recent and text not in earlier]
+        return {text: self._classify(text) if self._classify else _NOTHING for text in unknown}
+
+    def rows(self, texts: Collection[str], facts: Mapping[str, Facts], now: datetime) -> list[Number]:
+        """Rows of those that may not be in the table yet, in an order that can't deadlock with other accounts."""
+        unknown = sorted(set(texts) - self._recent - self._earlier)
+        missing = self.facts([text for text in unknown if text not in facts])
+        return [(text, *(facts.get(text) or missing[text]), now) for text in unknown]
+
+    def noted(self, rows: Iterable[Number]) -> None:
+        """They are in the table now."""
+        self._recent.update(row[0] for row in rows)
+        if len(self._recent) > REMEMBERED:
+            self._recent, self._earlier = set(), self._recent
+
+    def forget(self) -> None:
+        """Any of them may have gone."""
+        self._recent, self._earlier = set(), set()
