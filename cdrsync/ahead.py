@@ -11,8 +11,6 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from cdrsync.errors import CdrsyncError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
@@ -33,26 +31,6 @@ def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
     they are at.
     """
     return _Ahead(streams).pages()
-
-
-def in_turn(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
-    """The same without threads, one stream after the other.
-
-    For SQLite: its driver hands the interpreter over and takes it back for every row, so that a page takes twice as
-    long to write while another is being decoded.
-    """
-    waiting: deque[Page] = deque()
-    try:
-        for page in itertools.chain.from_iterable(streams):
-            waiting.append(page)
-            if _records(waiting) > TOGETHER:
-                yield _taken(waiting)
-    except CdrsyncError:
-        while waiting:
-            yield _taken(waiting)
-        raise
-    while waiting:
-        yield _taken(waiting)
 
 
 class _Ahead:

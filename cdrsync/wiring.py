@@ -147,7 +147,6 @@ def parts(
 ) -> Iterator[AccountParts]:
     """Make an account's parts; nothing is connected yet, `store.open()` takes the lease."""
     from cdrsync import interpreter, memory
-    from cdrsync.ahead import in_turn, read_ahead
     from cdrsync.store.ledger import SqlLedger
     from cdrsync.sync import Sync
 
@@ -156,8 +155,7 @@ def parts(
     with source(account, stop=stop, on_request=on_request) as api, engine(settings.database_url) as opened:
         store = _store(settings, account)
         try:
-            reading = in_turn if settings.database_url.startswith("sqlite") else read_ahead
-            sync = Sync(api, store, sync_settings(account), read_ahead=reading)
+            sync = Sync(api, store, sync_settings(account))
             ledger = SqlLedger(opened, account.name)
             yield AccountParts(account.name, api, store, sync, ledger, _audit(account, api, sync, ledger))
         finally:

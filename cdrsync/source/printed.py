@@ -22,7 +22,7 @@ from cdrsync.source.envelope import OK, Response
 from cdrsync.source.record import ELEMENTS, day_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from zoneinfo import ZoneInfo
 
 T = TypeVar("T")
@@ -215,7 +215,7 @@ def _typed(columns: list[list[str]], escaped: bool, timezone: ZoneInfo) -> list[
         times,
         started,
         how,
-        *map(text, texts),
+        *map(_once, map(text, texts)),
         _each(int, duration),
         _each(int, ring_time),
         _each(Decimal, cost),
@@ -234,6 +234,12 @@ def _each(read: Callable[[str], T], column: Sequence[str]) -> list[T]:
     """Read a column in which few values occur many times."""
     values = {text: read(text) for text in set(column)}
     return [values[text] for text in column]
+
+
+def _once(column: list[str]) -> Iterable[str]:
+    """Keep of equal texts one: of numbers, places and names that is a third of a page's memory."""
+    kept: dict[str, str] = {}
+    return map(kept.setdefault, column, column)
 
 
 def _as_it_is(column: list[str]) -> list[str]:

@@ -1,31 +1,62 @@
-"""SQLite: one prepared INSERT for the whole page, and a page read back as tuples to compare."""
+"""SQLite: many rows in one step, in both directions.
+
+Python's driver hands the interpreter over and takes it back for every step, that is for every row of an `executemany`
+or of a result: a page would take twice as long to write while another is being decoded. So rows go in a thousand at a
+time, and come out as one JSON text.
+"""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cdrsync.model import Cdr
+from cdrsync.model import FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, in_utc, read
+from cdrsync.store.rows import COLUMNS, Known, driver, held_of, in_utc, read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
     from cdrsync.store.rows import Number
 
+ROWS_AT_ONCE = (1500, 200, 20, 1)
+"""Rows of one INSERT: of few sizes, so that the driver prepares each once."""
+
 _CACHED = 16384
 
-_INSERT = f"INSERT INTO cdr (account_id, {COLUMNS}, first_seen_at, changed_at)"
-_VALUES = ", ".join("?" * len(Cdr._fields))
-_RANGE = "SELECT uid FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? LIMIT ?"
-_LIST = "SELECT uid FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"
-_ROWS = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"  # noqa: S608
-_NOTE = f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
+
+class _Insert(NamedTuple):
+    """An INSERT of many rows, each of which begins with the `same` numbered parameters."""
+
+    into: str
+    same: str
+    end: str
+
+
+_CALLS = _Insert(
+    f"INSERT INTO cdr (account_id, first_seen_at, changed_at, {COLUMNS}) VALUES ",  # noqa: S608 - our own column names
+    "?1, ?2, ?2",
+    "",
+)
+_NUMBERS = _Insert(
+    "INSERT INTO number (first_seen_at, number, e164, kind, region, rules_version) VALUES ",
+    "?1",
+    " ON CONFLICT DO NOTHING",
+)
+
+_RANGE = "SELECT json_group_array(uid) FROM (SELECT uid FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? LIMIT ?)"
+_LIST = "SELECT json_group_array(uid) FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"
+_ROWS = (
+    f"SELECT json_group_array(json_array({COLUMNS})) FROM cdr"  # noqa: S608 - our own column names
+    " WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"
+)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
 class SqliteRows:
@@ -36,44 +67,79 @@ class SqliteRows:
         return list(zip(*columns(calls), strict=True))
 
     def compare(self, connection: Connection, account_id: int, forms: Mapping[int, tuple[Any, ...]]) -> Known:
-        """Read the page's rows back as they are stored."""
+        """Have SQLite write the page's rows as JSON, and compare the texts."""
         with driver(connection) as raw:
 
             def among(first: int, last: int, limit: int) -> list[int]:
-                return [uid for (uid,) in raw.execute(_RANGE, (account_id, first, last, limit))]
+                return _uids(raw.execute(_RANGE, (account_id, first, last, limit)))
 
             def listed(uids: Sequence[int]) -> list[int]:
-                return [uid for (uid,) in raw.execute(_LIST, (account_id, json.dumps(uids)))]
+                return _uids(raw.execute(_LIST, (account_id, json.dumps(uids))))
 
             known = Known(held_of(list(forms), among, listed))
             if known.uids:
-                rows = raw.execute(_ROWS, (account_id, json.dumps(list(known.uids))))
-                changed = [row[0] for row in rows if row != forms[row[0]]]
-                known.different = read(connection, account_id, changed)
+                ((text,),) = raw.execute(_ROWS, (account_id, json.dumps(list(known.uids)))).fetchall()
+                held = set(_cut(text))
+                # What JSON writes in two ways, or what looks like the end of a row, is only taken for different here.
+                different = [uid for uid in known.uids if _encode(forms[uid])[1:-1] not in held]
+                known.different = read(connection, account_id, different)
         return known
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[tuple[Any, ...]], now: datetime) -> None:
-        """Write new calls with one prepared statement."""
-        seen = str(now.astimezone(UTC))[:-6]
+        """Write new calls."""
         with driver(connection) as raw:
-            raw.executemany(f"{_INSERT} VALUES ({account_id}, {_VALUES}, '{seen}', '{seen}')", forms)
+            _write(raw, _CALLS, [account_id, _instant(now)], forms)
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
-        """Write them with one prepared statement."""
+        """Write them the same way."""
         with driver(connection) as raw:
-            raw.executemany(_NOTE, [(*row[:-1], str(row[-1].astimezone(UTC))[:-6]) for row in numbers])
+            _write(raw, _NUMBERS, [_instant(numbers[0][-1])], [row[:-1] for row in numbers])
 
 
-def columns(calls: Sequence[Cdr]) -> list[Any]:
-    """A page column by column, as SQLite stores it (`kinds`): days, times and costs repeat within a page."""
+def columns(calls: Sequence[Cdr]) -> list[Sequence[Any]]:
+    """Calls column by column, as SQLite stores them (`kinds`): days, times and costs repeat within a page."""
     found: list[Any] = list(zip(*calls, strict=True))
-    found[_DATE] = map(_text, found[_DATE])
-    found[_TIME] = map(_text, found[_TIME])
+    for place, stored in _STORED.items():
+        found[place] = list(map(stored, found[place]))
     found[_STARTED] = [instant[:-6] for instant in map(str, in_utc(found[_STARTED]))]
-    found[_COST] = map(_micro, found[_COST])
     return found
 
 
-_DATE, _TIME, _STARTED, _COST = map(Cdr._fields.index, ("call_date", "call_time", "started_at", "user_cost"))
+_STARTED = Cdr._fields.index("started_at")
 _text = lru_cache(_CACHED)(str)
-_micro = lru_cache(_CACHED)(micro)
+_STORED: dict[int, Any] = {
+    Cdr._fields.index(name): stored
+    for name, stored in (
+        ("call_date", _text),
+        ("call_time", _text),
+        ("user_cost", lru_cache(_CACHED)(micro)),
+        *((flag, {True: 1, False: 0, None: None}.__getitem__) for flag in FLAGS),
+    )
+}
+
+
+def _write(raw: sqlite3.Connection, insert: _Insert, same: list[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+    width = len(rows[0])
+    most = (raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) - len(same)) // width
+    row = f"({insert.same}, {', '.join('?' * width)})"
+    start = 0
+    for size in ROWS_AT_ONCE:
+        while size <= most and start + size <= len(rows):
+            some = rows[start : start + size]
+            raw.execute(f"{insert.into}{', '.join([row] * size)}{insert.end}", [*same, *chain.from_iterable(some)])
+            start += size
+
+
+def _instant(value: datetime) -> str:
+    return str(value.astimezone(UTC))[:-6]
+
+
+def _cut(rows: str) -> list[str]:
+    """The insides of a JSON array of arrays, wherever one array ends and another begins."""
+    return rows[2:-2].split("],[")
+
+
+def _uids(found: Iterable[tuple[str]]) -> list[int]:
+    ((text,),) = found
+    uids: list[int] = json.loads(text)
+    return uids

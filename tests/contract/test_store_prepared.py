@@ -1,0 +1,133 @@
+"""Pages that were prepared ahead and joined are saved as if each had come by itself."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cdrsync.model import Cdr, Checkpoint, NumberFacts, Page
+from cdrsync.store import prepared, tables
+from cdrsync.store.erasure import Key
+from cdrsync.store.retention import Eraser
+from cdrsync.store.sql import SqlStore
+from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.conftest import Database
+
+SECRET = "a secret that is long enough for a key"
+TABLES = (tables.cdr, tables.coverage, tables.cdr_change, tables.checkpoint)
+
+
+def of_days(count: int, first_uid: int) -> list[Cdr]:
+    """Calls of two days, with numbers that repeat."""
+    return [
+        call._replace(call_date=call.call_date + timedelta(days=n % 2), anumber=f"79212550{n % 7:02}", dialled=f"0{n}")
+        for n, call in enumerate(calls(count, FIRST._replace(uid=first_uid)))
+    ]
+
+
+def of_account(eyes: Eyes, name: str) -> list[list[dict[str, Any]]]:
+    """Every row of the account, without our own numbers."""
+    (account_id,) = [row.id for row in eyes.rows(tables.account) if row.name == name]
+    return [
+        sorted(
+            (
+                {column: value for column, value in row._mapping.items() if column not in ("account_id", "id")}
+                for row in eyes.rows(table)
+                if row.account_id == account_id
+            ),
+            key=repr,
+        )
+        for table in TABLES
+    ]
+
+
+def joined(store: SqlStore, pages: Sequence[Page]) -> Page:
+    """As reading ahead does: prepared in another thread, then joined."""
+    with ThreadPoolExecutor(1) as pool:
+        first, *others = pool.map(store.prepare, pages)
+    return first.joined(others)
+
+
+@pytest.mark.parametrize("known", [0, 3, 20], ids=["all new", "some known", "all known"])
+def test_joined_pages_are_saved_as_one_page_would_be(
+    store: SqlStore, eyes: Eyes, migrated: Database, clock: Clock, known: int
+) -> None:
+    """Also where the later page has the lower uids, as with days newest first."""
+    late, early = of_days(10, 500), of_days(10, 100)
+    before = page(*[call._replace(alias="before") for call in (late + early)[:known]])
+    mark = Checkpoint("tail", high_water_uid=509)
+    pages = [page(*late), page(*early, checkpoint=mark, completes=(FIRST.call_date,))]
+    store.save(before)
+    saved = store.save(joined(store, pages))
+    assert (saved.inserted, saved.updated, saved.high_water_uid) == (20 - known, known, 509)
+    other = SqlStore(migrated.url, "other", clock=clock)
+    other.open()
+    for one in (before, *pages):
+        other.save(one)
+    other.close()
+    assert of_account(eyes, "main") == of_account(eyes, "other")
+    assert len(eyes.rows(tables.number)) == 7 + 1 + 10
+
+
+def test_a_call_in_two_joined_pages_counts_once(store: SqlStore, eyes: Eyes) -> None:
+    """Where EndDate is included a day is read twice; the last word counts."""
+    first = calls(5)
+    second = [call._replace(alias="later") for call in first[3:]]
+    saved = store.save(joined(store, [page(*first), page(*second)]))
+    assert (saved.inserted, saved.unchanged, saved.records) == (5, 2, 7)
+    assert eyes.cdrs() == [*first[:3], *second]
+    assert [row.calls for row in eyes.rows(tables.coverage)] == [5]
+
+
+def test_what_is_erased_after_a_page_was_prepared_is_not_saved(eyes: Eyes, migrated: Database, clock: Clock) -> None:
+    store = SqlStore(migrated.url, "main", classify=facts, pseudonym_key=SECRET, clock=clock)
+    store.open()
+    store.save(page(FIRST))
+    under_way = joined(store, [page(FIRST._replace(uid=7)), page(FIRST._replace(uid=8, anumber="7700900555"))])
+    Eraser(eyes.engine, "main", Key(SECRET), clock=clock).erase_number(str(FIRST.anumber))
+    store.save(under_way)
+    later = joined(store, [store.prepare(page(FIRST._replace(uid=9)))])
+    store.save(later)
+    store.close()
+    assert [(cdr.uid, cdr.anumber) for cdr in eyes.cdrs()] == [
+        (7, "~erased"), (8, "7700900555"), (9, "~erased"), (FIRST.uid, "~erased"),
+    ]  # fmt: skip
+    assert FIRST.anumber not in {row.number for row in eyes.rows(tables.number)}
+
+
+def test_a_call_that_can_not_be_held_stops_neither_its_page_nor_those_joined_with_it(
+    store: SqlStore, eyes: Eyes
+) -> None:
+    bad = FIRST._replace(uid=3, duration=2**70)
+    saved = store.save(joined(store, [page(FIRST), page(bad, FIRST._replace(uid=4))]))
+    assert (saved.inserted, saved.rejected) == (2, 1)
+    assert [cdr.uid for cdr in eyes.cdrs()] == [4, FIRST.uid]
+    assert [row.uid for row in eyes.rows(tables.reject)] == [3]
+
+
+def facts(number: str) -> NumberFacts:
+    return NumberFacts(f"+44{number}", "mobile", "GB", "1")
+
+
+def test_numbers_noted_meanwhile_and_forgotten_ones_are_in_the_table(
+    monkeypatch: pytest.MonkeyPatch, eyes: Eyes, migrated: Database
+) -> None:
+    """Each distinct number once, however little is remembered and whenever a page was prepared."""
+    monkeypatch.setattr(prepared, "REMEMBERED", 2)
+    store = SqlStore(migrated.url, "main", classify=facts)
+    store.open()
+    cdrs = [call._replace(anumber=f"7921255{n % 9:03}") for n, call in enumerate(calls(40))]
+    ahead = [store.prepare(page(call)) for call in cdrs]
+    for one in [*ahead, *map(store.prepare, [page(call._replace(uid=call.uid + 100)) for call in cdrs])]:
+        store.save(one)
+    store.close()
+    noted = [(row.number, row.e164) for row in eyes.rows(tables.number)]
+    expected = {*(f"7921255{n:03}" for n in range(9)), str(FIRST.bnumber), str(FIRST.dialled)}
+    assert noted == [(number, f"+44{number}") for number in sorted(expected)]
