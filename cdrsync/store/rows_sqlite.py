@@ -1,8 +1,8 @@
 """SQLite: many rows in one step, in both directions.
 
 Python's driver hands the interpreter over and takes it back for every step, that is for every row of an `executemany`
-or of a result: a page would take twice as long to write while another is being decoded. So rows go in a thousand at a
-time, and come out as one JSON text.
+or of a result: a page would take twice as long to write while another is being decoded. So rows go in many at a time,
+and come out as one JSON text.
 """
 
 from __future__ import annotations
@@ -78,11 +78,12 @@ class SqliteRows:
 
             known = Known(held_of(list(forms), among, listed))
             if known.uids:
-                ((text,),) = raw.execute(_ROWS, (account_id, json.dumps(list(known.uids)))).fetchall()
+                uids = sorted(known.uids)
+                ((text,),) = raw.execute(_ROWS, (account_id, json.dumps(uids))).fetchall()
                 held = set(_cut(text))
                 # What JSON writes in two ways, or what looks like the end of a row, is only taken for different here.
-                different = [uid for uid in known.uids if _encode(forms[uid])[1:-1] not in held]
-                known.different = read(connection, account_id, different)
+                ours = zip(uids, _texts([forms[uid] for uid in uids]), strict=True)
+                known.different = read(connection, account_id, [uid for uid, our in ours if our not in held])
         return known
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[tuple[Any, ...]], now: datetime) -> None:
@@ -132,6 +133,12 @@ def _write(raw: sqlite3.Connection, insert: _Insert, same: list[Any], rows: Sequ
 
 def _instant(value: datetime) -> str:
     return str(value.astimezone(UTC))[:-6]
+
+
+def _texts(rows: list[tuple[Any, ...]]) -> list[str]:
+    """Of each row the inside of its JSON array."""
+    texts = _cut(_encode(rows))  # a call for each would take thrice as long
+    return texts if len(texts) == len(rows) else [_encode(row)[1:-1] for row in rows]
 
 
 def _cut(rows: str) -> list[str]:
