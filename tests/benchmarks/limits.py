@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 MOST = 100_000  # records of a stage: enough to be steady
 PAGE = 1000
 COLUMNS = ", ".join(FIELDS)
-INDEXES = {"day": "call_date, duration, user_cost", "anumber": "anumber", "bnumber": "bnumber"}
+INDEXES = {
+    "day": "call_date, duration, user_cost",
+    "anumber": "anumber",
+    "bnumber": "bnumber",
+    "started": "call_date, call_time",
+}
 UPDATES = ", ".join(f"{name} = excluded.{name}" for name in FIELDS[1:])
 
 Row = tuple[Any, ...]

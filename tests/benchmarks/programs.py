@@ -132,7 +132,8 @@ def _prepare_dlt(target: Target) -> None:
             );
             CREATE INDEX ON calls.cdr (call_date, duration, user_cost);
             CREATE INDEX ON calls.cdr (anumber);
-            CREATE INDEX ON calls.cdr (bnumber)
+            CREATE INDEX ON calls.cdr (bnumber);
+            CREATE INDEX ON calls.cdr (call_date, call_time)
             """
         )
 
