@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from datetime import date, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, cast
@@ -53,14 +52,24 @@ def test_streams_and_pages_may_be_empty() -> None:
 
 
 def test_pages_that_wait_are_joined_up_to_a_bound() -> None:
-    small = [page(*range(TOGETHER // 10)) for _ in range(50)]
-    sizes = []
-    for one in read_ahead([iter(small)]):
-        sizes.append(len(one))
-        time.sleep(0.01)  # saving takes longer than reading
-    assert sum(sizes) == 5 * TOGETHER
-    assert max(sizes) <= TOGETHER
-    assert len(sizes) < 50
+    """Of pages of a tenth of it ten wait, and are taken together."""
+    read = threading.Condition()
+    taken: list[int] = []
+
+    def stream() -> Iterator[Page]:
+        for n in range(50):
+            with read:
+                taken.append(n)
+                read.notify()
+            yield page(*range(TOGETHER // 10))
+
+    pages = read_ahead([stream()])
+    sizes = [len(next(pages))]
+    with read:
+        assert read.wait_for(lambda: len(taken) * TOGETHER // 10 >= sizes[0] + TOGETHER, DEADLINE)
+    sizes.append(len(next(pages)))
+    assert TOGETHER * 9 // 10 <= sizes[1] <= TOGETHER  # the tenth may just be on its way
+    assert sum(sizes) + sum(map(len, pages)) == 5 * TOGETHER
 
 
 def test_a_page_larger_than_the_bound_comes_by_itself() -> None:
