@@ -29,15 +29,31 @@ _NUMBERS = tuple(itemgetter(Cdr._fields.index(name)) for name in ("anumber", "bn
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """What new and changed calls mean for the tables beside theirs."""
+
+    days: Mapping[date, DayDelta]  # what the ledger gains and loses
+    numbers: frozenset[str]  # all in them that can be one
+    facts: Mapping[str, Facts]  # of those that may not be in the table yet, as far as they were worked out
+
+    def joined(self, others: Sequence[Effect]) -> Effect:
+        """The effect of all of them."""
+        parts = [self, *others]
+        return Effect(
+            together(part.days for part in parts),
+            self.numbers.union(*(part.numbers for part in others)),
+            {text: facts for part in parts for text, facts in part.facts.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedPage(Page):
     """A page, and what `rules` leave of its calls."""
 
     rules: Rules = field(default_factory=Rules)
     calls: Mapping[int, Cdr] = field(default_factory=dict)  # by uid, ascending; the last word on each
     forms: Mapping[int, Any] = field(default_factory=dict)  # the same, as `Rows` takes them
-    days: Mapping[date, DayDelta] = field(default_factory=dict)  # what they add to the ledger where all of them are new
-    numbers: frozenset[str] = frozenset()  # all in them that can be one
-    facts: Mapping[str, Facts] = field(default_factory=dict)  # of the numbers that may not be in the table yet
+    if_new: Effect | None = None  # of the calls if all of them are new; None where that is not expected
 
     def joined(self, others: Sequence[Page]) -> Page:
         """What was worked out for the pages, for all of them together, unless erasures came between."""
@@ -50,6 +66,7 @@ class PreparedPage(Page):
             return page  # a call that came twice would count twice
         forms = {uid: form for part in parts for uid, form in part.forms.items()}
         order = sorted(calls)
+        effects = [part.if_new for part in parts if part.if_new is not None]
         return PreparedPage(
             page.origin,
             page.cdrs,
@@ -59,19 +76,18 @@ class PreparedPage(Page):
             rules=self.rules,
             calls={uid: calls[uid] for uid in order},
             forms={uid: forms[uid] for uid in order},
-            days=together(part.days for part in parts),
-            numbers=self.numbers.union(*(part.numbers for part in parts)),
-            facts={text: facts for part in parts for text, facts in part.facts.items()},
+            if_new=effects[0].joined(effects[1:]) if len(effects) == len(parts) else None,
         )
 
 
-def prepared(page: Page, rules: Rules, rows: Rows, known: Numbers) -> PreparedPage:
-    """Work it out. Raises ValueError or OverflowError for a call that the database can't hold.
+def prepared(page: Page, rules: Rules, rows: Rows, known: Numbers | None) -> PreparedPage:
+    """Work it out; with the numbers that are known, also the effect that the calls have if all of them are new.
+
+    Raises ValueError or OverflowError for a call that the database can't hold.
 
     In the order of the primary key, databases write a third faster.
     """
     calls = {call.uid: call for call in sorted(rules.apply(page.cdrs), key=_UID)}
-    numbers = numbers_of(calls.values())
     return PreparedPage(
         page.origin,
         page.cdrs,
@@ -81,10 +97,13 @@ def prepared(page: Page, rules: Rules, rows: Rows, known: Numbers) -> PreparedPa
         rules=rules,
         calls=calls,
         forms=dict(zip(calls, rows.forms(list(calls.values())), strict=True)) if calls else {},
-        days=deltas(calls.values(), (), {}),
-        numbers=numbers,
-        facts=known.facts(numbers),
+        if_new=_if_new(calls.values(), known) if known else None,
     )
+
+
+def _if_new(calls: Collection[Cdr], known: Numbers) -> Effect:
+    numbers = numbers_of(calls)
+    return Effect(deltas(calls, (), {}), numbers, known.facts(numbers))
 
 
 def numbers_of(calls: Iterable[Cdr]) -> frozenset[str]:
@@ -113,11 +132,11 @@ class Numbers:
         unknown = [text for text in texts if text not in recent and text not in earlier]
         return {text: self._classify(text) if self._classify else _NOTHING for text in unknown}
 
-    def rows(self, texts: Collection[str], facts: Mapping[str, Facts], now: datetime) -> list[Number]:
+    def rows(self, effect: Effect, now: datetime) -> list[Number]:
         """Rows of those that may not be in the table yet, in an order that can't deadlock with other accounts."""
-        unknown = sorted(set(texts) - self._recent - self._earlier)
-        missing = self.facts([text for text in unknown if text not in facts])
-        return [(text, *(facts.get(text) or missing[text]), now) for text in unknown]
+        unknown = sorted(effect.numbers - self._recent - self._earlier)
+        missing = self.facts([text for text in unknown if text not in effect.facts])
+        return [(text, *(effect.facts.get(text) or missing[text]), now) for text in unknown]
 
     def noted(self, rows: Iterable[Number]) -> None:
         """They are in the table now."""

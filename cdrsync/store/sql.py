@@ -30,7 +30,7 @@ from cdrsync.store.as_xml import as_xml
 from cdrsync.store.changes import DayDelta, apply, deltas
 from cdrsync.store.erasure import Key, Rules, current_rules
 from cdrsync.store.position import Positions
-from cdrsync.store.prepared import Numbers, PreparedPage, numbers_of, prepared
+from cdrsync.store.prepared import Effect, Numbers, PreparedPage, numbers_of, prepared
 from cdrsync.store.rows import rows_for, write_back
 from cdrsync.store.runs import Runs
 from cdrsync.store.session import WriterSession
@@ -76,6 +76,7 @@ class SqlStore(Positions, Runs):
         self._session = WriterSession(url, account, clock)
         self._rows = rows_for(self._session.dialect)
         self._numbers = Numbers(classify)
+        self._expects_new = True  # of the next page's calls; the last page's were not where an old day is read again
         self._rejected: set[int] = set()  # uids of open rejects
         dialect = self._session.dialect
         self._count_day = count_day(dialect)
@@ -122,7 +123,7 @@ class SqlStore(Positions, Runs):
     def _prepared(self, page: Page) -> PreparedPage:
         if isinstance(page, PreparedPage) and page.rules is self._rules:
             return page
-        return prepared(page, self._rules, self._rows, self._numbers)
+        return prepared(page, self._rules, self._rows, self._numbers if self._expects_new else None)
 
     def _commit(self, page: Page) -> PageSaved:
         now = self._clock()
@@ -130,15 +131,16 @@ class SqlStore(Positions, Runs):
             self._learn_rules(connection)
             page = self._prepared(page)
             rejects = self._rules.quarantine(page.rejects)
-            new, changed = self._write(connection, page, now)
+            new, changed, effect = self._write(connection, page, now)
+            self._count(connection, effect.days)
             self._complete(connection, page.completes, now)
             self._reject(connection, rejects, page.calls, now)
-            whole = len(new) == len(page.calls)
-            numbers = self._numbers.rows(page.numbers if whole else numbers_of([*new, *changed]), page.facts, now)
+            numbers = self._numbers.rows(effect, now)
             if numbers:
                 self._rows.note_numbers(connection, numbers)
             high_water = self._move(connection, page.checkpoint, now)
         self._numbers.noted(numbers)
+        self._expects_new = bool(new) or not page.calls
         self._rejected -= page.calls.keys()
         self._rejected |= {record.uid for record in rejects if record.uid is not None}
         return PageSaved(
@@ -161,21 +163,18 @@ class SqlStore(Positions, Runs):
 
     def _write(
         self, connection: Connection, page: PreparedPage, now: datetime
-    ) -> tuple[Collection[Cdr], Sequence[Cdr]]:
-        """Rows, their history and the ledger of their days: the calls that were inserted, and those that changed."""
+    ) -> tuple[Collection[Cdr], Sequence[Cdr], Effect]:
+        """Rows and their history: the calls that were inserted, those that changed, and what that means."""
         if not page.calls:
-            return [], []
+            return [], [], Effect({}, frozenset(), {})
         account_id = self._session.account_id
         known = self._rows.compare(connection, account_id, page.forms)
-        new: Collection[Cdr] = page.calls.values()
-        forms, days = list(page.forms.values()), page.days
         changed, history = apply(known.different, page.calls)
-        if known.uids:
-            new = [call for uid, call in page.calls.items() if uid not in known.uids]
-            forms = [page.forms[call.uid] for call in new]
-            days = deltas(new, changed, known.different)
+        new, effect = [call for uid, call in page.calls.items() if uid not in known.uids], page.if_new
+        if known.uids or effect is None:
+            effect = Effect(deltas(new, changed, known.different), numbers_of([*new, *changed]), {})
         if new:
-            self._rows.insert(connection, account_id, forms, now)
+            self._rows.insert(connection, account_id, [page.forms[call.uid] for call in new], now)
         if changed:
             write_back(connection, account_id, changed, now)
         if history:
@@ -183,8 +182,7 @@ class SqlStore(Positions, Runs):
                 insert(cdr_change),
                 [{"account_id": account_id, "changed_at": now, **change._asdict()} for change in history],
             )
-        self._count(connection, days)
-        return new, changed
+        return new, changed, effect
 
     def _count(self, connection: Connection, days: Mapping[date, DayDelta]) -> None:
         if days:
