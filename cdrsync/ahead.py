@@ -21,7 +21,7 @@ T = TypeVar("T")
 BLOCK = 8
 
 TOGETHER = 5_000
-"""Records that wait unread at most, and of one transaction (one page, where that has more): bounds memory."""
+"""Records of one transaction at most (one page, where that has more). Threads read on while fewer wait to be saved."""
 
 
 def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
@@ -80,9 +80,8 @@ class _Ahead:
 
     def _ended(self, one: Future[None]) -> None:
         """Of a stream that failed, tell the others."""
-        if one.cancelled() or one.exception() is not None:
-            self._stop()
         with self._changed:
+            self._stopped = self._stopped or one.cancelled() or one.exception() is not None
             self._changed.notify_all()
 
     def _stop(self) -> None:

@@ -26,7 +26,7 @@ DOCUMENT_REQUESTS = 20
 """GetCDRs queued in one document at most: they cost one round trip together."""
 
 DOCUMENT_RECORDS = 2_000
-"""Records expected of one document at most (one page, where page_size is larger): bounds memory and the commit."""
+"""Records expected of one document at most (one page, where page_size is larger): bounds memory."""
 
 DOCUMENT_ROOM = 20_000
 """Records that a document has room for at most (one page, where page_size is larger), should more come."""

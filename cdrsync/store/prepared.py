@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import Cdr, Page
 from cdrsync.store.changes import DayDelta, deltas, together
-from cdrsync.store.erasure import Rules
 from cdrsync.store.tables import NUMBER_LENGTH
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from cdrsync.model import NumberFacts
+    from cdrsync.store.erasure import Rules
     from cdrsync.store.rows import Number, Rows
 
     Facts = NumberFacts | tuple[None, None, None, None]
@@ -46,14 +46,31 @@ class Effect:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedPage(Page):
     """A page, and what `rules` leave of its calls."""
 
-    rules: Rules = field(default_factory=Rules)
-    calls: Mapping[int, Cdr] = field(default_factory=dict)  # by uid, ascending; the last word on each
-    forms: Mapping[int, Any] = field(default_factory=dict)  # the same, as `Rows` takes them
-    if_new: Effect | None = None  # of the calls if all of them are new; None where that is not expected
+    rules: Rules
+    calls: Mapping[int, Cdr]  # by uid, ascending; the last word on each
+    forms: Mapping[int, Any]  # the same, as `Rows` takes them
+    if_new: Effect | None  # of the calls if all of them are new; None where that is not expected
+
+    @classmethod
+    def of(
+        cls, page: Page, *, rules: Rules, calls: Mapping[int, Cdr], forms: Mapping[int, Any], if_new: Effect | None
+    ) -> PreparedPage:
+        """The page, with what was worked out for it."""
+        return cls(
+            page.origin,
+            page.cdrs,
+            page.rejects,
+            page.checkpoint,
+            page.completes,
+            rules=rules,
+            calls=calls,
+            forms=forms,
+            if_new=if_new,
+        )
 
     def joined(self, others: Sequence[Page]) -> Page:
         """What was worked out for the pages, for all of them together, unless erasures came between."""
@@ -67,12 +84,8 @@ class PreparedPage(Page):
         forms = {uid: form for part in parts for uid, form in part.forms.items()}
         order = sorted(calls)
         effects = [part.if_new for part in parts if part.if_new is not None]
-        return PreparedPage(
-            page.origin,
-            page.cdrs,
-            page.rejects,
-            page.checkpoint,
-            page.completes,
+        return PreparedPage.of(
+            page,
             rules=self.rules,
             calls={uid: calls[uid] for uid in order},
             forms={uid: forms[uid] for uid in order},
@@ -88,12 +101,8 @@ def prepared(page: Page, rules: Rules, rows: Rows, known: Numbers | None) -> Pre
     In the order of the primary key, databases write a third faster.
     """
     calls = {call.uid: call for call in sorted(rules.apply(page.cdrs), key=_UID)}
-    return PreparedPage(
-        page.origin,
-        page.cdrs,
-        page.rejects,
-        page.checkpoint,
-        page.completes,
+    return PreparedPage.of(
+        page,
         rules=rules,
         calls=calls,
         forms=dict(zip(calls, rows.forms(list(calls.values())), strict=True)) if calls else {},
@@ -106,9 +115,8 @@ def _if_new(calls: Collection[Cdr], known: Numbers) -> Effect:
     return Effect(deltas(calls, (), {}), numbers, known.facts(numbers))
 
 
-def numbers_of(calls: Iterable[Cdr]) -> frozenset[str]:
+def numbers_of(calls: Collection[Cdr]) -> frozenset[str]:
     """The distinct numbers of calls. What is longer than a number can be is none."""
-    calls = list(calls)
     texts: set[str | None] = set()
     for column in _NUMBERS:
         texts.update(map(column, calls))
