@@ -88,8 +88,10 @@ class Board:
             if name in self._states:
                 self._states[name] = replace(self._states[name], **changes)
 
-    def count(self, name: str, *, inserted: int, updated: int, rejected: int) -> None:
-        """Add to an account's counts."""
+    def count(
+        self, name: str, *, inserted: int, updated: int, rejected: int, newest_call: datetime | None = None
+    ) -> None:
+        """Add to an account's counts. An older call, as history brings them, is not its youngest."""
         with self._lock:
             state = self._states.get(name)
             if state is not None:
@@ -98,6 +100,7 @@ class Board:
                     inserted=state.inserted + inserted,
                     updated=state.updated + updated,
                     rejected=state.rejected + rejected,
+                    newest_call=max(filter(None, (state.newest_call, newest_call)), default=None),
                 )
 
     def stop(self) -> None:

@@ -275,11 +275,15 @@ class Worker(threading.Thread):
         self._alive()
         name = self.account.name
         self._metrics.page_saved(name, saved)
-        self._board.count(name, inserted=saved.inserted, updated=saved.updated, rejected=saved.rejected)
+        self._board.count(
+            name,
+            inserted=saved.inserted,
+            updated=saved.updated,
+            rejected=saved.rejected,
+            newest_call=saved.newest_started_at,
+        )
         if saved.high_water_uid is not None:
             self._board.publish(name, high_water_uid=saved.high_water_uid)
-        if saved.newest_started_at is not None:
-            self._board.publish(name, newest_call=saved.newest_started_at)
         self._log.debug("page saved", origin=saved.origin.value, records=saved.records, inserted=saved.inserted)
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────────────────────────

@@ -191,6 +191,16 @@ def test_lag_is_what_may_be_missing() -> None:
     assert AccountState("a", read_until=NOW - timedelta(seconds=14)).lag(NOW) == 14
 
 
+def test_history_does_not_make_the_youngest_call_older() -> None:
+    """A backfill brings older calls after the newest ones: the page and the metric go on showing the youngest."""
+    board = Board(lambda: NOW)
+    board.reset(["default"])
+    for newest in (None, NOW - timedelta(minutes=3), NOW - timedelta(days=40), None):
+        board.count("default", inserted=1, updated=0, rejected=0, newest_call=newest)
+    (state,) = board.snapshot().accounts
+    assert (state.newest_call, state.inserted) == (NOW - timedelta(minutes=3), 4)
+
+
 def test_the_board_keeps_what_it_knows_of_accounts_that_stay() -> None:
     """A new configuration forgets only accounts that are gone."""
     board = Board(lambda: NOW)
