@@ -19,14 +19,14 @@ def _terminated(*_: object) -> None:
 def main() -> int:
     """Run the command line and return the exit code."""
     if "run" in sys.argv[1:]:
+        gc.set_threshold(20_000)  # pages make many objects and next to no garbage
         # The daemon ends with 0 when it is told to stop, also in the half second before it listens for signals itself.
         # Nothing is in hand yet.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
     else:
         signal.signal(signal.SIGTERM, _terminated)
-    # Imports make many objects and next to no garbage; looking for it every 700 objects costs 5% of a start.
-    gc.set_threshold(20_000)
+        gc.set_threshold(200_000)  # a start makes fewer: looking for garbage, of which there is none, takes 5% of it
     # What is left at the end goes with the process; looking for cycles in it takes a fifth of an idle sync.
     atexit.register(gc.freeze)
     # Where click is there, httpx imports its own command line, and with it rich and pygments: 40 ms at every start.

@@ -11,6 +11,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from cdrsync import interpreter, memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BLOCK = 8
 
-TOGETHER = 5_000
-"""Records of one transaction at most (one page, where that has more). Threads read on while fewer wait to be saved."""
+TOGETHER = 6_500
+"""Records of one transaction at most (one page, where that has more): two documents, and some room.
+
+Threads read on while fewer wait to be saved."""
 
 
 def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
@@ -30,6 +34,8 @@ def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
     An exception of a stream is raised here, after the pages read before it; the other streams then stop after the page
     they are at.
     """
+    memory.keep()
+    interpreter.give_way_soon()
     return _Ahead(streams).pages()
 
 

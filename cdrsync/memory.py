@@ -6,7 +6,7 @@ back at once, which costs a tenth of a catch-up; kept for ever, it would stay wi
 
 from __future__ import annotations
 
-import ctypes
+from typing import Any
 
 KEPT = 32 * 1024 * 1024  # bytes: allocations up to this size come from the heap, and so much of its end stays ours
 ARENAS = 1  # threads share it: their pages would otherwise stay in an arena each
@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's ma
 
 def keep() -> None:
     """Have the allocator keep what pages need. Nothing happens where the C library has no `mallopt` (musl, macOS)."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(_c_library(), "mallopt", None)
     if mallopt is not None:
         for option, value in ((_M_ARENA_MAX, ARENAS), (_M_TRIM_THRESHOLD, KEPT), (_M_MMAP_THRESHOLD, KEPT)):
             mallopt(option, value)
@@ -24,6 +24,12 @@ def keep() -> None:
 
 def give_back() -> None:
     """Return to the system what is free, after long work. Nothing happens where there is no `malloc_trim`."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = getattr(_c_library(), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _c_library() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None)

@@ -301,6 +301,12 @@ class Verdict(StrEnum):
     HEALED = "healed"
 
 
+def national(number: str) -> str:
+    """A UK number as the CDRs carry it: national, without the leading 0."""
+    digits = number.removeprefix("+")
+    return digits.removeprefix("44") if digits.startswith("44") else digits.removeprefix("0")
+
+
 def utc_now() -> datetime:
     """Now, aware, UTC."""
     return datetime.now(UTC)

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 DOCUMENT_REQUESTS = 20
 """GetCDRs queued in one document at most: they cost one round trip together."""
 
-DOCUMENT_RECORDS = 2_000
+DOCUMENT_RECORDS = 3_000
 """Records expected of one document at most (one page, where page_size is larger): bounds memory."""
 
 DOCUMENT_ROOM = 20_000
 """Records that a document has room for at most (one page, where page_size is larger), should more come."""
+
+WEEK = 7  # days
 
 PLAUSIBLE_STEP = 10_000_000
 """How far above the last known uid an unreadable record may move the high-water mark. The platform hands out about one
@@ -245,25 +247,23 @@ class _Plan:
         self._most = max(1, min(DOCUMENT_REQUESTS, DOCUMENT_ROOM // limit))
         self._numbers = numbers
         self._end_dates = end_dates
-        self._first = True
         self._under_way: deque[_WindowRead] = deque()
         self._unfinished: Counter[Window] = Counter()
-        self._typical = limit - 1  # records of the window finished last: what the next one probably has
+        self._counts: deque[int] = deque(maxlen=WEEK * len(numbers))  # records of the windows finished last
 
     def document(self) -> list[tuple[_WindowRead, CdrsAsk]]:
         """The requests of the next document; none when every window is read."""
         queued: list[tuple[_WindowRead, CdrsAsk]] = []
         expected = 0
-        for read in self._reads():
+        for place, read in enumerate(self._reads(), start=1):
             count = self._pages_left(read)
             records = self._expected(read, count)
             if queued and (len(queued) + count > self._most or expected + records > DOCUMENT_RECORDS):
                 break
             queued += [(read, ask) for ask in read.asks(self._limit, count)]
             expected += records
-            if self._first or read.offsets.doubtful:  # it may show that EndDate is included, and what a window has
+            if place >= self._foreseen or read.offsets.doubtful:
                 break
-        self._first = False
         return queued
 
     def _reads(self) -> Iterator[_WindowRead]:
@@ -278,6 +278,20 @@ class _Plan:
             self._under_way += begun
             self._unfinished[window] = len(begun)
             yield from begun
+
+    @property
+    def _foreseen(self) -> int:
+        """Windows that may be asked at once: as many as are known, until it is a week.
+
+        The first one by itself: it may show that EndDate is included.
+        """
+        known = len(self._counts)
+        return DOCUMENT_REQUESTS if known == self._counts.maxlen else max(1, known)
+
+    @property
+    def _typical(self) -> int:
+        """Records that the next window probably has. The mean of a week: many fewer calls are made on a Sunday."""
+        return sum(self._counts) // len(self._counts) if self._counts else self._limit - 1
 
     def _pages_left(self, read: _WindowRead) -> int:
         """Pages to ask of a window at once: as many as it probably has, one where only its end is to prove."""
@@ -320,7 +334,7 @@ class _Plan:
         finished = []
         for read in [read for read in self._under_way if read.offsets.ended]:
             self._under_way.remove(read)
-            self._typical = read.offsets.position
+            self._counts.append(read.offsets.position)
             self._unfinished[read.window] -= 1
             if not self._unfinished[read.window]:
                 finished.append(read.window)

@@ -6,13 +6,14 @@ They are imported where they are made: a command that needs no API does not wait
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdrsync.errors import ConfigError, DatabaseUnavailable
+from cdrsync.errors import ConfigError, DatabaseUnavailable, SchemaMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 NEVER = timedelta.max
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AccountParts:
     """One account's parts, working on each other. `store` holds the lease while it is open."""
 
@@ -43,8 +44,20 @@ class AccountParts:
     source: NoveroApi
     store: SqlStore
     sync: Sync
-    ledger: SqlLedger
-    audit: Audit
+    _account: AccountSettings
+    _reading: Callable[[], Engine]
+
+    @functools.cached_property
+    def ledger(self) -> SqlLedger:
+        """What the audit reads and keeps; made when it is first asked for, since a poll needs neither."""
+        from cdrsync.store.ledger import SqlLedger
+
+        return SqlLedger(self._reading(), self.name)
+
+    @functools.cached_property
+    def audit(self) -> Audit:
+        """The comparison with the operator's totals."""
+        return _audit(self._account, self.source, self.sync, self.ledger)
 
 
 class Database:
@@ -146,20 +159,15 @@ def parts(
     on_request: Callable[[RequestDone], None] | None = None,
 ) -> Iterator[AccountParts]:
     """Make an account's parts; nothing is connected yet, `store.open()` takes the lease."""
-    from cdrsync import interpreter, memory
-    from cdrsync.store.ledger import SqlLedger
     from cdrsync.sync import Sync
 
-    memory.keep()
-    interpreter.give_way_soon()
-    with source(account, stop=stop, on_request=on_request) as api, engine(settings.database_url) as opened:
+    with contextlib.ExitStack() as stack:
+        api = stack.enter_context(source(account, stop=stop, on_request=on_request))
         store = _store(settings, account)
-        try:
-            sync = Sync(api, store, sync_settings(account))
-            ledger = SqlLedger(opened, account.name)
-            yield AccountParts(account.name, api, store, sync, ledger, _audit(account, api, sync, ledger))
-        finally:
-            store.close()
+        stack.callback(store.close)
+        sync = Sync(api, store, sync_settings(account))
+        reading = functools.partial(stack.enter_context, engine(settings.database_url))
+        yield AccountParts(account.name, api, store, sync, account, reading)
 
 
 @contextlib.contextmanager
@@ -168,9 +176,12 @@ def open_account(settings: Settings, account: AccountSettings) -> Iterator[Accou
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
-    Database(settings).prepare()
     with parts(settings, account) as made:
-        made.store.open()
+        try:
+            made.store.open()
+        except SchemaMismatch:
+            Database(settings).prepare()  # which upgrades it, or says why it does not
+            made.store.open()
         yield made
 
 

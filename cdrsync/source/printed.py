@@ -16,13 +16,14 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from cdrsync.errors import BadAnswer
-from cdrsync.model import COST_PLACES, Batch, Cdr
+from cdrsync.interpreter import pause
+from cdrsync.model import COST_PLACES, FLAGS, Batch, Cdr
 from cdrsync.source.clock import started_column
 from cdrsync.source.envelope import OK, Response
 from cdrsync.source.record import ELEMENTS, day_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from zoneinfo import ZoneInfo
 
 T = TypeVar("T")
@@ -70,8 +71,13 @@ _SESSION = re.compile(rb"<SessionId>([0-9A-Za-z]++)</SessionId>%b" % _GAP)
 _NONE = re.compile(rb"<CDRs ?+/>%b" % _GAP)
 _RECORDS = re.compile(rb"<CDRs>%b" % _GAP)
 _END_OF_RECORDS = b"</CDRs>"
+_END_OF_RECORD = "</CDR>"
+_WHITE = " \t\n"
 _END = re.compile(rb"%b</Response>%b" % (_GAP, _GAP))
 _FOOT = re.compile(rb"</NoveroResponse>%b" % _GAP)
+
+PIECE = 150_000
+"""Characters, some 200 records: as many as are read in one go. No other thread gets the interpreter meanwhile."""
 
 _ODD_IN = 20  # one record of another form in so many is read by itself; more make the tree of the whole cheaper
 
@@ -80,8 +86,7 @@ _new_cdr = partial(tuple.__new__, Cdr)  # what `Cdr._make` does, without countin
 _FLAGS = {"1": True, "0": False, None: None}
 
 # What well-formed XML never holds as it is: control characters, and two code points that are none.
-_CONTROLS = bytes({*range(0x20)} - {0x09, 0x0A, 0x0D})
-_NO_CHARACTERS = ("\ufffe", "\uffff")
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 class _NotPrinted(Exception):
@@ -141,24 +146,36 @@ def _batch(body: bytes, at: int, timezone: ZoneInfo) -> tuple[Batch, int]:
     end = body.find(_END_OF_RECORDS, begin)
     if end < 0:
         raise _NotPrinted
-    return _records(_text(body[begin:end]), timezone), end + len(_END_OF_RECORDS)
-
-
-def _text(records: bytes) -> str:
-    """The text of records that holds nothing which XML forbids in text."""
     try:
-        text = records.decode()
+        records = body[begin:end].decode()
     except UnicodeDecodeError:
         raise _NotPrinted from None
-    if len(records.translate(None, _CONTROLS)) != len(records) or ("]" in text and "]]>" in text):
-        raise _NotPrinted
-    if not text.isascii() and any(one in text for one in _NO_CHARACTERS):
-        raise _NotPrinted
-    return text
+    return _records(records, timezone), end + len(_END_OF_RECORDS)
 
 
 def _records(records: str, timezone: ZoneInfo) -> Batch:
-    """Read records that stand one after the other, column by column: one call per column, not per value."""
+    """Read records that stand one after the other, piece by piece."""
+    batch = Batch([])
+    for piece in _pieces(records):
+        pause()
+        found = _piece(piece, timezone)
+        batch.cdrs.extend(found.cdrs)
+        batch.rejects.extend(found.rejects)
+    return batch
+
+
+def _pieces(records: str) -> Iterator[str]:
+    """Cut behind the end of a record. What is cut elsewhere, in a comment, is not well-formed, and thus not printed."""
+    begin = 0
+    while begin < len(records):
+        end = records.find(_END_OF_RECORD, begin + PIECE)
+        end = len(records) if end < 0 else end + len(_END_OF_RECORD)
+        yield records[begin:end].lstrip(_WHITE)
+        begin = end
+
+
+def _piece(records: str, timezone: ZoneInfo) -> Batch:
+    """Read column by column: one call per column, not per value."""
     escaped = "&" in records
     pieces = _record(escaped=escaped).split(records)
     between = pieces[::_WIDTH]  # what stands before, between and behind the records
@@ -196,7 +213,8 @@ def _mixed(cdrs: list[Cdr], odd: dict[int, str], timezone: ZoneInfo) -> Batch:
 
 def _typed(columns: list[list[str]], escaped: bool, timezone: ZoneInfo) -> list[Cdr]:  # noqa: FBT001
     text = _unescaped if escaped else _as_it_is
-    uid, ref, call_date, call_time, *texts, duration, ring_time, cost, reason, q805, recorded, voicemail, fax = columns
+    uid, ref, call_date, call_time, anumber, *texts, duration, ring_time, cost, reason, q805 = columns[: -len(FLAGS)]
+    _refuse_forbidden(ref, anumber, *texts)
     uids = list(map(int, uid))
     if min(uids) < 1:
         raise _NotPrinted
@@ -215,29 +233,36 @@ def _typed(columns: list[list[str]], escaped: bool, timezone: ZoneInfo) -> list[
         times,
         started,
         how,
+        text(anumber),
         *map(_once, map(text, texts)),
         _each(int, duration),
         _each(int, ring_time),
         _each(Decimal, cost),
         _each(int, reason),
         _each(int, q805),
-        map(flag, recorded),
-        map(flag, voicemail),
-        map(flag, fax),
+        *(map(flag, column) for column in columns[-len(FLAGS) :]),
         [None] * len(uids),
         strict=True,
     )
     return list(map(_new_cdr, rows))
 
 
+def _refuse_forbidden(*columns: list[str]) -> None:
+    """Give up where a text holds what XML forbids there. The other columns' patterns leave no room for it."""
+    for column in columns:
+        texts = " ".join(column)
+        if "]]>" in texts or not (texts.isprintable() or _FORBIDDEN.search(texts) is None):
+            raise _NotPrinted
+
+
 def _each(read: Callable[[str], T], column: Sequence[str]) -> list[T]:
     """Read a column in which few values occur many times."""
     values = {text: read(text) for text in set(column)}
-    return [values[text] for text in column]
+    return list(map(values.__getitem__, column))
 
 
 def _once(column: list[str]) -> Iterable[str]:
-    """Keep of equal texts one: of numbers, places and names that is a third of a page's memory."""
+    """Keep of equal texts one: of our own numbers, places and names that is a third of a page's memory."""
     kept: dict[str, str] = {}
     return map(kept.setdefault, column, column)
 

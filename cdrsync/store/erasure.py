@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from cdrsync.errors import ConfigError
+from cdrsync.model import national
 from cdrsync.store.as_xml import documented, record_of
-from cdrsync.store.ledger import national
 from cdrsync.store.tables import account, erasure
 
 if TYPE_CHECKING:

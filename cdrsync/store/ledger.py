@@ -12,10 +12,10 @@ from sqlalchemy import Column, and_, delete, func, insert, literal, or_, select,
 
 from cdrsync.comparison import Readings
 from cdrsync.findings import Snapshot
-from cdrsync.model import Held, LedgerDay, Period, Totals, Verdict
+from cdrsync.model import Held, LedgerDay, Period, Totals, Verdict, national
 from cdrsync.store.engine import translated
 from cdrsync.store.tables import account as account_table
-from cdrsync.store.tables import audit_result, cdr, checkpoint, coverage, operator_totals, reject
+from cdrsync.store.tables import audit_result, cdr, coverage, operator_totals, reject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -179,12 +179,6 @@ class SqlLedger:
         return -1 if self._id is None else self._id
 
 
-def national(number: str) -> str:
-    """A UK number as the CDRs carry it: national, without the leading 0."""
-    digits = number.removeprefix("+")
-    return digits.removeprefix("44") if digits.startswith("44") else digits.removeprefix("0")
-
-
 def _of_number(number: str | None) -> list[ColumnElement[bool]]:
     if number is None:
         return []
@@ -266,6 +260,3 @@ def _insert_totals(connection: Connection, account_id: int, totals: Totals, at: 
             unusable="\n".join(totals.unusable) or None,
         )
     )
-
-
-__all__ = ["SqlLedger", "checkpoint", "national"]

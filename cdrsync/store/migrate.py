@@ -57,8 +57,14 @@ def current(engine: Engine) -> str | None:
 
 
 def check(engine: Engine) -> None:
-    """Raises SchemaMismatch unless the database has exactly this program's schema."""
-    found, wanted = current(engine), head()
+    """Raises SchemaMismatch unless the database has exactly this program's schema; DatabaseUnavailable."""
+    with translated(), engine.connect() as connection:
+        check_on(connection)
+
+
+def check_on(connection: Connection) -> None:
+    """The same on a connection that is open. Raises SchemaMismatch, DBAPIError."""
+    found, wanted = _current(connection), head()
     if found == wanted:
         return
     if found is None:

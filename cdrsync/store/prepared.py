@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from cdrsync.interpreter import pause
 from cdrsync.model import Cdr, Page
 from cdrsync.store.changes import DayDelta, deltas, together
 from cdrsync.store.tables import NUMBER_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from datetime import date, datetime
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from datetime import date
 
     from cdrsync.model import NumberFacts
     from cdrsync.store.erasure import Rules
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 REMEMBERED = 20_000
 """Numbers known to be in the table: the last ones noted, at least so many of them and at most twice as many."""
+
+PIECE = 200
+"""Calls of which the forms are made in one go."""
 
 _NOTHING = (None, None, None, None)
 _UID = itemgetter(Cdr._fields.index("uid"))
@@ -105,9 +109,16 @@ def prepared(page: Page, rules: Rules, rows: Rows, known: Numbers | None) -> Pre
         page,
         rules=rules,
         calls=calls,
-        forms=dict(zip(calls, rows.forms(list(calls.values())), strict=True)) if calls else {},
+        forms=dict(zip(calls, _forms(rows, list(calls.values())), strict=True)),
         if_new=_if_new(calls.values(), known) if known else None,
     )
+
+
+def _forms(rows: Rows, calls: Sequence[Cdr]) -> Iterator[Any]:
+    """The calls as `rows` takes them, piece by piece: no other thread gets the interpreter within one."""
+    for start in range(0, len(calls), PIECE):
+        pause()
+        yield from rows.forms(calls[start : start + PIECE])
 
 
 def _if_new(calls: Collection[Cdr], known: Numbers) -> Effect:
@@ -140,11 +151,11 @@ class Numbers:
         unknown = [text for text in texts if text not in recent and text not in earlier]
         return {text: self._classify(text) if self._classify else _NOTHING for text in unknown}
 
-    def rows(self, effect: Effect, now: datetime) -> list[Number]:
+    def rows(self, effect: Effect) -> list[Number]:
         """Rows of those that may not be in the table yet, in an order that can't deadlock with other accounts."""
         unknown = sorted(effect.numbers - self._recent - self._earlier)
         missing = self.facts([text for text in unknown if text not in effect.facts])
-        return [(text, *(effect.facts.get(text) or missing[text]), now) for text in unknown]
+        return [(text, *(effect.facts.get(text) or missing[text])) for text in unknown]
 
     def noted(self, rows: Iterable[Number]) -> None:
         """They are in the table now."""

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
 from cdrsync.errors import ConfigError
-from cdrsync.model import Cdr, utc_now
+from cdrsync.model import Cdr, national, utc_now
 from cdrsync.store.dimension import FINAL
 from cdrsync.store.engine import WRITER, translated
 from cdrsync.store.erasure import DELETE, ERASED, NUMBER, PSEUDONYMISE, Key, Rules
-from cdrsync.store.ledger import national
 from cdrsync.store.rows import rows_for
 from cdrsync.store.tables import account, cdr, cdr_change, coverage, erasure, number, reject
 
@@ -218,10 +217,10 @@ class Eraser:
         for some in _pieces(sorted(became)):
             for row in connection.execute(select(number).where(number.c.number.in_(some))):
                 facts[row.number] = row
-        now = self._clock()
-        rows = {after: _pseudonym_row(after, facts.get(before), now) for before, after in became.items()}
+        rows = {after: _pseudonym_row(after, facts.get(before)) for before, after in became.items()}
         if rows:
-            rows_for(connection.dialect.name).note_numbers(connection, [rows[after] for after in sorted(rows)])
+            ordered = [rows[after] for after in sorted(rows)]
+            rows_for(connection.dialect.name).note_numbers(connection, ordered, self._clock())
 
     def _finish(self, run: int, done: Erased, seen: Collection[str], quarantined: ColumnElement[bool]) -> Erased:
         """Numbers that no call has any more go, and the quarantine's records; the log says that it is done."""
@@ -282,11 +281,11 @@ def _pieces(items: list[Any]) -> Iterator[list[Any]]:
         yield items[start : start + AT_ONCE]
 
 
-def _pseudonym_row(text: str, facts: Any, now: datetime) -> Number:
+def _pseudonym_row(text: str, facts: Any) -> Number:
     if text == ERASED or facts is None:
-        return text, None, "erased" if text == ERASED else None, None, FINAL, now
+        return text, None, "erased" if text == ERASED else None, None, FINAL
     abroad = facts.e164 and not facts.e164.startswith("+44")
-    return text, None, "international" if abroad else facts.kind, facts.region, FINAL, now
+    return text, None, "international" if abroad else facts.kind, facts.region, FINAL
 
 
 def _midnight(day: date) -> datetime:

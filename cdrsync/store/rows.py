@@ -7,8 +7,10 @@ of those differ, `insert` writes new ones. Everything rarer goes through SQLAlch
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from datetime import UTC
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import bindparam, select, update
@@ -32,11 +34,14 @@ SLACK = 100
 """The uids of a page mostly lie close together: SLICE neighbours are asked for as one range, as long as that holds at
 most SLACK other rows."""
 
+RANGES = 50
+"""Of one statement at most: of a page that is far larger than was asked for. SQLite takes 500."""
 
-NUMBER_COLUMNS = "number, e164, kind, region, rules_version, first_seen_at"
 
-Number = tuple[str, str | None, str | None, str | None, str | None, "datetime"]
-"""A row of `number`, in the order of NUMBER_COLUMNS."""
+NUMBER_COLUMNS = ("number", "e164", "kind", "region", "rules_version")
+
+Number = tuple[str, str | None, str | None, str | None, str | None]
+"""What a row of `number` says, in the order of NUMBER_COLUMNS."""
 
 
 @dataclass(slots=True)
@@ -62,7 +67,7 @@ class Rows(Protocol):
     def insert(self, connection: Connection, account_id: int, forms: Sequence[Any], now: datetime) -> None:
         """Write calls that are not held. Raises ValueError or DBAPIError for a value that can't be held."""
 
-    def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """Write numbers that are not there yet; leave the others alone: `dimension` brings them up to date."""
 
 
@@ -97,19 +102,46 @@ def rows_for(dialect: str) -> Rows:
 
 
 def held_of(
-    uids: Sequence[int], among: Callable[[int, int, int], list[int]], listed: Callable[[Sequence[int]], list[int]]
+    account_id: int,
+    uids: Sequence[int],
+    among: Callable[[int, Sequence[int]], list[int]],
+    listed: Callable[[Sequence[int]], list[int]],
 ) -> set[int]:
     """Which of the uids (ascending) are held, by ranges where these hold few others.
 
-    `among(first, last, limit)` gives held uids of a range, `listed(uids)` those of a list.
+    `among(count, parameters)` gives the held uids of so many ranges (`ranges`), `listed(uids)` those of a list.
     """
+    slices = [uids[start : start + SLICE] for start in range(0, len(uids), SLICE)]
     held: set[int] = set()
-    for start in range(0, len(uids), SLICE):
-        some = uids[start : start + SLICE]
-        limit = len(some) + SLACK
-        found = among(some[0], some[-1], limit)
-        held.update(listed(some) if len(found) == limit else found)
+    for start in range(0, len(slices), RANGES):
+        held |= _held(account_id, slices[start : start + RANGES], among, listed)
     return held.intersection(uids) if held else held
+
+
+def _held(
+    account_id: int,
+    slices: Sequence[Sequence[int]],
+    among: Callable[[int, Sequence[int]], list[int]],
+    listed: Callable[[Sequence[int]], list[int]],
+) -> set[int]:
+    limit = SLICE + SLACK
+    found = among(len(slices), [value for some in slices for value in (account_id, some[0], some[-1], limit)])
+    found.sort()
+    held: set[int] = set()
+    for some in slices:
+        here = found[bisect_left(found, some[0]) : bisect_right(found, some[-1])]
+        held.update(listed(some) if len(here) >= limit else here)
+    return held
+
+
+@lru_cache
+def ranges(count: int, mark: str) -> str:
+    """SQL for the uids held in so many ranges: of each the account, the first and last uid, and how many at most.
+
+    In one statement: while a page is being saved, each answer waits for its turn at the interpreter.
+    """
+    one = "SELECT * FROM (SELECT uid FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? LIMIT ?) AS one"
+    return " UNION ALL ".join([one.replace("?", mark)] * count)
 
 
 def in_utc(instants: Sequence[datetime]) -> Sequence[datetime]:

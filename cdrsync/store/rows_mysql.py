@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import COST_PLACES, FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, held_of, in_utc, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, held_of, in_utc, ranges, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ _ROWS = (
     f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
     " FROM cdr WHERE account_id = %s AND uid"
 )
-_NOTE = f"INSERT INTO number ({NUMBER_COLUMNS}) VALUES "  # noqa: S608 - our own column names
+_NOTE = f"INSERT INTO number (first_seen_at, {', '.join(NUMBER_COLUMNS)}) VALUES "  # noqa: S608 - our own column names
 _NOTED = " ON DUPLICATE KEY UPDATE number = number.number"
 
 
@@ -58,19 +58,18 @@ class MysqlRows:
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[str]:
         """Each call as SQL literals."""
-        return literals(calls)
+        return literals(calls, Cdr._fields)
 
     def compare(self, connection: Connection, account_id: int, forms: Mapping[int, str]) -> Known:
         """Have the server quote the page's rows back, and compare the texts."""
 
-        def among(first: int, last: int, limit: int) -> list[int]:
-            held = connection.exec_driver_sql(f"{_UIDS} BETWEEN %s AND %s LIMIT {limit}", (account_id, first, last))
-            return [uid for (uid,) in held]
+        def among(count: int, parameters: Sequence[int]) -> list[int]:
+            return [uid for (uid,) in connection.exec_driver_sql(ranges(count, "%s"), tuple(parameters))]
 
         def listed(uids: Sequence[int]) -> list[int]:
             return [uid for (uid,) in connection.exec_driver_sql(f"{_UIDS} IN ({_listed(uids)})", (account_id,))]
 
-        known = Known(held_of(list(forms), among, listed))
+        known = Known(held_of(account_id, list(forms), among, listed))
         if known.uids:
             rows = connection.exec_driver_sql(f"{_ROWS} IN ({_listed(known.uids)})", (account_id,))
             known.different = read(connection, account_id, [uid for uid, text in rows.fetchall() if text != forms[uid]])
@@ -81,10 +80,10 @@ class MysqlRows:
         seen = f",'{_instant(now.astimezone(UTC))}'" * 2
         self._write(connection, forms, f"{_INSERT}({account_id},", f"{seen}),({account_id},", f"{seen})")
 
-    def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """The same road. INSERT IGNORE would ignore bad values too."""
-        rows = [f"{','.join(map(_quote, row[:-1]))},'{_instant(row[-1].astimezone(UTC))}'" for row in numbers]
-        self._write(connection, rows, f"{_NOTE}(", "),(", f"){_NOTED}")
+        begin = f"('{_instant(now.astimezone(UTC))}',"
+        self._write(connection, literals(numbers, NUMBER_COLUMNS), f"{_NOTE}{begin}", f"),{begin}", f"){_NOTED}")
 
     def _write(self, connection: Connection, rows: Sequence[str], begin: str, between: str, end: str) -> None:
         """INSERT many rows, in statements that the server takes."""
@@ -99,9 +98,9 @@ def _listed(uids: Iterable[int]) -> str:
     return ",".join(map(str, uids))
 
 
-def literals(calls: Sequence[Cdr]) -> list[str]:
-    """Each call as SQL literals, separated by commas, in the order of Cdr."""
-    slots, columns = zip(*map(_slot, Cdr._fields, zip(*calls, strict=True)), strict=True)
+def literals(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> list[str]:
+    """Each row as SQL literals, separated by commas. `names` are its columns', of which the first is never NULL."""
+    slots, columns = zip(*map(_slot, names, zip(*rows, strict=True)), strict=True)
     return list(map(",".join(slots).__mod__, zip(*chain.from_iterable(columns), strict=True)))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cdrsync.model import FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _COPY = f"COPY cdr (account_id, {COLUMNS}, first_seen_at, changed_at) FROM STDIN (FORMAT BINARY)"
 _SELECTED = COLUMNS.replace("extra", "extra::text")  # psycopg would parse json
-_RANGE = "SELECT uid FROM cdr WHERE account_id = %s AND uid BETWEEN %s AND %s LIMIT %s"
 
 # One look-up in the primary key for each uid. Of `uid = ANY(list)` the planner makes, on a table that has grown since
 # its statistics were made, a comparison of every row with every member of the list.
@@ -33,7 +32,7 @@ _ROWS = _BY_KEY.format(_SELECTED)
 _BETWEEN, _NULL = "\x1f", "\x1e"
 _LISTS = ", ".join(["(string_to_array(%s, E'\\x1f', E'\\x1e'))[2:]"] * 5)  # of '' alone it would make no list of one
 _NOTE = (
-    f"INSERT INTO number ({NUMBER_COLUMNS}) SELECT found.*, %s::timestamptz"  # noqa: S608 - our own column names
+    f"INSERT INTO number (first_seen_at, {', '.join(NUMBER_COLUMNS)}) SELECT %s::timestamptz, found.*"  # noqa: S608 - our own column names
     f" FROM unnest({_LISTS}) AS found ON CONFLICT DO NOTHING"
 )
 
@@ -65,13 +64,13 @@ class PostgresqlRows:
         """Ask the primary key which are held, and read those back."""
         with driver(connection) as raw, raw.cursor(binary=True) as cursor:
 
-            def among(first: int, last: int, limit: int) -> list[int]:
-                return [uid for (uid,) in cursor.execute(_RANGE, (account_id, first, last, limit))]
+            def among(count: int, parameters: Sequence[int]) -> list[int]:
+                return [uid for (uid,) in cursor.execute(ranges(count, "%s"), parameters)]
 
             def listed(uids: Sequence[int]) -> list[int]:
                 return [uid for (uid,) in cursor.execute(_LIST, (uids, account_id))]
 
-            known = Known(held_of(list(forms), among, listed))
+            known = Known(held_of(account_id, list(forms), among, listed))
             if not known.uids:
                 return known
             rows = cursor.execute(_ROWS, (list(known.uids), account_id)).fetchall()
@@ -88,12 +87,12 @@ class PostgresqlRows:
             for call in forms:
                 write((account_id, *call, now, now))
 
-    def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
-        """One statement for all: five lists and the instant."""
-        *texts, instants = zip(*numbers, strict=True)
-        lists = [_BETWEEN.join(["", *(_NULL if text is None else text for text in column)]) for column in texts]
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
+        """One statement for all: the instant, and a list for each column."""
+        columns = zip(*numbers, strict=True)
+        lists = [_BETWEEN.join(["", *(_NULL if text is None else text for text in column)]) for column in columns]
         with driver(connection) as raw:
-            raw.execute(_NOTE, (instants[0], *lists))
+            raw.execute(_NOTE, (now, *lists))
 
 
 _INT4 = tuple(Cdr._fields.index(name) for name, kind in _OTHER_THAN_TEXT.items() if kind == "int4")

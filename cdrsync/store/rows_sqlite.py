@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdrsync.model import FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, Known, driver, held_of, in_utc, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, in_utc, ranges, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,12 +45,12 @@ _CALLS = _Insert(
     "",
 )
 _NUMBERS = _Insert(
-    "INSERT INTO number (first_seen_at, number, e164, kind, region, rules_version) VALUES ",
+    f"INSERT INTO number (first_seen_at, {', '.join(NUMBER_COLUMNS)}) VALUES ",  # noqa: S608 - our own column names
     "?1",
     " ON CONFLICT DO NOTHING",
 )
 
-_RANGE = "SELECT json_group_array(uid) FROM (SELECT uid FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? LIMIT ?)"
+_RANGES = "SELECT json_group_array(uid) FROM ({})"
 _LIST = "SELECT json_group_array(uid) FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"
 _ROWS = (
     f"SELECT json_group_array(json_array({COLUMNS})) FROM cdr"  # noqa: S608 - our own column names
@@ -70,13 +70,13 @@ class SqliteRows:
         """Have SQLite write the page's rows as JSON, and compare the texts."""
         with driver(connection) as raw:
 
-            def among(first: int, last: int, limit: int) -> list[int]:
-                return _uids(raw.execute(_RANGE, (account_id, first, last, limit)))
+            def among(count: int, parameters: Sequence[int]) -> list[int]:
+                return _uids(raw.execute(_RANGES.format(ranges(count, "?")), parameters))
 
             def listed(uids: Sequence[int]) -> list[int]:
                 return _uids(raw.execute(_LIST, (account_id, json.dumps(uids))))
 
-            known = Known(held_of(list(forms), among, listed))
+            known = Known(held_of(account_id, list(forms), among, listed))
             if known.uids:
                 uids = sorted(known.uids)
                 ((text,),) = raw.execute(_ROWS, (account_id, json.dumps(uids))).fetchall()
@@ -91,10 +91,10 @@ class SqliteRows:
         with driver(connection) as raw:
             _write(raw, _CALLS, [account_id, _instant(now)], forms)
 
-    def note_numbers(self, connection: Connection, numbers: Sequence[Number]) -> None:
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """Write them the same way."""
         with driver(connection) as raw:
-            _write(raw, _NUMBERS, [_instant(numbers[0][-1])], [row[:-1] for row in numbers])
+            _write(raw, _NUMBERS, [_instant(now)], numbers)
 
 
 def columns(calls: Sequence[Cdr]) -> list[Sequence[Any]]:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import CdrsyncError, ConfigError, LeaseHeld, LeaseLost
+from cdrsync.store import migrate
 from cdrsync.store.engine import open_engine, translated
 from cdrsync.store.lease import PING_SECONDS, lease_for
 from cdrsync.store.tables import account
@@ -57,7 +58,8 @@ class WriterSession:
     def open(self) -> None:
         """Connect and take the lease; with one already held, let go of it first.
 
-        Raises LeaseHeld (naming the holder), DatabaseUnavailable, ConfigError behind a transaction pooler.
+        Raises LeaseHeld (naming the holder), SchemaMismatch, DatabaseUnavailable, ConfigError behind a transaction
+        pooler.
         """
         with self._lock:
             self._drop()
@@ -66,6 +68,7 @@ class WriterSession:
                 self._connection = self._engine.connect()
             try:
                 with translated():
+                    migrate.check_on(self._connection)
                     self._take(self._connection)
             except BaseException:
                 self._drop()

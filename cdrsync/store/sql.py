@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from cdrsync.interpreter import READING
+from cdrsync.interpreter import READING, pause, saving_first
 from cdrsync.model import MAX_UID, Page, PageSaved, Reject, Verdict, utc_now
 from cdrsync.store.as_xml import as_xml
 from cdrsync.store.changes import DayDelta, apply, deltas
@@ -85,7 +85,10 @@ class SqlStore(Positions, Runs):
         self._move_checkpoint = move_checkpoint(dialect)
 
     def open(self) -> None:
-        """Connect and take the account's lease, making the account on its first use. Raises LeaseHeld, ConfigError."""
+        """Connect and take the account's lease, making the account on its first use.
+
+        Raises LeaseHeld, SchemaMismatch, ConfigError.
+        """
         self._session.open()
         self._forget()
 
@@ -99,6 +102,7 @@ class SqlStore(Positions, Runs):
 
     def prepare(self, page: Page) -> Page:
         """Work out ahead what needs no database. Any thread may ask."""
+        pause()
         try:
             with READING:
                 return self._prepared(page)
@@ -128,16 +132,18 @@ class SqlStore(Positions, Runs):
     def _commit(self, page: Page) -> PageSaved:
         now = self._clock()
         with self._session.transaction() as connection:
-            self._learn_rules(connection)
+            with saving_first():
+                self._learn_rules(connection)
             page = self._prepared(page)
             rejects = self._rules.quarantine(page.rejects)
             new, changed, effect = self._write(connection, page, now)
-            self._count(connection, effect.days)
-            self._complete(connection, page.completes, now)
-            self._reject(connection, rejects, page.calls, now)
-            numbers = self._numbers.rows(effect, now)
+            with saving_first():
+                self._count(connection, effect.days)
+                self._complete(connection, page.completes, now)
+                self._reject(connection, rejects, page.calls, now)
+                numbers = self._numbers.rows(effect)
             if numbers:
-                self._rows.note_numbers(connection, numbers)
+                self._rows.note_numbers(connection, numbers, now)
             high_water = self._move(connection, page.checkpoint, now)
         self._numbers.noted(numbers)
         self._expects_new = bool(new) or not page.calls
@@ -168,7 +174,8 @@ class SqlStore(Positions, Runs):
         if not page.calls:
             return [], [], Effect({}, frozenset(), {})
         account_id = self._session.account_id
-        known = self._rows.compare(connection, account_id, page.forms)
+        with saving_first():
+            known = self._rows.compare(connection, account_id, page.forms)
         changed, history = apply(known.different, page.calls)
         new, effect = [call for uid, call in page.calls.items() if uid not in known.uids], page.if_new
         if known.uids or effect is None:

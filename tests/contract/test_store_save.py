@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 
 from cdrsync.errors import SequenceReset
 from cdrsync.model import Checkpoint, NumberFacts, Origin, PageSaved, Reject, Window
-from cdrsync.store import tables
+from cdrsync.store import rows, tables
 from cdrsync.store.sql import SqlStore
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 
@@ -100,6 +100,23 @@ def test_a_page_whose_uids_lie_far_apart(store: SqlStore, eyes: Eyes) -> None:
     saved = store.save(page(*ends, FIRST._replace(uid=5)))
     assert (saved.inserted, saved.updated, saved.unchanged) == (1, 2, 1)
     assert eyes.cdrs() == [FIRST._replace(uid=5), ends[0], *cdrs[1:-1], ends[2]]
+
+
+def test_a_page_of_more_ranges_than_one_statement_asks_for(
+    store: SqlStore, eyes: Eyes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some hold nothing, some calls of the page, some many strangers; what is held is found in all of them."""
+    monkeypatch.setattr(rows, "SLICE", 10)
+    monkeypatch.setattr(rows, "SLACK", 3)
+    monkeypatch.setattr(rows, "RANGES", 2)
+    every = [FIRST._replace(uid=uid) for uid in range(1, 101)]
+    strangers = [FIRST._replace(uid=1000 + uid) for uid in range(30)]
+    held = [call for call in every if 30 < call.uid <= 60 or call.uid in (1, 100)]
+    store.save(page(*held, *strangers))
+    around = [FIRST._replace(uid=uid) for uid in (995, 1004, 1040)]
+    saved = store.save(page(*every, *around))
+    assert (saved.inserted, saved.updated, saved.unchanged) == (len(every) - len(held) + 2, 0, len(held) + 1)
+    assert {call.uid for call in eyes.cdrs()} == {call.uid for call in (*every, *strangers, *around)}
 
 
 def test_a_record_twice_in_a_page(store: SqlStore, eyes: Eyes) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cdrsync.errors import NoProgress
 from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, Reject, Window
-from cdrsync.reading import DOCUMENT_REQUESTS, DOCUMENT_ROOM, EndDates, HighWater, window_pages
+from cdrsync.reading import DOCUMENT_RECORDS, DOCUMENT_REQUESTS, DOCUMENT_ROOM, EndDates, HighWater, window_pages
 from tests.listing import NOW, Listing, call
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cdrsync.ports import Source
 
 TODAY = date(2026, 5, 10)
+FRIDAY = 5
 
 
 def read(
@@ -221,16 +222,20 @@ class Counted(Listing):
         self.largest = max(self.largest, sum(len(answer) for answer in answers))
         return Document(list(answers), NOW)
 
+    def calls_on(self, day: date) -> int:
+        del day
+        return self.calls_a_day
+
     def _calls(self, ask: CdrsAsk) -> Iterator[Cdr]:
         assert ask.start_date is not None
         base = call(1, f"{ask.start_date} 10:00:00")
         first = ask.start_date.toordinal() * 1_000_000
-        for n in range(ask.offset, min(ask.offset + ask.limit, self.calls_a_day)):
+        for n in range(ask.offset, min(ask.offset + ask.limit, self.calls_on(ask.start_date))):
             yield base._replace(uid=first + n)
 
 
 def test_60_days_of_3300_calls_take_few_documents() -> None:
-    """198,000 records are 240 pages and 60 empty ends; twenty requests fit into a document, as 2,000 records do."""
+    """198,000 records are 240 pages and 60 empty ends; twenty requests fit into a document, as 3,000 records do."""
     source = Counted(3300)
     days = [Window(TODAY - timedelta(days=n), TODAY - timedelta(days=n)) for n in range(1, 61)]
     pages = read(source, *days, limit=1000)
@@ -238,7 +243,20 @@ def test_60_days_of_3300_calls_take_few_documents() -> None:
     assert len(completed(pages)) == 60
     assert len(source.asked) <= 320
     assert len(source.documents) <= 125
-    assert source.largest <= 2_000
+    assert source.largest <= DOCUMENT_RECORDS
+
+
+def test_a_sunday_does_not_make_the_next_document_ten_times_as_large() -> None:
+    class Office(Counted):
+        def calls_on(self, day: date) -> int:
+            return 30 if day.isoweekday() > FRIDAY else super().calls_on(day)
+
+    source = Office(700)
+    days = [Window(TODAY - timedelta(days=n), TODAY - timedelta(days=n)) for n in range(1, 365)]
+    pages = read(source, *days, limit=1000)
+    assert sum(len(page.cdrs) for page in pages) == 260 * 700 + 104 * 30
+    assert source.largest <= DOCUMENT_RECORDS * 1.5
+    assert len(source.documents) <= 85
 
 
 def test_days_without_calls_share_documents() -> None:
