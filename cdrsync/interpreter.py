@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GIVE_WAY = 0.0003  # seconds after which a thread gives the interpreter to one that asks for it
+GIVE_WAY = 0.001  # seconds after which a thread gives the interpreter to one that asks for it
 PATIENCE = 1.0  # seconds that a reader waits for a database that does not answer
 
 READING = threading.Lock()

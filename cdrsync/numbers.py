@@ -23,6 +23,7 @@ RULES_VERSION = f"1/{phonenumbers.__version__}"
 
 NATIONAL_DIGITS = 10  # of nearly every UK number, without the leading 0
 UK = "44"
+_LONGEST_CODE = 3  # digits
 
 KINDS = {
     PhoneNumberType.FIXED_LINE: "landline",
@@ -52,7 +53,7 @@ def classify(number: str) -> NumberFacts:
         if found := pattern.fullmatch(national):
             return NumberFacts(f"+{UK}{national}", *meanings[found.lastgroup or ""], RULES_VERSION)
         if national is number:  # no number of +44, then: all that is left is another country's, without its +
-            return _facts(_valid(f"+{number}", None))
+            return _facts(None if _too_short(number) else _valid(f"+{number}", None))
     return classify_slowly(number)
 
 
@@ -103,6 +104,30 @@ def _uk_plan() -> tuple[re.Pattern[str], dict[str, tuple[str, str]]]:
                 patterns.append(f"(?P<{group}>{description.national_number_pattern})")
                 meanings[group] = KINDS[kind], region
     return re.compile("|".join(patterns)), meanings
+
+
+def _too_short(number: str) -> bool:
+    """Whether digits that begin with a country's code are fewer than any number of that country has.
+
+    Callers often have such numbers, invented ones, and the library's parser takes ten times as long to refuse them.
+    """
+    for length in range(1, _LONGEST_CODE + 1):
+        shortest = _shortest(number[:length])
+        if shortest is not None:
+            return len(number) - length < shortest
+    return False
+
+
+@functools.cache
+def _shortest(code: str) -> int | None:
+    """Digits of the shortest number of a country, 0 where the library may add some; None: no country has the code."""
+    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code))
+    if regions is None:
+        return None
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(regions[0], None)
+    if metadata is None or metadata.general_desc is None or metadata.national_prefix_transform_rule is not None:
+        return 0
+    return min(metadata.general_desc.possible_length)
 
 
 def _valid(text: str, region: str | None) -> PhoneNumber | None:

@@ -49,6 +49,7 @@ CROWN_DEPENDENCIES = ("1481", "1534", "1624", "7781", "7911", "7797", "7509", "7
             st.integers(0, 999_999),
         ),
         st.from_regex(r"[1-9][0-9]{0,14}", fullmatch=True),
+        st.from_regex(r"[1-9][0-9]{9}", fullmatch=True),  # perhaps another country's
     )
 )
 @example("7781123456")
@@ -59,6 +60,8 @@ CROWN_DEPENDENCIES = ("1481", "1534", "1624", "7781", "7911", "7797", "7509", "7
 @example("0123456789")
 @example("4412345678")
 @example("1234567890")
+@example("3932123456")
+@example("3725123456")
 def test_the_quick_way_says_what_the_library_says(number: str) -> None:
     """Numbers matched against the library's patterns get the same facts as from its parser."""
     assert classify(number) == classify_slowly(number)

@@ -1,0 +1,130 @@
+"""What the extras cost a catch-up: each switched off in its turn, beside the whole.
+
+    python -m tests.benchmarks.extras --records 200000 --rounds 5
+
+What is switched off is replaced by nothing within the process. Rows of the table `cdr` are the same, and compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import runpy
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def _no_e164() -> None:
+    from cdrsync import wiring
+
+    setattr(wiring, "classify", None)  # noqa: B010 - a function that is declared as one
+
+
+def _no_numbers() -> None:
+    """Neither the dimension of numbers nor what is known of each."""
+    from cdrsync.store import prepared, sql
+
+    nothing: Callable[..., Any]
+    for place, name, nothing in (
+        (prepared, "numbers_of", lambda *_: frozenset()),
+        (sql, "numbers_of", lambda *_: frozenset()),
+        (prepared.Numbers, "facts", lambda *_: {}),
+        (prepared.Numbers, "rows", lambda *_: []),
+    ):
+        setattr(place, name, nothing)
+
+
+def _no_ledger() -> None:
+    """No coverage: neither the counts of days nor that they were read to their end."""
+    from cdrsync.store import prepared, sql
+
+    nothing: Callable[..., Any]
+    for place, name, nothing in (
+        (prepared, "deltas", lambda *_: {}),
+        (sql, "deltas", lambda *_: {}),
+        (sql.SqlStore, "_complete", lambda *_: None),
+    ):
+        setattr(place, name, nothing)
+
+
+def _no_history() -> None:
+    """Nothing held is compared: a changed call would not be noticed."""
+    from cdrsync.store import rows, rows_mysql, rows_postgresql, rows_sqlite
+
+    for place in (rows_postgresql.PostgresqlRows, rows_mysql.MysqlRows, rows_sqlite.SqliteRows):
+        setattr(place, "compare", lambda *_: rows.Known())  # noqa: B010 - a method that is declared as one
+
+
+def _no_logs() -> None:
+    import logging
+
+    logging.disable(logging.CRITICAL)
+
+
+EXTRAS: dict[str, tuple[Callable[[], None], ...]] = {
+    "nothing": (),
+    "E.164": (_no_e164,),
+    "numbers (E.164 too)": (_no_numbers,),
+    "ledger": (_no_ledger,),
+    "history": (_no_history,),
+    "logs": (_no_logs,),
+    "all of them": (_no_numbers, _no_ledger, _no_history, _no_logs),
+}
+
+
+def _inside(off: str, arguments: list[str]) -> None:
+    """Within the process that is looked at."""
+    for switch in EXTRAS[off]:
+        switch()
+    sys.argv = ["cdrsync", *arguments]
+    runpy.run_module("cdrsync", run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Make a bed, run cdrsync in it without each extra in turn, print."""
+    from tests.benchmarks.bed import made
+    from tests.benchmarks.data import Recipe, last_full_hour
+    from tests.benchmarks.programs import CDRSYNC, Target, Task, cdrsync_environment
+
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.extras", description=__doc__.splitlines()[0])
+    parser.add_argument("--database", choices=CDRSYNC.databases, default="postgresql")
+    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+
+    def without(off: str) -> Any:
+        def command(target: Target, task: Task) -> list[str]:
+            python, *_, what = CDRSYNC.command(target, task)
+            return [python, "-m", "tests.benchmarks.extras", "--inside", off, what]
+
+        def environment(target: Target) -> dict[str, str]:
+            return cdrsync_environment(target) | {"PYTHONPATH": str(ROOT)}
+
+        return dataclasses.replace(CDRSYNC, command=command, environment=environment)
+
+    seconds: dict[str, list[float]] = {off: [] for off in EXTRAS}
+    with made(Recipe(options.records, 365, last_full_hour()), (options.database,)) as bed:
+        for _ in range(options.rounds):
+            for off, measured in seconds.items():
+                with bed.target(options.database, without(off)) as target:
+                    measured.append(bed.timed(without(off), target, "new", visible=bed.visible).cost.seconds)
+    for off, measured in seconds.items():
+        saved = [(whole - part) / whole for whole, part in zip(seconds["nothing"], measured, strict=True)]
+        sys.stdout.write(
+            f"{off:<22} off: {statistics.median(measured):6.2f} s, {statistics.median(saved):4.0%} less"
+            f" ({min(saved):.0%}..{max(saved):.0%})\n"
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--inside"]:
+        _inside(sys.argv[2], sys.argv[3:])
+    else:
+        main()
