@@ -37,16 +37,16 @@ class Effect:
     """What new and changed calls mean for the tables beside theirs."""
 
     days: Mapping[date, DayDelta]  # what the ledger gains and loses
-    numbers: frozenset[str]  # all in them that can be one
-    facts: Mapping[str, Facts]  # of those that may not be in the table yet, as far as they were worked out
+    numbers: Mapping[str, Facts]  # those in them that may not be in the table yet
+    as_of: int  # `Numbers.forgotten` when that was worked out
 
     def joined(self, others: Sequence[Effect]) -> Effect:
         """The effect of all of them."""
         parts = [self, *others]
         return Effect(
             together(part.days for part in parts),
-            self.numbers.union(*(part.numbers for part in others)),
-            {text: facts for part in parts for text, facts in part.facts.items()},
+            {text: facts for part in parts for text, facts in part.numbers.items()},
+            min(part.as_of for part in parts),
         )
 
 
@@ -82,17 +82,21 @@ class PreparedPage(Page):
         if not others or not all(isinstance(one, PreparedPage) and one.rules is self.rules for one in others):
             return page
         parts = [self, *(one for one in others if isinstance(one, PreparedPage))]
+        parts.sort(key=lambda part: next(iter(part.calls), 0))
         calls = {uid: call for part in parts for uid, call in part.calls.items()}
         if len(calls) < sum(len(part.calls) for part in parts):
             return page  # a call that came twice would count twice
         forms = {uid: form for part in parts for uid, form in part.forms.items()}
-        order = sorted(calls)
+        order = sorted(calls)  # which they mostly are: days follow each other
+        if order != list(calls):
+            calls = {uid: calls[uid] for uid in order}
+            forms = {uid: forms[uid] for uid in order}
         effects = [part.if_new for part in parts if part.if_new is not None]
         return PreparedPage.of(
             page,
             rules=self.rules,
-            calls={uid: calls[uid] for uid in order},
-            forms={uid: forms[uid] for uid in order},
+            calls=calls,
+            forms=forms,
             if_new=effects[0].joined(effects[1:]) if len(effects) == len(parts) else None,
         )
 
@@ -122,16 +126,16 @@ def _forms(rows: Rows, calls: Sequence[Cdr]) -> Iterator[Any]:
 
 
 def _if_new(calls: Collection[Cdr], known: Numbers) -> Effect:
-    numbers = numbers_of(calls)
-    return Effect(deltas(calls, (), {}), numbers, known.facts(numbers))
+    as_of = known.forgotten
+    return Effect(deltas(calls, (), {}), known.unknown(numbers_of(calls)), as_of)
 
 
-def numbers_of(calls: Collection[Cdr]) -> frozenset[str]:
-    """The distinct numbers of calls. What is longer than a number can be is none."""
+def numbers_of(calls: Collection[Cdr]) -> set[str | None]:
+    """The distinct numbers of calls, and maybe None."""
     texts: set[str | None] = set()
     for column in _NUMBERS:
         texts.update(map(column, calls))
-    return frozenset(text for text in texts if text is not None and len(text) <= NUMBER_LENGTH)
+    return texts
 
 
 class Numbers:
@@ -142,27 +146,32 @@ class Numbers:
 
     def __init__(self, classify: Callable[[str], NumberFacts] | None) -> None:
         self._classify = classify
-        self._recent: set[str] = set()
-        self._earlier: set[str] = set()
+        self._recent: set[str | None] = {None}  # which is no number
+        self._earlier: set[str | None] = {None}
+        self.forgotten = 0  # how often: what was known before is not any more
 
-    def facts(self, texts: Iterable[str]) -> dict[str, Facts]:
-        """The facts of those that may not be in the table yet."""
+    def unknown(self, texts: Iterable[str | None]) -> dict[str, Facts]:
+        """What the table will say of those that may not be in it yet. What is too long for a number is none."""
+        recent, earlier, classify = self._recent, self._earlier, self._classify
+        return {
+            text: classify(text) if classify else _NOTHING
+            for text in texts
+            if text not in recent and text not in earlier and text is not None and len(text) <= NUMBER_LENGTH
+        }
+
+    def rows(self, found: Mapping[str, Facts]) -> list[Number]:
+        """Rows of those that have not been noted since, in an order that can't deadlock with other accounts."""
         recent, earlier = self._recent, self._earlier
-        unknown = [text for text in texts if text not in recent and text not in earlier]
-        return {text: self._classify(text) if self._classify else _NOTHING for text in unknown}
-
-    def rows(self, effect: Effect) -> list[Number]:
-        """Rows of those that may not be in the table yet, in an order that can't deadlock with other accounts."""
-        unknown = sorted(effect.numbers - self._recent - self._earlier)
-        missing = self.facts([text for text in unknown if text not in effect.facts])
-        return [(text, *(effect.facts.get(text) or missing[text])) for text in unknown]
+        unknown = sorted(text for text in found if text not in recent and text not in earlier)
+        return [(text, *found[text]) for text in unknown]
 
     def noted(self, rows: Iterable[Number]) -> None:
         """They are in the table now."""
         self._recent.update(row[0] for row in rows)
         if len(self._recent) > REMEMBERED:
-            self._recent, self._earlier = set(), self._recent
+            self._recent, self._earlier = {None}, self._recent
 
     def forget(self) -> None:
         """Any of them may have gone."""
-        self._recent, self._earlier = set(), set()
+        self._recent, self._earlier = {None}, {None}
+        self.forgotten += 1

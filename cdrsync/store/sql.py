@@ -141,7 +141,7 @@ class SqlStore(Positions, Runs):
                 self._count(connection, effect.days)
                 self._complete(connection, page.completes, now)
                 self._reject(connection, rejects, page.calls, now)
-                numbers = self._numbers.rows(effect)
+                numbers = self._numbers.rows(effect.numbers)
             if numbers:
                 self._rows.note_numbers(connection, numbers, now)
             high_water = self._move(connection, page.checkpoint, now)
@@ -172,14 +172,15 @@ class SqlStore(Positions, Runs):
     ) -> tuple[Collection[Cdr], Sequence[Cdr], Effect]:
         """Rows and their history: the calls that were inserted, those that changed, and what that means."""
         if not page.calls:
-            return [], [], Effect({}, frozenset(), {})
+            return [], [], Effect({}, {}, 0)
         account_id = self._session.account_id
         with saving_first():
             known = self._rows.compare(connection, account_id, page.forms)
         changed, history = apply(known.different, page.calls)
         new, effect = [call for uid, call in page.calls.items() if uid not in known.uids], page.if_new
-        if known.uids or effect is None:
-            effect = Effect(deltas(new, changed, known.different), numbers_of([*new, *changed]), {})
+        if known.uids or effect is None or effect.as_of != self._numbers.forgotten:
+            numbers = self._numbers.unknown(numbers_of([*new, *changed]))
+            effect = Effect(deltas(new, changed, known.different), numbers, self._numbers.forgotten)
         if new:
             self._rows.insert(connection, account_id, [page.forms[call.uid] for call in new], now)
         if changed:

@@ -33,10 +33,8 @@ def _no_numbers() -> None:
 
     nothing: Callable[..., Any]
     for place, name, nothing in (
-        (prepared, "numbers_of", lambda *_: frozenset()),
-        (sql, "numbers_of", lambda *_: frozenset()),
-        (prepared.Numbers, "facts", lambda *_: {}),
-        (prepared.Numbers, "rows", lambda *_: []),
+        (prepared, "numbers_of", lambda *_: ()),
+        (sql, "numbers_of", lambda *_: ()),
     ):
         setattr(place, name, nothing)
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import delete
 
 from cdrsync.model import Cdr, Checkpoint, NumberFacts, Page
 from cdrsync.store import prepared, tables
@@ -131,3 +132,15 @@ def test_numbers_noted_meanwhile_and_forgotten_ones_are_in_the_table(
     noted = [(row.number, row.e164) for row in eyes.rows(tables.number)]
     expected = {*(f"7921255{n:03}" for n in range(9)), str(FIRST.bnumber), str(FIRST.dialled)}
     assert noted == [(number, f"+44{number}") for number in sorted(expected)]
+
+
+def test_what_was_known_before_a_connection_was_lost_is_not_known_any_more(store: SqlStore, eyes: Eyes) -> None:
+    """Nobody knows what has become of the table meanwhile: a page that was prepared before brings all its numbers."""
+    first, second = calls(2)
+    store.save(page(first))
+    ahead = store.prepare(page(second))
+    with eyes.engine.begin() as connection:
+        connection.execute(delete(tables.number))
+    store.refresh()
+    store.save(ahead)
+    assert {row.number for row in eyes.rows(tables.number)} == {second.anumber, second.bnumber, second.dialled}
