@@ -19,7 +19,7 @@ def _terminated(*_: object) -> None:
 def main() -> int:
     """Run the command line and return the exit code."""
     if "run" in sys.argv[1:]:
-        gc.set_threshold(20_000)  # pages make many objects and next to no garbage
+        gc.set_threshold(20_000)  # as `memory` will, before the first page comes
         # The daemon ends with 0 when it is told to stop, also in the half second before it listens for signals itself.
         # Nothing is in hand yet.
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 BLOCK = 8
 
-TOGETHER = 6_500
-"""Records of one transaction at most (one page, where that has more): two documents, and some room.
-
-Threads read on while fewer wait to be saved."""
+TOGETHER = 5_000
+"""Records of one transaction at most (one page, where that has more). Threads read on while fewer wait to be saved."""
 
 
 def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:

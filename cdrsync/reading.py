@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DOCUMENT_REQUESTS = 20
 """GetCDRs queued in one document at most: they cost one round trip together."""
 
-DOCUMENT_RECORDS = 3_000
+DOCUMENT_RECORDS = 2_500
 """Records expected of one document at most (one page, where page_size is larger): bounds memory."""
 
 DOCUMENT_ROOM = 20_000

@@ -107,12 +107,11 @@ def columns(calls: Sequence[Cdr]) -> list[Sequence[Any]]:
 
 
 _STARTED = Cdr._fields.index("started_at")
-_text = lru_cache(_CACHED)(str)
 _STORED: dict[int, Any] = {
     Cdr._fields.index(name): stored
     for name, stored in (
-        ("call_date", _text),
-        ("call_time", _text),
+        ("call_date", lru_cache(_CACHED)(str)),
+        ("call_time", str),
         ("user_cost", lru_cache(_CACHED)(micro)),
         *((flag, {True: 1, False: 0, None: None}.__getitem__) for flag in FLAGS),
     )
