@@ -32,6 +32,7 @@ DOCUMENT_ROOM = 20_000
 """Records that a document has room for at most (one page, where page_size is larger), should more come."""
 
 WEEK = 7  # days
+GROWTH = 4  # windows that are asked at once for each whose calls are known
 
 PLAUSIBLE_STEP = 10_000_000
 """How far above the last known uid an unreadable record may move the high-water mark. The platform hands out about one
@@ -281,12 +282,12 @@ class _Plan:
 
     @property
     def _foreseen(self) -> int:
-        """Windows that may be asked at once: as many as are known, until it is a week.
+        """Windows that may be asked at once: the first by itself, since it may show that EndDate is included.
 
-        The first one by itself: it may show that EndDate is included.
+        Then some for each that is known, until it is a week: behind a Sunday lie days of twenty times as many calls.
         """
         known = len(self._counts)
-        return DOCUMENT_REQUESTS if known == self._counts.maxlen else max(1, known)
+        return DOCUMENT_REQUESTS if known == self._counts.maxlen else max(1, known * GROWTH)
 
     @property
     def _typical(self) -> int:
