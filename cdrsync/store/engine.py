@@ -183,8 +183,10 @@ def _connect_arguments(url: URL) -> dict[str, Any]:
         }
     if backend in MYSQL_FAMILY:
         # To be ready for TLS, PyMySQL loads every certificate authority; a socket of this machine has no use for it.
+        # What the URL says of TLS stays as it is: an argument here would override it.
         local = "unix_socket" in url.query and not any(name.startswith("ssl") for name in url.query)
-        return {"charset": "utf8mb4", "connect_timeout": CONNECT_SECONDS, "ssl_disabled": local}
+        plain = {"ssl_disabled": True} if local else {}
+        return {"charset": "utf8mb4", "connect_timeout": CONNECT_SECONDS, **plain}
     return {"timeout": BUSY_SECONDS, "check_same_thread": False}
 
 
