@@ -3,7 +3,7 @@
 A thread that saves needs it for a moment after each answer of the database. As Python does by default it would then
 wait 5 ms for one that decodes, 150 times within a second: a database is idle meanwhile, and a catch-up takes a fifth
 longer. So threads that read work one at a time, are asked to give way sooner, and stop between two pieces of their work
-while a page is about to be written.
+while one that saves asks the database short questions.
 """
 
 from __future__ import annotations

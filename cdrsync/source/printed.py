@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SPACE = r"[ \t\n]*+"
+_WHITE = " \t\n"
+_SPACE = f"[{_WHITE}]*+"
 _TEXT = r"[^<]*+"
 _ESCAPED_TEXT = r"[^<&]*+(?:&(?:amp|lt|gt|quot|apos);[^<&]*+)*+"
 _COUNT = r"[0-9]{1,9}"
@@ -72,7 +73,6 @@ _NONE = re.compile(rb"<CDRs ?+/>%b" % _GAP)
 _RECORDS = re.compile(rb"<CDRs>%b" % _GAP)
 _END_OF_RECORDS = b"</CDRs>"
 _END_OF_RECORD = "</CDR>"
-_WHITE = " \t\n"
 _END = re.compile(rb"%b</Response>%b" % (_GAP, _GAP))
 _FOOT = re.compile(rb"</NoveroResponse>%b" % _GAP)
 
@@ -251,7 +251,7 @@ def _refuse_forbidden(*columns: list[str]) -> None:
     """Give up where a text holds what XML forbids there. The other columns' patterns leave no room for it."""
     for column in columns:
         texts = " ".join(column)
-        if "]]>" in texts or not (texts.isprintable() or _FORBIDDEN.search(texts) is None):
+        if "]]>" in texts or (not texts.isprintable() and _FORBIDDEN.search(texts)):
             raise _NotPrinted
 
 

@@ -146,8 +146,8 @@ class Numbers:
 
     def __init__(self, classify: Callable[[str], NumberFacts] | None) -> None:
         self._classify = classify
-        self._recent: set[str | None] = {None}  # which is no number
-        self._earlier: set[str | None] = {None}
+        self._recent: set[str] = set()
+        self._earlier: set[str] = set()
         self.forgotten = 0  # how often: what was known before is not any more
 
     def unknown(self, texts: Iterable[str | None]) -> dict[str, Facts]:
@@ -156,7 +156,7 @@ class Numbers:
         return {
             text: classify(text) if classify else _NOTHING
             for text in texts
-            if text not in recent and text not in earlier and text is not None and len(text) <= NUMBER_LENGTH
+            if text is not None and text not in recent and text not in earlier and len(text) <= NUMBER_LENGTH
         }
 
     def rows(self, found: Mapping[str, Facts]) -> list[Number]:
@@ -169,9 +169,9 @@ class Numbers:
         """They are in the table now."""
         self._recent.update(row[0] for row in rows)
         if len(self._recent) > REMEMBERED:
-            self._recent, self._earlier = {None}, self._recent
+            self._recent, self._earlier = set(), self._recent
 
     def forget(self) -> None:
         """Any of them may have gone."""
-        self._recent, self._earlier = {None}, {None}
+        self._recent, self._earlier = set(), set()
         self.forgotten += 1

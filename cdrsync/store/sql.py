@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from cdrsync.interpreter import READING, pause, saving_first
+from cdrsync.interpreter import READING, saving_first
 from cdrsync.model import MAX_UID, Page, PageSaved, Reject, Verdict, utc_now
 from cdrsync.store.as_xml import as_xml
 from cdrsync.store.changes import DayDelta, apply, deltas
@@ -102,7 +102,6 @@ class SqlStore(Positions, Runs):
 
     def prepare(self, page: Page) -> Page:
         """Work out ahead what needs no database. Any thread may ask."""
-        pause()
         try:
             with READING:
                 return self._prepared(page)
