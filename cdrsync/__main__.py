@@ -19,11 +19,13 @@ def _terminated(*_: object) -> None:
 def main() -> int:
     """Run the command line and return the exit code."""
     if "run" in sys.argv[1:]:
-        gc.set_threshold(20_000)  # as `memory` will, before the first page comes
         # The daemon ends with 0 when it is told to stop, also in the half second before it listens for signals itself.
         # Nothing is in hand yet.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
+        from cdrsync import memory
+
+        memory.keep()  # before there are threads
     else:
         signal.signal(signal.SIGTERM, _terminated)
         gc.set_threshold(200_000)  # a start makes fewer: looking for garbage, of which there is none, takes 5% of it

@@ -79,6 +79,17 @@ class Database:
                     migrate.ensure(opened, auto=self._auto_migrate)
                 self._ready = True
 
+    def open(self, store: SqlStore) -> None:
+        """Take an account's lease, on a schema that is up to date: that is seen by the connection that stays.
+
+        Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
+        """
+        try:
+            store.open()
+        except SchemaMismatch:
+            self.prepare()
+            store.open()
+
     def last_audit(self, name: str) -> tuple[datetime | None, int]:
         """When an account was audited last (UTC), and the days with a gap since. Raises DatabaseUnavailable."""
         from cdrsync.store import report
@@ -177,11 +188,7 @@ def open_account(settings: Settings, account: AccountSettings) -> Iterator[Accou
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
     with parts(settings, account) as made:
-        try:
-            made.store.open()
-        except SchemaMismatch:
-            Database(settings).prepare()  # which upgrades it, or says why it does not
-            made.store.open()
+        Database(settings).open(made.store)
         yield made
 
 

@@ -143,8 +143,7 @@ class Worker(threading.Thread):
         """Schema, lease and position; then everything may be due. Raises _Unwound where it can't be had yet."""
         with self._dealing_with(None):
             try:
-                self._database.prepare()
-                parts.store.refresh()
+                self._database.open(parts.store)
                 self._show_position(parts)
             except LeaseHeld as error:
                 self._stand_by(error)
