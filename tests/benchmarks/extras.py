@@ -31,25 +31,17 @@ def _no_numbers() -> None:
     """Neither the dimension of numbers nor what is known of each."""
     from cdrsync.store import prepared, sql
 
-    nothing: Callable[..., Any]
-    for place, name, nothing in (
-        (prepared, "numbers_of", lambda *_: ()),
-        (sql, "numbers_of", lambda *_: ()),
-    ):
-        setattr(place, name, nothing)
+    for place in (prepared, sql):
+        setattr(place, "numbers_of", lambda *_: ())  # noqa: B010 - a function that is declared as one
 
 
 def _no_ledger() -> None:
     """No coverage: neither the counts of days nor that they were read to their end."""
     from cdrsync.store import prepared, sql
 
-    nothing: Callable[..., Any]
-    for place, name, nothing in (
-        (prepared, "deltas", lambda *_: {}),
-        (sql, "deltas", lambda *_: {}),
-        (sql.SqlStore, "_complete", lambda *_: None),
-    ):
-        setattr(place, name, nothing)
+    for place in (prepared, sql):
+        setattr(place, "deltas", lambda *_: {})  # noqa: B010 - a function that is declared as one
+    setattr(sql.SqlStore, "_complete", lambda *_: None)  # noqa: B010 - a method that is declared as one
 
 
 def _no_history() -> None:
@@ -107,12 +99,13 @@ def main() -> None:
 
         return dataclasses.replace(CDRSYNC, command=command, environment=environment)
 
+    programs = {off: without(off) for off in EXTRAS}
     seconds: dict[str, list[float]] = {off: [] for off in EXTRAS}
     with made(Recipe(options.records, 365, last_full_hour()), (options.database,)) as bed:
         for _ in range(options.rounds):
-            for off, measured in seconds.items():
-                with bed.target(options.database, without(off)) as target:
-                    measured.append(bed.timed(without(off), target, "new", visible=bed.visible).cost.seconds)
+            for off, program in programs.items():
+                with bed.target(options.database, program) as target:
+                    seconds[off].append(bed.timed(program, target, "new", visible=bed.visible).cost.seconds)
     for off, measured in seconds.items():
         saved = [(whole - part) / whole for whole, part in zip(seconds["nothing"], measured, strict=True)]
         sys.stdout.write(
