@@ -304,7 +304,10 @@ class Sync:
         high: HighWater | None = None,
     ) -> Iterator[PageSaved]:
         """Read windows in a few threads that share them, and save their pages here, each shown to `see` before."""
-        shared, end_dates, today = Shared(blocks(windows)), EndDates(), self.today()
+        first = next(windows, None)
+        if first is None:
+            return  # nothing is due: no threads, and none of what they need
+        shared, end_dates, today = Shared(blocks(itertools.chain([first], windows))), EndDates(), self.today()
         lanes = [
             window_pages(
                 self._source,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +120,8 @@ def _document(inputs: Inputs, reading: Reading) -> dict[str, Any]:
     reading.file = asked or next((path for path in DEFAULT_FILES if path.is_file()), None)
     if reading.file is None:
         return {}
+    import tomllib
+
     try:
         return tomllib.loads(_read_text(reading.file))
     except OSError as error:

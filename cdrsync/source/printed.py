@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from datetime import time
 from decimal import Decimal
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from cdrsync.errors import BadAnswer
@@ -47,15 +47,19 @@ _PATTERNS = {
     "HasFaxDocument": "[01]",
 }
 _MAY_BE_ABSENT = frozenset({"HasRecordedCall", "HasVoicemailRecording", "HasFaxDocument"})
+_FIRST_GAP = re.compile(f"<CDR>([{_WHITE}]{{0,40}}+)<")
 
 
-@cache
-def _record(*, escaped: bool) -> re.Pattern[str]:
-    """The pattern of one record; one that knows no `&` where there is none reads a seventh faster."""
+@lru_cache(8)
+def _record(gap: str, *, escaped: bool) -> re.Pattern[str]:
+    """The pattern of one record that has `gap`, a pattern, before each element.
+
+    One that says which white space to expect, and knows no `&` where there is none, takes two thirds of the time.
+    """
     any_text = _ESCAPED_TEXT if escaped else _TEXT
 
     def element(name: str) -> str:
-        text = f"{_SPACE}<{name}>({_PATTERNS.get(name, any_text)})</{name}>"
+        text = f"{gap}<{name}>({_PATTERNS.get(name, any_text)})</{name}>"
         return f"(?:{text})?+" if name in _MAY_BE_ABSENT else text
 
     return re.compile(f"<CDR>{''.join(map(element, ELEMENTS))}{_SPACE}</CDR>{_SPACE}")
@@ -72,12 +76,12 @@ _SESSION = re.compile(rb"<SessionId>([0-9A-Za-z]++)</SessionId>%b" % _GAP)
 _NONE = re.compile(rb"<CDRs ?+/>%b" % _GAP)
 _RECORDS = re.compile(rb"<CDRs>%b" % _GAP)
 _END_OF_RECORDS = b"</CDRs>"
-_END_OF_RECORD = "</CDR>"
+_END_OF_RECORD = b"</CDR>"
 _END = re.compile(rb"%b</Response>%b" % (_GAP, _GAP))
 _FOOT = re.compile(rb"</NoveroResponse>%b" % _GAP)
 
 PIECE = 150_000
-"""Characters, some 200 records: as many as are read in one go. No other thread gets the interpreter meanwhile."""
+"""Bytes, some 200 records: as many as are read in one go. No other thread gets the interpreter meanwhile."""
 
 _ODD_IN = 20  # one record of another form in so many is read by itself; more make the tree of the whole cheaper
 
@@ -146,38 +150,38 @@ def _batch(body: bytes, at: int, timezone: ZoneInfo) -> tuple[Batch, int]:
     end = body.find(_END_OF_RECORDS, begin)
     if end < 0:
         raise _NotPrinted
-    try:
-        records = body[begin:end].decode()
-    except UnicodeDecodeError:
-        raise _NotPrinted from None
-    return _records(records, timezone), end + len(_END_OF_RECORDS)
-
-
-def _records(records: str, timezone: ZoneInfo) -> Batch:
-    """Read records that stand one after the other, piece by piece."""
     batch = Batch([])
-    for piece in _pieces(records):
+    for piece in _pieces(body, begin, end):
         pause()
         found = _piece(piece, timezone)
         batch.cdrs.extend(found.cdrs)
         batch.rejects.extend(found.rejects)
-    return batch
+    return batch, end + len(_END_OF_RECORDS)
 
 
-def _pieces(records: str) -> Iterator[str]:
-    """Cut behind the end of a record. What is cut elsewhere, in a comment, is not well-formed, and thus not printed."""
-    begin = 0
-    while begin < len(records):
-        end = records.find(_END_OF_RECORD, begin + PIECE)
-        end = len(records) if end < 0 else end + len(_END_OF_RECORD)
-        yield records[begin:end].lstrip(_WHITE)
-        begin = end
+def _pieces(body: bytes, at: int, end: int) -> Iterator[str]:
+    """The records between two places, cut behind the end of some.
+
+    What is cut elsewhere, in a comment, is not well-formed, and thus not printed.
+    """
+    while at < end:
+        found = body.find(_END_OF_RECORD, at + PIECE, end)
+        cut = end if found < 0 else found + len(_END_OF_RECORD)
+        try:
+            piece = body[at:cut].decode()
+        except UnicodeDecodeError:
+            raise _NotPrinted from None
+        yield piece.lstrip(_WHITE)
+        at = cut
 
 
 def _piece(records: str, timezone: ZoneInfo) -> Batch:
     """Read column by column: one call per column, not per value."""
     escaped = "&" in records
-    pieces = _record(escaped=escaped).split(records)
+    first = _FIRST_GAP.match(records)
+    pieces = _record(re.escape(first[1]) if first else _SPACE, escaped=escaped).split(records)
+    if _mostly_odd(pieces[::_WIDTH]):  # as they also are where their white space is another than the first one's
+        pieces = _record(_SPACE, escaped=escaped).split(records)
     between = pieces[::_WIDTH]  # what stands before, between and behind the records
     cdrs: list[Cdr] = []
     if len(between) > 1:
@@ -185,9 +189,13 @@ def _piece(records: str, timezone: ZoneInfo) -> Batch:
     odd = [place for place, text in enumerate(between) if text]
     if not odd:
         return Batch(cdrs)
-    if len(odd) * _ODD_IN > len(between):
+    if _mostly_odd(between):
         raise _NotPrinted
     return _mixed(cdrs, {place: between[place] for place in odd}, timezone)
+
+
+def _mostly_odd(between: list[str]) -> bool:
+    return (len(between) - between.count("")) * _ODD_IN > len(between)
 
 
 def _mixed(cdrs: list[Cdr], odd: dict[int, str], timezone: ZoneInfo) -> Batch:

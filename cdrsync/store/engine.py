@@ -48,6 +48,7 @@ SQLITE_PRAGMAS = (
     "cache_size=-8000",  # kilobytes: the inner pages of a few million calls' indexes; more is hardly faster
     "wal_autocheckpoint=2500",  # pages, 40 MB: a catch-up writes each page of an index less often
 )
+JOINED_BYTES = 2**26  # of the texts that MySQL joins into one; max_allowed_packet may well be less
 WRITER = "cdrsync_writer"  # execution option: this connection begins as a writer
 
 # SQLSTATEs and MySQL error numbers that pass by themselves although the driver does not call them operational.
@@ -89,7 +90,7 @@ def open_engine(url: str, *, writer: bool = False) -> Engine:
         _on_connect(
             engine,
             "SET SESSION time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,"
-            "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+            f"ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', group_concat_max_len = {JOINED_BYTES}",
         )
     return engine if not writer else engine.execution_options(**{WRITER: True})
 

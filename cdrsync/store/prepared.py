@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Facts = NumberFacts | tuple[None, None, None, None]
 
-REMEMBERED = 20_000
+REMEMBERED = 10_000
 """Numbers known to be in the table: the last ones noted, at least so many of them and at most twice as many."""
 
 PIECE = 200

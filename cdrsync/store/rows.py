@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from datetime import UTC
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import DBAPIError
 
+from cdrsync.interpreter import saving_first
 from cdrsync.model import Cdr
 from cdrsync.store.kinds import MYSQL_FAMILY
 from cdrsync.store.tables import cdr as table
@@ -113,8 +113,9 @@ def held_of(
     """
     slices = [uids[start : start + SLICE] for start in range(0, len(uids), SLICE)]
     held: set[int] = set()
-    for start in range(0, len(slices), RANGES):
-        held |= _held(account_id, slices[start : start + RANGES], among, listed)
+    with saving_first():
+        for start in range(0, len(slices), RANGES):
+            held |= _held(account_id, slices[start : start + RANGES], among, listed)
     return held.intersection(uids) if held else held
 
 
@@ -142,13 +143,6 @@ def ranges(count: int, mark: str) -> str:
     """
     one = "SELECT * FROM (SELECT uid FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? LIMIT ?) AS one"
     return " UNION ALL ".join([one.replace("?", mark)] * count)
-
-
-def in_utc(instants: Sequence[datetime]) -> Sequence[datetime]:
-    """The same instants, all in UTC. Those of `decode` are already."""
-    if {instant.tzinfo for instant in instants} == {UTC}:
-        return instants
-    return [instant.astimezone(UTC) for instant in instants]
 
 
 def read(connection: Connection, account_id: int, uids: Collection[int]) -> dict[int, Cdr]:

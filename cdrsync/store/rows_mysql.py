@@ -7,14 +7,13 @@ piece of text, and the server quotes back what it holds in the same way (QUOTE):
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
-from itertools import chain
-from operator import attrgetter
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import COST_PLACES, FLAGS, Cdr
+from cdrsync.store import iso
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, held_of, in_utc, ranges, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLICE, Known, held_of, ranges, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 STATEMENT_LENGTH = 2**20
 """Characters of one INSERT: enough for some thousands of rows. Fewer where the server's max_allowed_packet is small."""
 
-_CACHED = 16384
 _ROOM = 4096  # of a packet, for the statement around the rows
 
 _INSERT = f"INSERT INTO cdr (account_id, {COLUMNS}, first_seen_at, changed_at) VALUES "  # noqa: S608 - our own column names
@@ -41,9 +39,11 @@ def _quoted_back(name: str) -> str:
     return f"IFNULL({name}, 'NULL')" if name in (*_NUMBERS, "user_cost") else f"QUOTE({name})"
 
 
-_UIDS = "SELECT uid FROM cdr WHERE account_id = %s AND uid"
+# Many rows as one text each: PyMySQL would take longer to make a tuple of each than the server to find it.
+_RANGES = "SELECT GROUP_CONCAT(uid) FROM ({}) AS held"
+_UIDS = "SELECT GROUP_CONCAT(uid) FROM cdr WHERE account_id = %s AND uid"
 _ROWS = (
-    f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
+    f"SELECT GROUP_CONCAT(CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))}) SEPARATOR '\n')"  # noqa: S608 - our own column names
     " FROM cdr WHERE account_id = %s AND uid"
 )
 _NOTE = f"INSERT INTO number (first_seen_at, {', '.join(NUMBER_COLUMNS)}) VALUES "  # noqa: S608 - our own column names
@@ -63,16 +63,25 @@ class MysqlRows:
     def compare(self, connection: Connection, account_id: int, forms: Mapping[int, str]) -> Known:
         """Have the server quote the page's rows back, and compare the texts."""
 
+        def texts(statement: str, parameters: tuple[int, ...], between: str) -> list[str]:
+            found: str | None = connection.exec_driver_sql(statement, parameters).scalar_one()
+            return found.split(between) if found else []
+
         def among(count: int, parameters: Sequence[int]) -> list[int]:
-            return [uid for (uid,) in connection.exec_driver_sql(ranges(count, "%s"), tuple(parameters))]
+            return list(map(int, texts(_RANGES.format(ranges(count, "%s")), tuple(parameters), ",")))
 
         def listed(uids: Sequence[int]) -> list[int]:
-            return [uid for (uid,) in connection.exec_driver_sql(f"{_UIDS} IN ({_listed(uids)})", (account_id,))]
+            return list(map(int, texts(f"{_UIDS} IN ({_listed(uids)})", (account_id,), ",")))
 
         known = Known(held_of(account_id, list(forms), among, listed))
-        if known.uids:
-            rows = connection.exec_driver_sql(f"{_ROWS} IN ({_listed(known.uids)})", (account_id,))
-            known.different = read(connection, account_id, [uid for uid, text in rows.fetchall() if text != forms[uid]])
+        uids = sorted(known.uids)
+        # A text that holds a line end is cut, as is what does not fit into a packet: such rows are only read again.
+        different = []
+        for start in range(0, len(uids), SLICE):
+            some = uids[start : start + SLICE]
+            held = set(texts(f"{_ROWS} IN ({_listed(some)})", (account_id,), "\n"))
+            different += [uid for uid in some if forms[uid] not in held]
+        known.different = read(connection, account_id, different)
         return known
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[str], now: datetime) -> None:
@@ -99,27 +108,34 @@ def _listed(uids: Iterable[int]) -> str:
 
 
 def literals(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> list[str]:
-    """Each row as SQL literals, separated by commas. `names` are its columns', of which the first is never NULL."""
-    slots, columns = zip(*map(_slot, names, zip(*rows, strict=True)), strict=True)
-    return list(map(",".join(slots).__mod__, zip(*chain.from_iterable(columns), strict=True)))
+    """Each row as SQL literals, separated by commas. `names` are its columns'."""
+    parts: list[Iterable[str]] = []
+    between = ""
+    for name, column in zip(names, zip(*rows, strict=True), strict=True):
+        quote, texts = _literal(name, column)
+        parts += [repeat(f"{between}{quote}"), texts]
+        between = f"{quote},"
+    return list(map("".join, zip(*parts, repeat(between[:-1]), strict=False)))  # what is repeated never ends
 
 
-def _slot(name: str, column: Sequence[Any]) -> tuple[str, list[Iterable[object]]]:
-    """How a column is written into each row, and what goes there: few pages need more than quotes around it."""
+def _literal(name: str, column: Sequence[Any]) -> tuple[str, Iterable[str]]:
+    """What stands before and behind each value of a column, and the texts between: few pages need more than quotes."""
+    if name == "uid":
+        return "", map(str, column)
+    if name == "call_time":
+        return "'", iso.clocks(column)
     if name == "started_at":
-        return "'%s'", [_instants(in_utc(column))]
-    if name == "user_cost":
-        return "%s", [map(_money, column)]
-    unknown = None in column
-    if unknown and column.count(None) == len(column):
-        return "NULL", []
-    if name in _NUMBERS:
-        return ("%s", [map(_plain, column)]) if unknown else ("%d", [column])
-    texts = {value: str(value) for value in set(column)}
-    together = "".join(texts.values())
-    if unknown or any(one in together for one in _ESCAPES):
-        return "%s", [map({value: _quote(value) for value in texts}.__getitem__, column)]
-    return "'%s'", [map(texts.__getitem__, column)]
+        return "'", _microseconds(iso.instants(column))
+    values = set(column)
+    if name in _NUMBERS or name == "user_cost":
+        write = _money if name == "user_cost" else _plain
+        return "", map({value: write(value) for value in values}.__getitem__, column)
+    if None not in values:
+        texts = {value: str(value) for value in values}
+        together = "".join(texts.values())
+        if not any(one in together for one in _ESCAPES):
+            return "'", map(texts.__getitem__, column)
+    return "", map({value: _quote(value) for value in values}.__getitem__, column)
 
 
 def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequence[str]]:
@@ -145,11 +161,9 @@ def _instant(value: datetime) -> str:
     return value.isoformat(" ", "microseconds")[:-6]
 
 
-def _instants(values: Sequence[datetime]) -> list[str]:
-    """The same of many: calls begin on a full second."""
-    if any(map(attrgetter("microsecond"), values)):
-        return list(map(_instant, values))
-    return [f"{text[:-6]}.000000" for text in map(str, values)]
+def _microseconds(texts: Sequence[str]) -> list[str]:
+    """Instants to the microsecond, as the server writes them."""
+    return [text if "." in text else f"{text}.000000" for text in texts]
 
 
 _ESCAPES = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
@@ -161,12 +175,10 @@ def _quote(value: object) -> str:
     return "NULL" if value is None else f"'{str(value).translate(_ESCAPING)}'"
 
 
-@lru_cache(_CACHED)
 def _money(pounds: Decimal) -> str:
     micro(pounds)
     return f"{pounds:.{COST_PLACES}f}"
 
 
-@lru_cache(_CACHED)
 def _plain(value: int | None) -> str:
     return "NULL" if value is None else str(int(value))

@@ -10,25 +10,24 @@ from __future__ import annotations
 import json
 import sqlite3
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdrsync.model import FLAGS, Cdr
+from cdrsync.store import iso
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, in_utc, ranges, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, ranges, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
     from cdrsync.store.rows import Number
 
-ROWS_AT_ONCE = (1500, 200, 20, 1)
+ROWS_AT_ONCE = (750, 375, 180, 90, 45, 22, 11, 5, 2, 1)
 """Rows of one INSERT: of few sizes, so that the driver prepares each once."""
-
-_CACHED = 16384
 
 
 class _Insert(NamedTuple):
@@ -98,23 +97,26 @@ class SqliteRows:
 
 
 def columns(calls: Sequence[Cdr]) -> list[Sequence[Any]]:
-    """Calls column by column, as SQLite stores them (`kinds`): days, times and costs repeat within a page."""
+    """Calls column by column, as SQLite stores them (`kinds`)."""
     found: list[Any] = list(zip(*calls, strict=True))
     for place, stored in _STORED.items():
-        found[place] = list(map(stored, found[place]))
-    found[_STARTED] = [instant[:-6] for instant in map(str, in_utc(found[_STARTED]))]
+        found[place] = stored(found[place])
     return found
 
 
-_STARTED = Cdr._fields.index("started_at")
-_STORED: dict[int, Any] = {
-    Cdr._fields.index(name): stored
-    for name, stored in (
-        ("call_date", lru_cache(_CACHED)(str)),
-        ("call_time", str),
-        ("user_cost", lru_cache(_CACHED)(micro)),
-        *((flag, {True: 1, False: 0, None: None}.__getitem__) for flag in FLAGS),
-    )
+def _each(stored: Callable[[Any], Any], column: Sequence[Any]) -> list[Any]:
+    """Of a column in which few values occur many times within a page, what is stored for each."""
+    values = {value: stored(value) for value in set(column)}
+    return list(map(values.__getitem__, column))
+
+
+_flags: Callable[[Sequence[Any]], Sequence[Any]] = partial(_each, {True: 1, False: 0, None: None}.__getitem__)
+_STORED: dict[int, Callable[[Sequence[Any]], Sequence[Any]]] = {
+    Cdr._fields.index("call_date"): partial(_each, str),
+    Cdr._fields.index("call_time"): iso.clocks,
+    Cdr._fields.index("started_at"): iso.instants,
+    Cdr._fields.index("user_cost"): partial(_each, micro),
+    **dict.fromkeys(map(Cdr._fields.index, FLAGS), _flags),
 }
 
 

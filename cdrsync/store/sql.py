@@ -173,8 +173,7 @@ class SqlStore(Positions, Runs):
         if not page.calls:
             return [], [], Effect({}, {}, 0)
         account_id = self._session.account_id
-        with saving_first():
-            known = self._rows.compare(connection, account_id, page.forms)
+        known = self._rows.compare(connection, account_id, page.forms)
         changed, history = apply(known.different, page.calls)
         new, effect = [call for uid, call in page.calls.items() if uid not in known.uids], page.if_new
         if known.uids or effect is None or effect.as_of != self._numbers.forgotten:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -130,6 +131,18 @@ def test_what_is_not_whole_by_itself_is_not_printed(odd: str) -> None:
     page.insert(13, odd)
 
     assert printed.responses(envelope(response(*page)), LONDON) is None
+
+
+@pytest.mark.parametrize("gap", ["", "\n", "\t ", "\n" * 60])
+def test_white_space_may_differ_from_record_to_record(gap: str) -> None:
+    """The first record's is what the others are expected to have; where they have not, nothing is lost but time."""
+    page = [re.sub(r"\s+<", f"{gap}<", one) if place % 2 else one for place, one in enumerate(records(40))]
+    for some in (page, page[1:]):
+        body = envelope(response(*some))
+        found = printed.responses(body, LONDON)
+
+        assert found is not None
+        assert tree.responses(body, LONDON) == found
 
 
 def test_many_odd_records_are_not_printed() -> None:
