@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Facts = NumberFacts | tuple[None, None, None, None]
 
-REMEMBERED = 10_000
+REMEMBERED = 20_000
 """Numbers known to be in the table: the last ones noted, at least so many of them and at most twice as many."""
 
 PIECE = 200
@@ -146,8 +146,8 @@ class Numbers:
 
     def __init__(self, classify: Callable[[str], NumberFacts] | None) -> None:
         self._classify = classify
-        self._recent: set[str] = set()
-        self._earlier: set[str] = set()
+        self._recent: dict[str, None] = {}  # a set would take twice as much memory
+        self._earlier: dict[str, None] = {}
         self.forgotten = 0  # how often: what was known before is not any more
 
     def unknown(self, texts: Iterable[str | None]) -> dict[str, Facts]:
@@ -167,11 +167,11 @@ class Numbers:
 
     def noted(self, rows: Iterable[Number]) -> None:
         """They are in the table now."""
-        self._recent.update(row[0] for row in rows)
+        self._recent.update((row[0], None) for row in rows)
         if len(self._recent) > REMEMBERED:
-            self._recent, self._earlier = set(), self._recent
+            self._recent, self._earlier = {}, self._recent
 
     def forget(self) -> None:
         """Any of them may have gone."""
-        self._recent, self._earlier = set(), set()
+        self._recent, self._earlier = {}, {}
         self.forgotten += 1
