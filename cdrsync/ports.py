@@ -53,9 +53,6 @@ class Store(Protocol):
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """Days of the window that a page has completed, at or after `since`."""
 
-    def refresh(self) -> None:
-        """Forget what is remembered, connect and take the lease anew. For use after an error."""
-
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:

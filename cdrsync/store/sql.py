@@ -55,7 +55,7 @@ class SqlStore(Positions, Runs):
     """One account in a SQL database. `open` before anything else; `save` from one thread at a time.
 
     Every method raises DatabaseUnavailable or LeaseLost when the database or the lease is away; after either, nothing
-    of the page in hand is stored, and `refresh` is what helps.
+    of the page in hand is stored, and `open` is what helps.
     """
 
     _session: WriterSession
@@ -85,7 +85,7 @@ class SqlStore(Positions, Runs):
         self._move_checkpoint = move_checkpoint(dialect)
 
     def open(self) -> None:
-        """Connect and take the account's lease, making the account on its first use.
+        """Connect and take the account's lease, making the account on its first use. After an error: all of it anew.
 
         Raises LeaseHeld, SchemaMismatch, ConfigError.
         """
@@ -95,10 +95,6 @@ class SqlStore(Positions, Runs):
     def close(self) -> None:
         """Free the lease and the connection."""
         self._session.close()
-
-    def refresh(self) -> None:
-        """Forget what is remembered, connect and take the lease anew. Raises LeaseHeld if another has it now."""
-        self.open()
 
     def prepare(self, page: Page) -> Page:
         """Work out ahead what needs no database. Any thread may ask."""

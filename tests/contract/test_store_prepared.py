@@ -141,6 +141,6 @@ def test_what_was_known_before_a_connection_was_lost_is_not_known_any_more(store
     ahead = store.prepare(page(second))
     with eyes.engine.begin() as connection:
         connection.execute(delete(tables.number))
-    store.refresh()
+    store.open()
     store.save(ahead)
     assert {row.number for row in eyes.rows(tables.number)} == {second.anumber, second.bnumber, second.dialled}

@@ -67,7 +67,7 @@ def test_connections_cut_before_every_statement_of_a_page(migrated: Database) ->
                             select(checkpoint.c.high_water_uid).where(checkpoint.c.stream == "tail")
                         )
                     assert mark is None or rows == 40
-                    r.store.refresh()
+                    r.store.open()
             if not done:
                 break
         else:
@@ -117,7 +117,7 @@ def test_a_row_that_somebody_locks(migrated: Database, monkeypatch: pytest.Monke
         r.world.add()
         with r.engine.connect() as person:
             person.execute(select(checkpoint).with_for_update()).all()
-            r.store.refresh()
+            r.store.open()
             begun = time.monotonic()
             with pytest.raises(DatabaseUnavailable):
                 r.run("poll")

@@ -102,7 +102,7 @@ def test_a_read_only_database_on_postgresql(migrated: Database) -> None:
         with pytest.raises(Retry):
             r.run()
         with pytest.raises(DatabaseUnavailable, match="read-only"):
-            r.store.refresh()
+            r.store.open()
         migrated.server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")  # type: ignore[attr-defined]
         assert len(persist(r)) == 1
         assert r.assert_equal() == 60

@@ -31,7 +31,7 @@ def persist(r: Rig, step: str = "catch_up") -> list[Retry | Skip]:
     while len(failures) < ATTEMPTS:
         try:
             if failures:
-                r.store.refresh()
+                r.store.open()
             r.run(step)
         except (Retry, Skip) as error:
             failures.append(error)

@@ -242,7 +242,7 @@ def test_a_cut_connection_is_not_quietly_replaced(migrated: Database) -> None:
             store.save(page(2))
         with pytest.raises(LeaseLost):
             store.checkpoint("tail")
-        store.refresh()
+        store.open()
         assert store.save(page(3)).high_water_uid == 3
 
 
@@ -255,10 +255,10 @@ def test_who_lost_the_lease_to_another_stays_out(migrated: Database) -> None:
     with pytest.raises(Retry):
         first.save(page(1))
     with pytest.raises(LeaseHeld):
-        first.refresh()
+        first.open()
     second.save(page(2))
     second.close()
-    first.refresh()
+    first.open()
     assert first.checkpoint("tail") == Checkpoint("tail", 2)
     first.close()
 
@@ -285,8 +285,8 @@ def test_a_server_that_is_away_and_comes_back(migrated: Database) -> None:
             with pytest.raises(Retry):
                 store.save(page(8))
             with pytest.raises(DatabaseUnavailable):
-                store.refresh()
+                store.open()
         finally:
             migrated.server.start()
-        store.refresh()
+        store.open()
         assert store.checkpoint("tail") == Checkpoint("tail", 7)

@@ -42,7 +42,6 @@ class MemoryStore:
         self.rejects: dict[str, int] = {}  # raw: times seen
         self.downloaded: dict[date, datetime] = {}
         self.checkpoints: dict[str, Checkpoint] = {}
-        self.refreshed = 0
         self._uids: list[int] = []
         self._ends: list[tuple[float, int]] = []  # when each held call had ended, and its uid
         self._clock = clock
@@ -121,10 +120,6 @@ class MemoryStore:
             for day, at in self.downloaded.items()
             if window.first <= day <= window.last and (since is None or at >= since)
         }
-
-    def refresh(self) -> None:
-        """Connect anew."""
-        self.refreshed += 1
 
 
 def held_as(store: MemoryStore, record: Cdr | Reject) -> bool:

@@ -114,7 +114,6 @@ class Simulation:
             self.figures[type(error).__name__] += 1
             self._failures += 1
             self._spend(min(60.0, 2.0**self._failures) if self._failures < 8 else 1800.0)
-            self.store.refresh()
             self._next[task] = self.now
         except Skip as error:
             self._say(f"{task}: {error}")

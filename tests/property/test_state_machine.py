@@ -79,10 +79,9 @@ class Twins:
         assert actual == self.memory.days_downloaded(window, since=since)
         return actual
 
-    def refresh(self) -> None:
+    def open(self) -> None:
         """Connect anew."""
-        self.memory.refresh()
-        self.sql.refresh()
+        self.sql.open()
 
 
 def _counts(saved: PageSaved) -> tuple[object, ...]:
@@ -213,7 +212,7 @@ class Account(RuleBasedStateMachine):
             for _ in islice(getattr(self.sync, step)(), pages):
                 pass
         except (ApiUnreachable, DatabaseUnavailable):
-            self.store.refresh()
+            self.store.open()
         self.fails = self.store.fails = 0
         assert self._mark() >= before
 
