@@ -39,9 +39,8 @@ def _quoted_back(name: str) -> str:
     return f"IFNULL({name}, 'NULL')" if name in (*_NUMBERS, "user_cost") else f"QUOTE({name})"
 
 
-# Many rows as one text each: PyMySQL would take longer to make a tuple of each than the server to find it.
-_RANGES = "SELECT GROUP_CONCAT(uid) FROM ({}) AS held"
-_UIDS = "SELECT GROUP_CONCAT(uid) FROM cdr WHERE account_id = %s AND uid"
+_UIDS = "SELECT uid FROM cdr WHERE account_id = %s AND uid"
+# Many rows as one text: PyMySQL would take longer to make a tuple of each than the server to find it.
 _ROWS = (
     f"SELECT GROUP_CONCAT(CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))}) SEPARATOR '\n')"  # noqa: S608 - our own column names
     " FROM cdr WHERE account_id = %s AND uid"
@@ -63,23 +62,21 @@ class MysqlRows:
     def compare(self, connection: Connection, account_id: int, forms: Mapping[int, str]) -> Known:
         """Have the server quote the page's rows back, and compare the texts."""
 
-        def texts(statement: str, parameters: tuple[int, ...], between: str) -> list[str]:
-            found: str | None = connection.exec_driver_sql(statement, parameters).scalar_one()
-            return found.split(between) if found else []
-
         def among(count: int, parameters: Sequence[int]) -> list[int]:
-            return list(map(int, texts(_RANGES.format(ranges(count, "%s")), tuple(parameters), ",")))
+            return [uid for (uid,) in connection.exec_driver_sql(ranges(count, "%s"), tuple(parameters))]
 
         def listed(uids: Sequence[int]) -> list[int]:
-            return list(map(int, texts(f"{_UIDS} IN ({_listed(uids)})", (account_id,), ",")))
+            return [uid for (uid,) in connection.exec_driver_sql(f"{_UIDS} IN ({_listed(uids)})", (account_id,))]
 
         known = Known(held_of(account_id, list(forms), among, listed))
         uids = sorted(known.uids)
-        # A text that holds a line end is cut, as is what does not fit into a packet: such rows are only read again.
         different = []
         for start in range(0, len(uids), SLICE):
             some = uids[start : start + SLICE]
-            held = set(texts(f"{_ROWS} IN ({_listed(some)})", (account_id,), "\n"))
+            joined: str | None = connection.exec_driver_sql(f"{_ROWS} IN ({_listed(some)})", (account_id,)).scalar_one()
+            # What a line end within it cuts in two, or the server cuts off (JOINED_BYTES), is no whole row's text. Such
+            # rows are only taken for different here.
+            held = set(joined.split("\n")) if joined else set()
             different += [uid for uid in some if forms[uid] not in held]
         known.different = read(connection, account_id, different)
         return known

@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 
 from cdrsync.errors import SequenceReset
 from cdrsync.model import Checkpoint, NumberFacts, Origin, PageSaved, Reject, Window
-from cdrsync.store import rows, tables
+from cdrsync.store import engine, rows, tables
 from cdrsync.store.sql import SqlStore
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 
@@ -90,6 +90,35 @@ def test_new_known_and_changed_calls_in_one_page(store: SqlStore, eyes: Eyes) ->
     saved = store.save(page(*changed, *cdrs[2:]))
     assert (saved.inserted, saved.updated, saved.unchanged) == (3, 2, 4)
     assert eyes.cdrs() == [*changed, *cdrs[2:]]
+
+
+@pytest.mark.parametrize("between", ["\n", "],[", "\t", "','"])
+def test_texts_that_look_like_the_end_of_a_row(store: SqlStore, eyes: Eyes, between: str) -> None:
+    """What parts the rows that are read back may stand in them: unchanged ones are known, changed ones are seen."""
+    cdrs = [call._replace(alias=f"a{between}b", dialled_location=between) for call in calls(20)]
+    store.save(page(*cdrs))
+    assert store.save(page(*cdrs)).unchanged == 20
+    # A text that holds the whole of another row as that row now is, between what parts rows.
+    changed = cdrs[1]._replace(alias="c")
+    store.save(page(cdrs[0]._replace(alias=f"{between}{','.join(map(str, changed))}{between}")))
+    assert store.save(page(changed)).updated == 1
+    assert eyes.cdrs()[1] == changed
+
+
+def test_rows_of_which_the_server_gives_only_the_beginning(
+    eyes: Eyes, migrated: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MySQL cuts the texts that it joins where they are longer than is set: nothing is missed for that."""
+    monkeypatch.setattr(engine, "JOINED_BYTES", 1000)
+    store = SqlStore(migrated.url, "main", clock=clock)
+    store.open()
+    cdrs = calls(50)
+    store.save(page(*cdrs))
+    changed = [*cdrs[:7], cdrs[7]._replace(alias="7"), *cdrs[8:49], cdrs[49]._replace(alias="49")]
+    saved = store.save(page(*changed))
+    store.close()
+    assert (saved.inserted, saved.updated, saved.unchanged) == (0, 2, 48)
+    assert eyes.cdrs() == changed
 
 
 def test_a_page_whose_uids_lie_far_apart(store: SqlStore, eyes: Eyes) -> None:

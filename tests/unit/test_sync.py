@@ -16,9 +16,9 @@ from tests.listing import LONDON, Listing, call
 from tests.property.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from cdrsync.model import Document, TotalsAsk
+    from cdrsync.model import Document, Page, TotalsAsk
 
 
 class Clock:
@@ -47,8 +47,8 @@ class World:
         self.source = Listing([*records], now=self.clock)  # type: ignore[list-item] # Cdr and Reject
         self.store = MemoryStore(self.clock)
         plain = {"timezone": LONDON, "start": date(2026, 5, 1), "page_size": 1000, "workers": 1}
-        wanted = SyncSettings(**{**plain, **settings})  # type: ignore[arg-type]
-        self.sync = Sync(self.source, self.store, wanted, clock=self.clock, read_ahead=chain.from_iterable)
+        self.settings = SyncSettings(**{**plain, **settings})  # type: ignore[arg-type]
+        self.sync = Sync(self.source, self.store, self.settings, clock=self.clock, read_ahead=chain.from_iterable)
 
     def held(self) -> list[int]:
         return sorted(self.store.rows)
@@ -87,6 +87,18 @@ def test_an_idle_poll_is_one_request_and_no_commit() -> None:
     run(world.sync.poll())
     world.source.documents.clear()
     assert (run(world.sync.poll()), len(world.source.asked)) == (0, 1)
+
+
+def test_where_nothing_is_due_nothing_is_read_ahead() -> None:
+    """Threads, and what makes room for pages, take longer to come about than an idle catch-up does."""
+    world = World([call(5)])
+    run(world.sync.catch_up())
+    idle = Sync(world.source, world.store, world.settings, clock=world.clock, read_ahead=_no_reading_ahead)
+    assert run(idle.catch_up()) == 0
+
+
+def _no_reading_ahead(streams: Sequence[object]) -> Iterator[Page]:
+    raise AssertionError(f"{len(streams)} threads")
 
 
 def test_an_empty_account_costs_one_request_a_poll() -> None:
