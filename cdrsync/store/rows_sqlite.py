@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from cdrsync.store.rows import Number
 
 ROWS_AT_ONCE = (750, 375, 180, 90, 45, 22, 11, 5, 2, 1)
-"""Rows of one INSERT: of few sizes, so that the driver prepares each once."""
+"""Rows of one INSERT: of few sizes, so that the driver prepares each once, and each half of the one before, so that
+what is left of a page takes few statements: after each, the interpreter has to be waited for."""
 
 
 class _Insert(NamedTuple):
