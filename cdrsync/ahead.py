@@ -23,7 +23,7 @@ T = TypeVar("T")
 BLOCK = 8
 
 TOGETHER = 5_000
-"""Records of one transaction at most (one page, where that has more). Threads read on while fewer wait to be saved."""
+"""Weight of one transaction at most (one page, where that has more). Threads read on while less waits to be saved."""
 
 
 def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
@@ -72,7 +72,7 @@ class _Ahead:
                 self._waiting.append(page)
                 del page
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._stopped or _records(self._waiting) < TOGETHER)
+                self._changed.wait_for(lambda: self._stopped or _weight(self._waiting) < TOGETHER)
                 if self._stopped:
                     return
 
@@ -95,17 +95,17 @@ class _Ahead:
 
 
 def _taken(waiting: deque[Page]) -> Page:
-    """Take the first page, joined with those behind it that make up no more than TOGETHER records with it."""
+    """Take the first page, joined with those behind it that weigh no more than TOGETHER with it."""
     pages = [waiting.popleft()]
-    records = len(pages[0])
-    while waiting and records + len(waiting[0]) <= TOGETHER:
+    weight = pages[0].weight
+    while waiting and weight + waiting[0].weight <= TOGETHER:
         pages.append(waiting.popleft())
-        records += len(pages[-1])
+        weight += pages[-1].weight
     return pages[0].joined(pages[1:])
 
 
-def _records(pages: Iterable[Page]) -> int:
-    return sum(map(len, pages))
+def _weight(pages: Iterable[Page]) -> int:
+    return sum(page.weight for page in pages)
 
 
 class Shared(Generic[T]):

@@ -23,6 +23,9 @@ COST_PLACES = 6
 
 MAX_UID = 2**63 - 1
 
+RECORD_BYTES = 1_000
+"""More than a record of an answer has as a rule: some 650. What has more counts as several where memory is bounded."""
+
 
 class WallClock(StrEnum):
     """How `started_at` follows from the UK wall clock where that is not plain. NULL in the table where it is."""
@@ -173,6 +176,7 @@ class Document:
 
     answers: list[Batch | Totals | Refusal]
     answered_at: datetime
+    size: int = 0  # bytes, decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,12 @@ class Page:
     rejects: list[Reject] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
     completes: tuple[date, ...] = ()  # days that this page ends: every record the API had of them is now held
+    size: int = 0  # bytes that carried it
+
+    @property
+    def weight(self) -> int:
+        """Its records, or as many as usually have so many bytes."""
+        return max(len(self), self.size // RECORD_BYTES)
 
     def __len__(self) -> int:
         """Records in the page, readable or not."""
@@ -230,6 +240,7 @@ class Page:
             [reject for page in pages for reject in page.rejects],
             checkpoint=checkpoints[-1] if checkpoints else None,
             completes=tuple(day for page in pages for day in page.completes),
+            size=sum(page.size for page in pages),
         )
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer, RequestRefused, SequenceReset
-from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Reject, Window
+from cdrsync.model import RECORD_BYTES, Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Reject, Window
 from cdrsync.offsets import Offsets
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ DOCUMENT_REQUESTS = 20
 """GetCDRs queued in one document at most: they cost one round trip together."""
 
 DOCUMENT_RECORDS = 2_500
-"""Records expected of one document at most (one page, where page_size is larger): bounds memory."""
+"""Records expected of one document at most (one page, where page_size is larger): bounds memory. Fewer where each has
+more than RECORD_BYTES."""
 
 DOCUMENT_ROOM = 20_000
 """Records that a document has room for at most (one page, where page_size is larger), should more come."""
@@ -111,7 +112,7 @@ def tail_pages(
         if not all(map(theirs, batch.cdrs)):
             break
         high.see(batch, document.answered_at)
-        yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream))
+        yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream), size=document.size)
         if begun is not None and max(cdr.started_at for cdr in batch.cdrs) > begun:
             return  # where calls arrive as fast as they are read: all that the first answer could show is in hand
         begun, after_uid = begun or document.answered_at, high.uid
@@ -125,7 +126,7 @@ def tail_pages(
         if len(batch):
             if page is not None:
                 yield page
-            page = Page(origin, batch.cdrs, batch.rejects)
+            page = Page(origin, batch.cdrs, batch.rejects, size=document.size)
         if offsets.ended:
             break
         document = source.ask([CdrsAsk(limit=limit, offset=offsets.position, after_uid=after_uid, number=number)])
@@ -251,6 +252,7 @@ class _Plan:
         self._under_way: deque[_WindowRead] = deque()
         self._unfinished: Counter[Window] = Counter()
         self._counts: deque[int] = deque(maxlen=WEEK * len(numbers))  # records of the windows finished last
+        self._room = DOCUMENT_RECORDS  # records that the next document should bring at most
 
     def document(self) -> list[tuple[_WindowRead, CdrsAsk]]:
         """The requests of the next document; none when every window is read."""
@@ -259,7 +261,7 @@ class _Plan:
         for place, read in enumerate(self._reads(), start=1):
             count = self._pages_left(read)
             records = self._expected(read, count)
-            if queued and (len(queued) + count > self._most or expected + records > DOCUMENT_RECORDS):
+            if queued and (len(queued) + count > self._most or expected + records > self._room):
                 break
             queued += [(read, ask) for ask in read.asks(self._limit, count)]
             expected += records
@@ -299,7 +301,7 @@ class _Plan:
         if read.short or read.offsets.doubtful:
             return 1
         position = read.offsets.position
-        most = max(1, min(self._most, DOCUMENT_RECORDS // read.step))
+        most = max(1, min(self._most, self._room // read.step))
         left = position if position > self._typical else self._typical - position
         return min(most, left // read.step + 1)
 
@@ -328,7 +330,11 @@ class _Plan:
                     high.see(batch, document.answered_at)
         completes = tuple(day for window in self._finish() for day in window.days() if day < completes_before)
         rejects = [reject for batch in answers for reject in batch.rejects]
-        return Page(origin, cdrs, rejects, completes=completes)
+        page = Page(origin, cdrs, rejects, completes=completes, size=document.size)
+        if len(page):
+            usual = RECORD_BYTES * (len(page) + len(answers))  # bytes; each answer has an envelope
+            self._room = DOCUMENT_RECORDS // max(1, document.size // usual)
+        return page
 
     def _finish(self) -> list[Window]:
         """Windows that ended with the last document."""

@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
@@ -60,6 +60,14 @@ class RequestDone:
     bytes: int  # of the decoded answer
     asks: int
     outcome: str
+
+
+class _Answered(NamedTuple):
+    """The answers to the asks of one document, when they were given (UTC), and how many bytes it had, decoded."""
+
+    responses: list[Response]
+    answered_at: datetime
+    size: int
 
 
 class NoveroApi:
@@ -120,10 +128,9 @@ class NoveroApi:
         """
 
         def once() -> Document:
-            found, answered_at = self._exchange(asks)
-            return Document(
-                [answer(one, ask, self._words(one)) for one, ask in zip(found, asks, strict=True)], answered_at
-            )
+            got = self._exchange(asks)
+            answers = [answer(one, ask, self._words(one)) for one, ask in zip(got.responses, asks, strict=True)]
+            return Document(answers, got.answered_at, got.size)
 
         return run(once, self._retry, self._halt)
 
@@ -133,8 +140,8 @@ class NoveroApi:
         Raises ApiUnreachable, BadAnswer, LoginRefused, RequestRefused.
         """
         wanted = RecordAsk(uid=uid, ref=ref)
-        found, _ = run(lambda: self._exchange([wanted]), self._retry, self._halt)
-        return fetched(found[0], wanted, self._said(found[0]))
+        (found,) = run(lambda: self._exchange([wanted]), self._retry, self._halt).responses
+        return fetched(found, wanted, self._said(found))
 
     def close(self) -> None:
         """End every wait, then close the connections. Asking afterwards raises ApiUnreachable."""
@@ -146,7 +153,7 @@ class NoveroApi:
         if idle:
             self._client.close()
 
-    def _exchange(self, asks: Sequence[Ask]) -> tuple[list[Response], datetime]:
+    def _exchange(self, asks: Sequence[Ask]) -> _Answered:
         """One document and its answers, with one silent login where the session is refused."""
         for _ in range(2):
             now = self._sessions.current()
@@ -169,7 +176,7 @@ class NoveroApi:
                 raise _stopping()
             yield
 
-    def _round_trip(self, asks: Sequence[Ask], now: session.Session | None) -> tuple[list[Response], datetime]:
+    def _round_trip(self, asks: Sequence[Ask], now: session.Session | None) -> _Answered:
         requests = [request(ask, f"Request{next(self._ids)}") for ask in asks]
         if now is None:
             requests.insert(0, request(self._login, f"SessionRequest{next(self._ids)}"))
@@ -186,7 +193,7 @@ class NoveroApi:
         finally:
             if self._on_request:
                 self._on_request(RequestDone(self._monotonic() - began, size, len(asks), outcome))
-        return found, got.answered_at
+        return _Answered(found, got.answered_at, size)
 
     def _post(self, content: bytes) -> Reply:
         deadline = time.monotonic() + self._timeouts.total

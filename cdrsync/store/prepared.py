@@ -70,6 +70,7 @@ class PreparedPage(Page):
             page.rejects,
             page.checkpoint,
             page.completes,
+            page.size,
             rules=rules,
             calls=calls,
             forms=forms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, cast
@@ -11,7 +12,7 @@ import pytest
 
 from cdrsync.ahead import TOGETHER, read_ahead
 from cdrsync.errors import ApiUnreachable
-from cdrsync.model import Checkpoint, Origin, Page, Reject
+from cdrsync.model import RECORD_BYTES, Checkpoint, Origin, Page, Reject
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -75,6 +76,14 @@ def test_pages_that_wait_are_joined_up_to_a_bound() -> None:
 def test_a_page_larger_than_the_bound_comes_by_itself() -> None:
     large = page(*range(TOGETHER + 1))
     assert TOGETHER + 1 in list(map(len, read_ahead([iter([page(1), large, page(2)])])))
+
+
+def test_pages_of_many_bytes_are_not_joined() -> None:
+    """A page counts by its bytes where it has more of them than its records usually have."""
+    fat = replace(page(1), size=TOGETHER * RECORD_BYTES)
+    light = replace(page(2), size=650)
+    assert sorted(map(len, read_ahead([iter([fat, fat, fat])]))) == [1, 1, 1]
+    assert fat.joined([light, light]).weight == TOGETHER + 1
 
 
 def test_joined_pages_say_what_all_of_them_say() -> None:

@@ -311,9 +311,10 @@ def test_gzip_is_read() -> None:
 
     with peer(step) as one:
         source = api(one.url, on_request=done.append)
-        source.ask([ASK])
+        document = source.ask([ASK])
         source.close()
 
+    assert document.size == done[0].bytes
     assert "accept-encoding: gzip\r\n" in one.seen[0].head.lower() + "\r\n"
     assert done[0].bytes == len(answering(one.seen[0]))
     assert (done[0].asks, done[0].outcome) == (1, "ok")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, zip_longest
 from typing import TYPE_CHECKING
@@ -257,6 +258,27 @@ def test_a_sunday_does_not_make_the_next_document_ten_times_as_large() -> None:
     assert sum(len(page.cdrs) for page in pages) == 260 * 700 + 104 * 30
     assert source.largest <= DOCUMENT_RECORDS * 1.5
     assert len(source.documents) <= 100
+
+
+def test_records_of_many_bytes_come_in_small_documents() -> None:
+    """Memory is bounded by bytes as well, and a few large records do not make the next documents small for ever."""
+
+    class Talkative(Counted):
+        bytes_of_each = 50_000
+
+        def ask(self, asks: Sequence[object]) -> Document:
+            document = super().ask(asks)
+            records = sum(len(answer) for answer in document.answers if isinstance(answer, Batch))
+            self.bytes_of_each = 50_000 if len(self.documents) < 20 else 650
+            return replace(document, size=1_000 * len(asks) + self.bytes_of_each * records)
+
+    source = Talkative(200)
+    days = [Window(TODAY - timedelta(days=n), TODAY - timedelta(days=n)) for n in range(1, 61)]
+    pages = read(source, *days, limit=100)
+    assert sum(len(page.cdrs) for page in pages) == 60 * 200
+    assert [len(page.cdrs) for page in pages[2:15] if len(page.cdrs) > 200] == []
+    assert max(len(page.cdrs) for page in pages[20:]) > 1_000
+    assert pages[0].weight == pages[0].size // 1_000 > len(pages[0])
 
 
 def test_days_without_calls_share_documents() -> None:
