@@ -13,8 +13,9 @@ import re
 from datetime import time
 from decimal import Decimal
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from cdrsync.columns import each
 from cdrsync.errors import BadAnswer
 from cdrsync.interpreter import pause
 from cdrsync.model import COST_PLACES, FLAGS, Batch, Cdr
@@ -23,10 +24,8 @@ from cdrsync.source.envelope import OK, Response
 from cdrsync.source.record import ELEMENTS, day_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from zoneinfo import ZoneInfo
-
-T = TypeVar("T")
 
 _WHITE = " \t\n"
 _SPACE = f"[{_WHITE}]*+"
@@ -178,24 +177,25 @@ def _pieces(body: bytes, at: int, end: int) -> Iterator[str]:
 def _piece(records: str, timezone: ZoneInfo) -> Batch:
     """Read column by column: one call per column, not per value."""
     escaped = "&" in records
-    first = _FIRST_GAP.match(records)
-    pieces = _record(re.escape(first[1]) if first else _SPACE, escaped=escaped).split(records)
-    if _mostly_odd(pieces[::_WIDTH]):  # as they also are where their white space is another than the first one's
-        pieces = _record(_SPACE, escaped=escaped).split(records)
-    between = pieces[::_WIDTH]  # what stands before, between and behind the records
+    for gap in _gaps(records):
+        pieces = _record(gap, escaped=escaped).split(records)
+        between = pieces[::_WIDTH]  # what stands before, between and behind the records
+        if (len(between) - between.count("")) * _ODD_IN <= len(between):
+            break
+    else:
+        raise _NotPrinted
     cdrs: list[Cdr] = []
     if len(between) > 1:
         cdrs = _typed([pieces[place::_WIDTH] for place in range(1, _WIDTH)], escaped, timezone)
-    odd = [place for place, text in enumerate(between) if text]
-    if not odd:
-        return Batch(cdrs)
-    if _mostly_odd(between):
-        raise _NotPrinted
-    return _mixed(cdrs, {place: between[place] for place in odd}, timezone)
+    odd = {place: text for place, text in enumerate(between) if text}
+    return _mixed(cdrs, odd, timezone) if odd else Batch(cdrs)
 
 
-def _mostly_odd(between: list[str]) -> bool:
-    return (len(between) - between.count("")) * _ODD_IN > len(between)
+def _gaps(records: str) -> Iterator[str]:
+    """What may stand before each element: the same as in the first record, or else any white space."""
+    if first := _FIRST_GAP.match(records):
+        yield re.escape(first[1])
+    yield _SPACE
 
 
 def _mixed(cdrs: list[Cdr], odd: dict[int, str], timezone: ZoneInfo) -> Batch:
@@ -227,7 +227,7 @@ def _typed(columns: list[list[str]], escaped: bool, timezone: ZoneInfo) -> list[
     if min(uids) < 1:
         raise _NotPrinted
     try:
-        days = _each(day_of, call_date)
+        days = each(day_of, call_date)
     except ValueError:
         raise _NotPrinted from None  # no such day: `tree` says which record it is
     times = list(map(time.fromisoformat, call_time))
@@ -243,11 +243,11 @@ def _typed(columns: list[list[str]], escaped: bool, timezone: ZoneInfo) -> list[
         how,
         text(anumber),
         *map(_once, map(text, texts)),
-        _each(int, duration),
-        _each(int, ring_time),
-        _each(Decimal, cost),
-        _each(int, reason),
-        _each(int, q805),
+        each(int, duration),
+        each(int, ring_time),
+        each(Decimal, cost),
+        each(int, reason),
+        each(int, q805),
         *(map(flag, column) for column in columns[-len(FLAGS) :]),
         [None] * len(uids),
         strict=True,
@@ -261,12 +261,6 @@ def _refuse_forbidden(*columns: list[str]) -> None:
         texts = " ".join(column)
         if "]]>" in texts or (not texts.isprintable() and _FORBIDDEN.search(texts)):
             raise _NotPrinted
-
-
-def _each(read: Callable[[str], T], column: Sequence[str]) -> list[T]:
-    """Read a column in which few values occur many times."""
-    values = {text: read(text) for text in set(column)}
-    return list(map(values.__getitem__, column))
 
 
 def _once(column: list[str]) -> Iterable[str]:

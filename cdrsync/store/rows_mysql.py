@@ -6,17 +6,19 @@ piece of text, and the server quotes back what it holds in the same way (QUOTE):
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
+from cdrsync.columns import each
 from cdrsync.model import COST_PLACES, FLAGS, Cdr
 from cdrsync.store import iso
 from cdrsync.store.kinds import micro
 from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLICE, Known, held_of, ranges, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
     from decimal import Decimal
 
     from sqlalchemy.engine import Connection
@@ -83,12 +85,12 @@ class MysqlRows:
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[str], now: datetime) -> None:
         """Write new calls, about a megabyte of them in a statement."""
-        seen = f",'{_instant(now.astimezone(UTC))}'" * 2
+        seen = f",'{_instants([now])[0]}'" * 2
         self._write(connection, forms, f"{_INSERT}({account_id},", f"{seen}),({account_id},", f"{seen})")
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """The same road. INSERT IGNORE would ignore bad values too."""
-        begin = f"('{_instant(now.astimezone(UTC))}',"
+        begin = f"('{_instants([now])[0]}',"
         self._write(connection, literals(numbers, NUMBER_COLUMNS), f"{_NOTE}{begin}", f"),{begin}", f"){_NOTED}")
 
     def _write(self, connection: Connection, rows: Sequence[str], begin: str, between: str, end: str) -> None:
@@ -117,22 +119,15 @@ def literals(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> list[str]
 
 def _literal(name: str, column: Sequence[Any]) -> tuple[str, Iterable[str]]:
     """What stands before and behind each value of a column, and the texts between: few pages need more than quotes."""
-    if name == "uid":
-        return "", map(str, column)
-    if name == "call_time":
-        return "'", iso.clocks(column)
-    if name == "started_at":
-        return "'", _microseconds(iso.instants(column))
-    values = set(column)
-    if name in _NUMBERS or name == "user_cost":
-        write = _money if name == "user_cost" else _plain
-        return "", map({value: write(value) for value in values}.__getitem__, column)
-    if None not in values:
-        texts = {value: str(value) for value in values}
+    if name in _WRITTEN:
+        quote, write = _WRITTEN[name]
+        return quote, write(column)
+    texts = {value: str(value) for value in set(column)}
+    if None not in texts:
         together = "".join(texts.values())
         if not any(one in together for one in _ESCAPES):
             return "'", map(texts.__getitem__, column)
-    return "", map({value: _quote(value) for value in values}.__getitem__, column)
+    return "", each(_quote, column)
 
 
 def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequence[str]]:
@@ -153,14 +148,9 @@ def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequenc
         yield rows[start:]
 
 
-def _instant(value: datetime) -> str:
-    """Of an instant in UTC, its text to the microsecond."""
-    return value.isoformat(" ", "microseconds")[:-6]
-
-
-def _microseconds(texts: Sequence[str]) -> list[str]:
-    """Instants to the microsecond, as the server writes them."""
-    return [text if "." in text else f"{text}.000000" for text in texts]
+def _instants(column: Sequence[datetime]) -> list[str]:
+    """To the microsecond, as the server writes them."""
+    return [text if "." in text else f"{text}.000000" for text in iso.instants(column)]
 
 
 _ESCAPES = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
@@ -179,3 +169,13 @@ def _money(pounds: Decimal) -> str:
 
 def _plain(value: int | None) -> str:
     return "NULL" if value is None else str(int(value))
+
+
+_WRITTEN: dict[str, tuple[str, Callable[[Sequence[Any]], Iterable[str]]]] = {
+    **dict.fromkeys(_NUMBERS, ("", partial(each, _plain))),
+    "uid": ("", partial(map, str)),
+    "call_time": ("'", iso.clocks),
+    "started_at": ("'", _instants),
+    "user_cost": ("", partial(each, _money)),
+}
+"""Of each column that is no text and no date: what stands around its values, and how they are written."""

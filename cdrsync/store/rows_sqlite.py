@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cdrsync.columns import each
 from cdrsync.model import FLAGS, Cdr
 from cdrsync.store import iso
 from cdrsync.store.kinds import micro
@@ -21,6 +21,7 @@ from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
@@ -89,12 +90,12 @@ class SqliteRows:
     def insert(self, connection: Connection, account_id: int, forms: Sequence[tuple[Any, ...]], now: datetime) -> None:
         """Write new calls."""
         with driver(connection) as raw:
-            _write(raw, _CALLS, [account_id, _instant(now)], forms)
+            _write(raw, _CALLS, [account_id, *iso.instants([now])], forms)
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """Write them the same way."""
         with driver(connection) as raw:
-            _write(raw, _NUMBERS, [_instant(now)], numbers)
+            _write(raw, _NUMBERS, iso.instants([now]), numbers)
 
 
 def columns(calls: Sequence[Cdr]) -> list[Sequence[Any]]:
@@ -105,18 +106,12 @@ def columns(calls: Sequence[Cdr]) -> list[Sequence[Any]]:
     return found
 
 
-def _each(stored: Callable[[Any], Any], column: Sequence[Any]) -> list[Any]:
-    """Of a column in which few values occur many times within a page, what is stored for each."""
-    values = {value: stored(value) for value in set(column)}
-    return list(map(values.__getitem__, column))
-
-
-_flags: Callable[[Sequence[Any]], Sequence[Any]] = partial(_each, {True: 1, False: 0, None: None}.__getitem__)
+_flags: Callable[[Sequence[Any]], Sequence[Any]] = partial(each, {True: 1, False: 0, None: None}.__getitem__)
 _STORED: dict[int, Callable[[Sequence[Any]], Sequence[Any]]] = {
-    Cdr._fields.index("call_date"): partial(_each, str),
+    Cdr._fields.index("call_date"): partial(each, str),
     Cdr._fields.index("call_time"): iso.clocks,
     Cdr._fields.index("started_at"): iso.instants,
-    Cdr._fields.index("user_cost"): partial(_each, micro),
+    Cdr._fields.index("user_cost"): partial(each, micro),
     **dict.fromkeys(map(Cdr._fields.index, FLAGS), _flags),
 }
 
@@ -131,10 +126,6 @@ def _write(raw: sqlite3.Connection, insert: _Insert, same: list[Any], rows: Sequ
             some = rows[start : start + size]
             raw.execute(f"{insert.into}{', '.join([row] * size)}{insert.end}", [*same, *chain.from_iterable(some)])
             start += size
-
-
-def _instant(value: datetime) -> str:
-    return str(value.astimezone(UTC))[:-6]
 
 
 def _texts(rows: list[tuple[Any, ...]]) -> list[str]:

@@ -264,13 +264,11 @@ def test_records_of_many_bytes_come_in_small_documents() -> None:
     """Memory is bounded by bytes as well, and a few large records do not make the next documents small for ever."""
 
     class Talkative(Counted):
-        bytes_of_each = 50_000
-
         def ask(self, asks: Sequence[object]) -> Document:
             document = super().ask(asks)
             records = sum(len(answer) for answer in document.answers if isinstance(answer, Batch))
-            self.bytes_of_each = 50_000 if len(self.documents) < 20 else 650
-            return replace(document, size=1_000 * len(asks) + self.bytes_of_each * records)
+            bytes_of_each = 50_000 if len(self.documents) < 20 else 650
+            return replace(document, size=1_000 * len(asks) + bytes_of_each * records)
 
     source = Talkative(200)
     days = [Window(TODAY - timedelta(days=n), TODAY - timedelta(days=n)) for n in range(1, 61)]
