@@ -1,7 +1,7 @@
 """Calls into the table and back, the fastest way of each database. What to write is decided in `sql`, not here.
 
-Each database has a module with two functions' worth of speed: `compare` says which calls of a page are held and which
-of those differ, `insert` writes new ones. Everything rarer goes through SQLAlchemy Core, the same for all.
+Each database has a module with the functions that need speed: `held` and `same` say which calls of a page are held, and
+held as they are, `insert` writes new ones. Everything rarer goes through SQLAlchemy Core, the same for all.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ Number = tuple[str, str | None, str | None, str | None, str | None]
 class Known:
     """What is held of a page: the uids, and the stored calls that are not equal to the page's."""
 
-    uids: set[int] = field(default_factory=set)
-    different: dict[int, Cdr] = field(default_factory=dict)
+    uids: Collection[int] = ()
+    different: Mapping[int, Cdr] = field(default_factory=dict)
 
 
 class Rows(Protocol):
@@ -61,8 +61,11 @@ class Rows(Protocol):
         Raises ValueError or OverflowError for a value that would not be held as it is.
         """
 
-    def compare(self, connection: Connection, account_id: int, forms: Mapping[int, Any]) -> Known:
-        """Which of the calls (forms by uid, ascending) are held, and which of these with another value."""
+    def held(self, connection: Connection, account_id: int, uids: Sequence[int]) -> set[int]:
+        """Which of the uids (ascending) are held, at the cost of next to nothing where none is."""
+
+    def same(self, connection: Connection, account_id: int, forms: Mapping[int, Any]) -> set[int]:
+        """Which of the calls (forms by uid) are held with exactly these values. May miss some, as `compare` allows."""
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[Any], now: datetime) -> None:
         """Write calls that are not held. Raises ValueError or DBAPIError for a value that can't be held."""
@@ -99,6 +102,23 @@ def rows_for(dialect: str) -> Rows:
     from cdrsync.store.rows_sqlite import SqliteRows
 
     return SqliteRows()
+
+
+def compare(
+    rows: Rows, connection: Connection, account_id: int, forms: Mapping[int, Any], *, expects_new: bool
+) -> Known:
+    """Which of a page's calls (forms by uid, ascending) are held, and which of these with another value.
+
+    Where new ones are expected, the database is asked first which are held. Otherwise its rows are read back right
+    away. What is not found the same is read through Core: it differs, is written in another way, or is not held.
+    """
+    held = rows.held(connection, account_id, list(forms)) if expects_new else None
+    wanted = forms if held is None else {uid: forms[uid] for uid in sorted(held)}
+    if not wanted:
+        return Known()
+    same = rows.same(connection, account_id, wanted)
+    others = read(connection, account_id, [uid for uid in wanted if uid not in same])
+    return Known(same | others.keys(), others)
 
 
 def held_of(

@@ -14,7 +14,7 @@ from cdrsync.columns import each
 from cdrsync.model import COST_PLACES, FLAGS, Cdr
 from cdrsync.store import iso
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLICE, Known, held_of, ranges, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, SLICE, held_of, ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,8 +61,8 @@ class MysqlRows:
         """Each call as SQL literals."""
         return literals(calls, Cdr._fields)
 
-    def compare(self, connection: Connection, account_id: int, forms: Mapping[int, str]) -> Known:
-        """Have the server quote the page's rows back, and compare the texts."""
+    def held(self, connection: Connection, account_id: int, uids: Sequence[int]) -> set[int]:
+        """Ask for plain rows: of a joined list that the server cut, known calls would be taken for new ones."""
 
         def among(count: int, parameters: Sequence[int]) -> list[int]:
             return [uid for (uid,) in connection.exec_driver_sql(ranges(count, "%s"), tuple(parameters))]
@@ -70,18 +70,21 @@ class MysqlRows:
         def listed(uids: Sequence[int]) -> list[int]:
             return [uid for (uid,) in connection.exec_driver_sql(f"{_UIDS} IN ({_listed(uids)})", (account_id,))]
 
-        known = Known(held_of(account_id, list(forms), among, listed))
-        uids = sorted(known.uids)
-        different = []
+        return held_of(account_id, uids, among, listed)
+
+    def same(self, connection: Connection, account_id: int, forms: Mapping[int, str]) -> set[int]:
+        """Have the server quote the rows back, and compare the texts.
+
+        Missed is what a line end within it cuts in two, and what the server cuts off (JOINED_BYTES).
+        """
+        found: set[int] = set()
+        uids = list(forms)
         for start in range(0, len(uids), SLICE):
             some = uids[start : start + SLICE]
             joined: str | None = connection.exec_driver_sql(f"{_ROWS} IN ({_listed(some)})", (account_id,)).scalar_one()
-            # What a line end within it cuts in two, or the server cuts off (JOINED_BYTES), is no whole row's text. Such
-            # rows are only taken for different here.
             held = set(joined.split("\n")) if joined else set()
-            different += [uid for uid in some if forms[uid] not in held]
-        known.different = read(connection, account_id, different)
-        return known
+            found.update(uid for uid in some if forms[uid] in held)
+        return found
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[str], now: datetime) -> None:
         """Write new calls, about a megabyte of them in a statement."""

@@ -11,7 +11,7 @@ from psycopg.types.numeric import DecimalBinaryDumper
 
 from cdrsync.model import FLAGS, Cdr
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, ranges
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, driver, held_of, ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,8 +78,8 @@ class PostgresqlRows:
         _refuse_misfits(calls)
         return calls
 
-    def compare(self, connection: Connection, account_id: int, forms: Mapping[int, Cdr]) -> Known:
-        """Ask the primary key which are held, and read those back."""
+    def held(self, connection: Connection, account_id: int, uids: Sequence[int]) -> set[int]:
+        """Ask the primary key."""
         with driver(connection) as raw, raw.cursor(binary=True) as cursor:
 
             def among(count: int, parameters: Sequence[int]) -> list[int]:
@@ -88,14 +88,13 @@ class PostgresqlRows:
             def listed(uids: Sequence[int]) -> list[int]:
                 return [uid for (uid,) in cursor.execute(_LIST, (uids, account_id))]
 
-            known = Known(held_of(account_id, list(forms), among, listed))
-            if not known.uids:
-                return known
-            rows = cursor.execute(_ROWS, (list(known.uids), account_id)).fetchall()
-        for row in rows:
-            if row != forms[row[0]]:
-                known.different[row[0]] = Cdr._make(row)
-        return known
+            return held_of(account_id, uids, among, listed)
+
+    def same(self, connection: Connection, account_id: int, forms: Mapping[int, Cdr]) -> set[int]:
+        """Read them back: psycopg makes a row of the same values as the call is of."""
+        with driver(connection) as raw, raw.cursor(binary=True) as cursor:
+            rows = cursor.execute(_ROWS, (list(forms), account_id)).fetchall()
+        return {row[0] for row in rows if row == forms[row[0]]}
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[Cdr], now: datetime) -> None:
         """COPY new calls straight into the table."""

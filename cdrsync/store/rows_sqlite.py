@@ -17,7 +17,7 @@ from cdrsync.columns import each
 from cdrsync.model import FLAGS, Cdr
 from cdrsync.store import iso
 from cdrsync.store.kinds import micro
-from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, Known, driver, held_of, ranges, read
+from cdrsync.store.rows import COLUMNS, NUMBER_COLUMNS, driver, held_of, ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,8 +67,8 @@ class SqliteRows:
         """Each call as SQLite stores it."""
         return list(zip(*columns(calls), strict=True))
 
-    def compare(self, connection: Connection, account_id: int, forms: Mapping[int, tuple[Any, ...]]) -> Known:
-        """Have SQLite write the page's rows as JSON, and compare the texts."""
+    def held(self, connection: Connection, account_id: int, uids: Sequence[int]) -> set[int]:
+        """As one list in JSON."""
         with driver(connection) as raw:
 
             def among(count: int, parameters: Sequence[int]) -> list[int]:
@@ -77,15 +77,17 @@ class SqliteRows:
             def listed(uids: Sequence[int]) -> list[int]:
                 return _uids(raw.execute(_LIST, (account_id, json.dumps(uids))))
 
-            known = Known(held_of(account_id, list(forms), among, listed))
-            if known.uids:
-                uids = sorted(known.uids)
-                ((text,),) = raw.execute(_ROWS, (account_id, json.dumps(uids))).fetchall()
-                held = set(_cut(text))
-                # What JSON writes in two ways, or what looks like the end of a row, is only taken for different here.
-                ours = zip(uids, _texts([forms[uid] for uid in uids]), strict=True)
-                known.different = read(connection, account_id, [uid for uid, our in ours if our not in held])
-        return known
+            return held_of(account_id, uids, among, listed)
+
+    def same(self, connection: Connection, account_id: int, forms: Mapping[int, tuple[Any, ...]]) -> set[int]:
+        """Have SQLite write the rows as JSON, and compare the texts.
+
+        Missed is what JSON writes in two ways, and what looks like the end of a row.
+        """
+        with driver(connection) as raw:
+            ((text,),) = raw.execute(_ROWS, (account_id, json.dumps(list(forms)))).fetchall()
+        held = set(_cut(text))
+        return {uid for uid, our in zip(forms, _texts(list(forms.values())), strict=True) if our in held}
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[tuple[Any, ...]], now: datetime) -> None:
         """Write new calls."""

@@ -4,7 +4,7 @@ One transaction for a page, on the connection that holds the lease:
 
     lease still held?
     erased    what was erased is taken out of the page                                  (erasure, prepared)
-    compare   calls of the page that are held; of those, the ones that differ          (rows_*)
+    compare   calls of the page that are held; of those, the ones that differ          (rows, rows_*)
     insert    the new ones                                                              (rows_*)
     change    the different ones; flags that were not said keep their value             (changes)
     ledger    calls, duration and charge of each day touched; days read to their end    (upsert)
@@ -31,7 +31,7 @@ from cdrsync.store.changes import DayDelta, apply, deltas
 from cdrsync.store.erasure import Key, Rules, current_rules
 from cdrsync.store.position import Positions
 from cdrsync.store.prepared import Effect, Numbers, PreparedPage, numbers_of, prepared
-from cdrsync.store.rows import rows_for, write_back
+from cdrsync.store.rows import compare, rows_for, write_back
 from cdrsync.store.runs import Runs
 from cdrsync.store.session import WriterSession
 from cdrsync.store.tables import cdr_change, checkpoint, reject
@@ -76,7 +76,7 @@ class SqlStore(Positions, Runs):
         self._session = WriterSession(url, account, clock)
         self._rows = rows_for(self._session.dialect)
         self._numbers = Numbers(classify)
-        self._expects_new = True  # of the next page's calls; the last page's were not where an old day is read again
+        self._expects_new = True  # whether the next page has new calls: the last one had, or there was none
         self._rejected: set[int] = set()  # uids of open rejects
         dialect = self._session.dialect
         self._count_day = count_day(dialect)
@@ -169,7 +169,7 @@ class SqlStore(Positions, Runs):
         if not page.calls:
             return [], [], Effect({}, {}, 0)
         account_id = self._session.account_id
-        known = self._rows.compare(connection, account_id, page.forms)
+        known = compare(self._rows, connection, account_id, page.forms, expects_new=self._expects_new)
         changed, history = apply(known.different, page.calls)
         new, effect = [call for uid, call in page.calls.items() if uid not in known.uids], page.if_new
         if known.uids or effect is None or effect.as_of != self._numbers.forgotten:

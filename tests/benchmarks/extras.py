@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -45,11 +45,20 @@ def _no_ledger() -> None:
 
 
 def _no_history() -> None:
-    """Nothing held is compared: a changed call would not be noticed."""
-    from cdrsync.store import rows, rows_mysql, rows_postgresql, rows_sqlite
+    """What is held is not read back: a changed call would not be noticed."""
+    from cdrsync.store import rows, sql
 
-    for place in (rows_postgresql.PostgresqlRows, rows_mysql.MysqlRows, rows_sqlite.SqliteRows):
-        setattr(place, "compare", lambda *_: rows.Known())  # noqa: B010 - a method that is declared as one
+    def only_held(of: rows.Rows, connection: Any, account_id: int, forms: Mapping[int, Any], **_: bool) -> rows.Known:
+        return rows.Known(of.held(connection, account_id, list(forms)))
+
+    setattr(sql, "compare", only_held)  # noqa: B010 - a function that is declared as one
+
+
+def _no_question() -> None:
+    """Nothing is taken for held: a call that comes twice would be an error. What is left is a loader, no upsert."""
+    from cdrsync.store import rows, sql
+
+    setattr(sql, "compare", lambda *_, **__: rows.Known())  # noqa: B010 - a function that is declared as one
 
 
 def _no_logs() -> None:
@@ -65,7 +74,8 @@ EXTRAS: dict[str, tuple[Callable[[], None], ...]] = {
     "ledger": (_no_ledger,),
     "history": (_no_history,),
     "logs": (_no_logs,),
-    "all of them": (_no_numbers, _no_ledger, _no_history, _no_logs),
+    "all of these": (_no_numbers, _no_ledger, _no_history, _no_logs),
+    "which are held": (_no_question,),  # no extra: every upsert asks this
 }
 
 

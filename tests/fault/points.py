@@ -36,24 +36,18 @@ _CROSSINGS = (  # where, which function, the point before it, the point after it
     ("cdrsync.store.sql:SqlStore", "_complete", "", "completed"),
     ("cdrsync.store.sql:SqlStore", "_reject", "", "rejected"),
     ("cdrsync.store.sql:SqlStore", "_move", "", "moved"),
+    ("cdrsync.store.sql:", "compare", "", "compared"),
     ("cdrsync.store.sql:", "write_back", "", "rewritten"),
     ("cdrsync.store.session:WriterSession", "_take", "", "lease"),
     ("sqlalchemy.engine.default:DefaultDialect", "do_commit", "commit", "committed"),
 )
 _OF_A_DATABASE = {
-    "sqlite": (
-        ("cdrsync.store.rows_sqlite:SqliteRows", "compare", "", "compared"),
-        ("cdrsync.store.rows_sqlite:SqliteRows", "insert", "", "inserted"),
-    ),
+    "sqlite": (("cdrsync.store.rows_sqlite:SqliteRows", "insert", "", "inserted"),),
     "postgresql": (
-        ("cdrsync.store.rows_postgresql:PostgresqlRows", "compare", "", "compared"),
         ("cdrsync.store.rows_postgresql:PostgresqlRows", "insert", "", "inserted"),
         ("psycopg:Copy", "write_row", "", "row"),
     ),
-    "mariadb": (
-        ("cdrsync.store.rows_mysql:MysqlRows", "compare", "", "compared"),
-        ("cdrsync.store.rows_mysql:MysqlRows", "insert", "", "inserted"),
-    ),
+    "mariadb": (("cdrsync.store.rows_mysql:MysqlRows", "insert", "", "inserted"),),
 }
 
 
