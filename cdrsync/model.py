@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from decimal import Decimal
 
 TAIL_STREAM = "tail"
@@ -142,6 +143,10 @@ class Batch:
         A record that the operator repeats within a page takes no place in its result set.
         """
         return len({cdr.uid for cdr in self.cdrs}) + len({reject.raw for reject in self.rejects})
+
+    def records(self) -> Iterator[Cdr | Reject]:
+        """Every record of the answer, readable or not."""
+        return chain(self.cdrs, self.rejects)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import NoProgress
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from cdrsync.model import Batch, Cdr, Reject
+    from cdrsync.model import Batch, Cdr
+
+_UID, _STARTED = attrgetter("uid"), attrgetter("started_at")
 
 REPEATED_PAGES = 10
 """Pages in a row that brought nothing new, after which reading is given up. A few are normal where new calls push known
@@ -38,8 +41,8 @@ class Offsets:
     order, above all before it, that has come to calls younger than the first answer.
     """
 
-    def __init__(self, what: str, belongs: Callable[[Cdr | Reject], bool] = lambda _: True) -> None:
-        """`what` is asked, for messages; `belongs` says whether a record can be an answer to it."""
+    def __init__(self, what: str, belongs: Callable[[Batch], bool] = lambda _: True) -> None:
+        """`what` is asked, for messages; `belongs` says whether every record of an answer can be one to it."""
         self.position = 0  # the offset to ask next
         self.ended = False
         self._what = what
@@ -67,12 +70,12 @@ class Offsets:
 
         A record that stands twice in a page counts once, lest the one behind it be skipped.
         """
-        page: list[int | str] = list(dict.fromkeys(cdr.uid for cdr in batch.cdrs))
+        page: list[int | str] = list(dict.fromkeys(map(_UID, batch.cdrs)))
         page += dict.fromkeys(reject.raw for reject in batch.rejects)
         if not page:
             self._end()
             return True
-        strangers = not (all(map(self._belongs, batch.cdrs)) and all(map(self._belongs, batch.rejects)))
+        strangers = not self._belongs(batch)
         again = self._seen.intersection(page)
         known = len(again) == len(page)
         if known or (strangers and self._repeated < STRANGE_ANSWERS):
@@ -122,8 +125,8 @@ class Offsets:
         self._begun = begun or answered_at
         if not cdrs:
             return False
-        self._top = max(top, *(cdr.uid for cdr in cdrs))
-        latest = max(cdr.started_at for cdr in cdrs)
+        self._top = max(top, *map(_UID, cdrs))
+        latest = max(map(_STARTED, cdrs))
         self._newest = latest if newest is None else max(newest, latest)
         if begun is None or newest is None or latest <= begun or len(cdrs) < 2:  # noqa: PLR2004 - one proves no order
             return False

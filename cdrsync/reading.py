@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer, RequestRefused, SequenceReset
-from cdrsync.model import RECORD_BYTES, Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Reject, Window
+from cdrsync.model import RECORD_BYTES, Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Window
 from cdrsync.offsets import Offsets
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def tail_pages(
     document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
     while origin is Origin.TAIL and _follows(after_uid, batches(document)[0].cdrs):
         (batch,) = batches(document)
-        if not all(map(theirs, batch.cdrs)):
+        if not theirs(batch):
             break
         high.see(batch, document.answered_at)
         yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream), size=document.size)
@@ -118,7 +118,10 @@ def tail_pages(
         begun, after_uid = begun or document.answered_at, high.uid
         document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
     mark, page = high.uid, None
-    offsets = Offsets(f"LastId {after_uid}", lambda one: (one.uid is None or one.uid > after_uid) and theirs(one))
+    offsets = Offsets(
+        f"LastId {after_uid}",
+        lambda found: theirs(found) and all(one.uid is None or one.uid > after_uid for one in found.records()),
+    )
     while True:
         (batch,) = batches(document)
         if offsets.take(batch, document.answered_at):
@@ -348,12 +351,12 @@ class _Plan:
         return finished
 
 
-def _of_number(number: str | None) -> Callable[[Cdr | Reject], bool]:
-    """Whether a call was made to a number, written with or without country code and leading zero."""
+def _of_number(number: str | None) -> Callable[[Batch], bool]:
+    """Whether every call was made to a number, written with or without country code and leading zero."""
     if number is None:
         return lambda _: True
     last = number[-SIGNIFICANT_DIGITS:]
-    return lambda one: isinstance(one, Reject) or (one.bnumber is not None and one.bnumber.endswith(last))
+    return lambda batch: all(cdr.bnumber is not None and cdr.bnumber.endswith(last) for cdr in batch.cdrs)
 
 
 def _offsets(window: Window, end_date: date, number: str | None, end_dates: EndDates) -> Offsets:
@@ -363,13 +366,10 @@ def _offsets(window: Window, end_date: date, number: str | None, end_dates: EndD
     day_ends = datetime.combine(window.last, time.max) + DAY_MARGIN
     end_date_ends = datetime.combine(end_date, time.max) + DAY_MARGIN
 
-    def belongs(one: Cdr | Reject) -> bool:
-        if isinstance(one, Reject):
-            return True
-        if not window.first <= one.call_date <= window.last:  # few: only these are worth a closer look
-            latest = end_date_ends if end_dates.included else day_ends
-            if not earliest <= datetime.combine(one.call_date, one.call_time) <= latest:
-                return False
-        return theirs(one)
+    def belongs(batch: Batch) -> bool:
+        latest = end_date_ends if end_dates.included else day_ends
+        outside = [cdr for cdr in batch.cdrs if not window.first <= cdr.call_date <= window.last]
+        near = (earliest <= datetime.combine(cdr.call_date, cdr.call_time) <= latest for cdr in outside)
+        return all(near) and theirs(batch)
 
     return Offsets(f"StartDate {window.first} EndDate {end_date}", belongs)

@@ -163,11 +163,12 @@ def _pieces(body: bytes, at: int, end: int) -> Iterator[str]:
 
     What is cut elsewhere, in a comment, is not well-formed, and thus not printed.
     """
+    view = memoryview(body)  # decoding a slice of it copies the bytes once, not twice
     while at < end:
         found = body.find(_END_OF_RECORD, at + PIECE, end)
         cut = end if found < 0 else found + len(_END_OF_RECORD)
         try:
-            piece = body[at:cut].decode()
+            piece = str(view[at:cut], "utf-8")
         except UnicodeDecodeError:
             raise _NotPrinted from None
         yield piece.lstrip(_WHITE)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdrsync.errors import SequenceReset
 from cdrsync.model import FLAGS, Cdr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
+_DAY, _DURATION, _COST = (itemgetter(Cdr._fields.index(name)) for name in ("call_date", "duration", "user_cost"))
 _FLAGS = tuple((name, Cdr._fields.index(name)) for name in FLAGS)
 
 
@@ -34,6 +36,12 @@ class DayDelta:
     calls: int = 0
     duration: int = 0  # seconds
     charge: Decimal = Decimal(0)  # pounds
+
+    def add(self, calls: int, duration: int, charge: Decimal) -> None:
+        """Add calls, or take negative ones away."""
+        self.calls += calls
+        self.duration += duration
+        self.charge += charge
 
 
 def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr], list[Change]]:
@@ -71,18 +79,18 @@ def with_known_flags(new: Cdr, old: Cdr) -> Cdr:
 def deltas(new: Iterable[Cdr], changed: Sequence[Cdr], stored: Mapping[int, Cdr]) -> dict[date, DayDelta]:
     """What the ledger of each day gains and loses. A changed call leaves its old day and enters its new one."""
     days: defaultdict[date, DayDelta] = defaultdict(DayDelta)
-    for call in chain(new, changed):
-        day = days[call.call_date]
-        day.calls += 1
-        day.duration += call.duration
-        day.charge += call.user_cost
-    for call in changed:
-        old = stored[call.uid]
-        day = days[old.call_date]
-        day.calls -= 1
-        day.duration -= old.duration
-        day.charge -= old.user_cost
+    for day, calls, duration, charge in _by_day(chain(new, changed)):
+        days[day].add(calls, duration, charge)
+    for day, calls, duration, charge in _by_day(stored[call.uid] for call in changed):
+        days[day].add(-calls, -duration, -charge)
     return days
+
+
+def _by_day(calls: Iterable[Cdr]) -> Iterator[tuple[date, int, int, Decimal]]:
+    """Count and sum the calls of one day that follow each other, as most of a page do."""
+    for day, some in groupby(calls, _DAY):
+        of_day = list(some)
+        yield day, len(of_day), sum(map(_DURATION, of_day)), sum(map(_COST, of_day), Decimal(0))
 
 
 def together(several: Iterable[Mapping[date, DayDelta]]) -> dict[date, DayDelta]:
@@ -90,10 +98,7 @@ def together(several: Iterable[Mapping[date, DayDelta]]) -> dict[date, DayDelta]
     days: defaultdict[date, DayDelta] = defaultdict(DayDelta)
     for one in several:
         for day, delta in one.items():
-            whole = days[day]
-            whole.calls += delta.calls
-            whole.duration += delta.duration
-            whole.charge += delta.charge
+            days[day].add(delta.calls, delta.duration, delta.charge)
     return days
 
 

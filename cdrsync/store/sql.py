@@ -38,7 +38,7 @@ from cdrsync.store.tables import cdr_change, checkpoint, reject
 from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import date, datetime
 
     from sqlalchemy.engine import Connection
@@ -164,19 +164,21 @@ class SqlStore(Positions, Runs):
 
     def _write(
         self, connection: Connection, page: PreparedPage, now: datetime
-    ) -> tuple[Collection[Cdr], Sequence[Cdr], Effect]:
-        """Rows and their history: the calls that were inserted, those that changed, and what that means."""
+    ) -> tuple[Mapping[int, Cdr], Sequence[Cdr], Effect]:
+        """Rows and their history: the calls that were inserted (by uid), those that changed, and what that means."""
         if not page.calls:
-            return [], [], Effect({}, {}, 0)
+            return {}, [], Effect({}, {}, 0)
         account_id = self._session.account_id
         known = compare(self._rows, connection, account_id, page.forms, expects_new=self._expects_new)
         changed, history = apply(known.different, page.calls)
-        new, effect = [call for uid, call in page.calls.items() if uid not in known.uids], page.if_new
+        new, effect = page.calls, page.if_new
+        if known.uids:
+            new = {uid: call for uid, call in page.calls.items() if uid not in known.uids}
         if known.uids or effect is None or effect.as_of != self._numbers.forgotten:
-            numbers = self._numbers.unknown(numbers_of([*new, *changed]))
-            effect = Effect(deltas(new, changed, known.different), numbers, self._numbers.forgotten)
+            numbers = self._numbers.unknown(numbers_of([*new.values(), *changed]))
+            effect = Effect(deltas(new.values(), changed, known.different), numbers, self._numbers.forgotten)
         if new:
-            self._rows.insert(connection, account_id, [page.forms[call.uid] for call in new], now)
+            self._rows.insert(connection, account_id, [page.forms[uid] for uid in new], now)
         if changed:
             write_back(connection, account_id, changed, now)
         if history:

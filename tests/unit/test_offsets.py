@@ -79,7 +79,7 @@ def _restless() -> list[Batch]:
 
 
 def test_strangers_are_believed_when_the_operator_insists() -> None:
-    offsets = Offsets("it", lambda one: one.uid is not None and one.uid < 100)
+    offsets = Offsets("it", lambda page: all(cdr.uid < 100 for cdr in page.cdrs))
     assert walk([of(101), of(1), of(102, 2), of(102, 2), of(102, 2), of()], offsets) == [0, 0, 1, 1, 1, 3]
     assert offsets.ended
 
