@@ -50,7 +50,10 @@ class CdrsyncError(Exception):
 
     def __str__(self) -> str:
         """Message and remedy on one line."""
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        if not self.hint:
+            return self.message
+        end = "" if self.message.endswith((".", "?", "!")) else "."  # psycopg asks: "Is the server running …?"
+        return f"{self.message}{end} {self.hint}"
 
 
 class Retry(CdrsyncError):
