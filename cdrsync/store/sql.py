@@ -171,9 +171,8 @@ class SqlStore(Positions, Runs):
         account_id = self._session.account_id
         known = compare(self._rows, connection, account_id, page.forms, expects_new=self._expects_new)
         changed, history = apply(known.different, page.calls)
-        new, effect = page.calls, page.if_new
-        if known.uids:
-            new = {uid: call for uid, call in page.calls.items() if uid not in known.uids}
+        new = {uid: call for uid, call in page.calls.items() if uid not in known.uids}
+        effect = page.if_new
         if known.uids or effect is None or effect.as_of != self._numbers.forgotten:
             numbers = self._numbers.unknown(numbers_of([*new.values(), *changed]))
             effect = Effect(deltas(new.values(), changed, known.different), numbers, self._numbers.forgotten)
