@@ -14,7 +14,7 @@ def filled(database_url: str) -> None:
     world = World(logins=[LOGIN])
     world.add_history(calls=CALLS, days=2)
     with running(world) as url:
-        env = environment(url, database_url, start_date="all")
+        env = environment(url, database_url)
         for command in ("sync", "audit"):
             done = cdrsync(command, env=env)
             assert (done.returncode, done.stderr) == (0, ""), command

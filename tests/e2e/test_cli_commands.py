@@ -45,7 +45,7 @@ def api(world: World) -> Iterator[str]:
 @pytest.fixture
 def env(api: str, tmp_path: Path) -> dict[str, str]:
     """The environment of a command with a SQLite database of its own."""
-    return environment(api, f"sqlite:///{tmp_path / 'calls.db'}", start_date="all")
+    return environment(api, f"sqlite:///{tmp_path / 'calls.db'}")
 
 
 def answer(*args: str, env: dict[str, str], code: int = 0) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def answer(*args: str, env: dict[str, str], code: int = 0) -> dict[str, Any]:
 
 def test_sync_brings_everything_and_then_nothing(api: str, world: World, database: Database) -> None:
     """Every call once, on each database; the second run asks and finds nothing new. The example of the README."""
-    env = environment(api, database.url, start_date="all")
+    env = environment(api, database.url)
     (account,) = answer("sync", env=env)["accounts"]
     assert (account["name"], account["inserted"], account["updated"], account["rejected"], account["error"]) == (
         "default",
@@ -102,7 +102,7 @@ def test_sync_does_every_account_although_one_fails(world: World, tmp_path: Path
         f'[accounts.bad]\nusername = "x"\n[accounts.good]\nusername = "{LOGIN.username}"\n', encoding="utf-8"
     )
     with running(world) as url:
-        env = environment(url, f"sqlite:///{tmp_path / 'calls.db'}", start_date="all", config=str(config))
+        env = environment(url, f"sqlite:///{tmp_path / 'calls.db'}", config=str(config))
         del env["CDRSYNC_USERNAME"]
         bad, good = answer("sync", env=env, code=77)["accounts"]
     assert (bad["name"], bad["error"]["kind"], bad["error"]["exit_code"]) == ("bad", "LoginRefused", 77)

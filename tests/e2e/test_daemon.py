@@ -65,7 +65,7 @@ FAILED = [f"{what} failed, will go on by itself" for what in ("poll", "look-back
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_an_idle_daemon_in_order(number: signal.Signals, api: str, world: World, file: Path) -> None:
     """Exit 0, everything held, nothing left running."""
-    with daemon(environment(api, f"sqlite:///{file}", start_date="all")) as run:
+    with daemon(environment(api, f"sqlite:///{file}")) as run:
         until(lambda: held(file) == uids(world), "all calls")
         run.signal(number)
         assert run.ended() == 0
@@ -75,7 +75,7 @@ def test_a_signal_ends_an_idle_daemon_in_order(number: signal.Signals, api: str,
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6])
 def test_a_signal_at_any_phase_of_the_start_ends_it_with_0(delay: float, api: str, file: Path) -> None:
     """From the moment the program has control of its signals, through imports, tables, lease and first pages."""
-    with daemon(environment(api, f"sqlite:///{file}", start_date="all")) as run:
+    with daemon(environment(api, f"sqlite:///{file}")) as run:
         until(run.listens_to_signals, "the handler")
         time.sleep(delay)  # which phase this hits differs from run to run; the promise is the same in all
         assert run.stop() == 0
@@ -110,7 +110,7 @@ def test_a_second_signal_ends_it_at_once(api: str, file: Path) -> None:
 
 def test_a_page_that_can_not_be_finished_is_rolled_back(api: str, world: World, file: Path) -> None:
     """One signal is enough: after some seconds of grace it ends all the same, and the next run has lost nothing."""
-    env = environment(api, f"sqlite:///{file}", start_date="all")
+    env = environment(api, f"sqlite:///{file}")
     assert cdrsync("db", "upgrade", env=env).returncode == 0
     with locked(file), daemon(env) as run:
         run.event("started")
@@ -152,7 +152,7 @@ def test_sighup_takes_a_new_configuration_and_refuses_a_bad_one(api: str, world:
 
 def test_the_daemon_proves_completeness_after_the_history(api: str, world: World, file: Path) -> None:
     """And says so once, in plain words, the first time."""
-    with daemon(environment(api, f"sqlite:///{file}", start_date="all")) as run:
+    with daemon(environment(api, f"sqlite:///{file}")) as run:
         run.event("proven for the first time: every call that the operator counts is held")
         assert held(file) == uids(world)
         assert run.stop() == 0
@@ -258,8 +258,7 @@ def test_one_failing_account_does_not_stop_the_others(file: Path) -> None:
 
 def test_an_operator_away_is_said_once_and_caught_up_with(world: World, file: Path) -> None:
     """It waits, says so once, and goes on by itself."""
-    settings = {"poll_interval": "1s", "start_date": "all"}
-    with running(world) as url, daemon(environment(url, f"sqlite:///{file}", **settings)) as run:
+    with running(world) as url, daemon(environment(url, f"sqlite:///{file}", poll_interval="1s")) as run:
         until(lambda: held(file) == uids(world), "all calls")
         world.faults.rates({Fault.HTTP_503: 1.0})
         (failed,) = until(lambda: [e for name in FAILED for e in run.events(name)], run.lines)

@@ -71,7 +71,7 @@ def test_killed_while_the_tables_are_made(database: Database, zygote: Zygote, tm
     url = database.url
     with StandIn(calls=20, days=1, seed=1) as operator:
         for nth in UPGRADE_STATEMENTS:
-            env = environment(operator.url, url, start_date="all")
+            env = environment(operator.url, url)
             upgrade = Start(("db", "upgrade"), env, str(tmp_path / "upgrade"), database.kind, "statement", nth)
             assert zygote.wait(zygote.start(upgrade), 60) == -signal.SIGKILL, log_of(upgrade)
             sync = Start(("sync",), env, str(tmp_path / "sync"), database.kind)

@@ -219,9 +219,7 @@ def test_faults_of_both_sides_at_once(migrated: Database) -> None:
 def test_the_daemon_recovers_by_itself(migrated: Database, tmp_path: Path) -> None:
     """Its sessions cut and its server killed three times while calls arrive: it never ends, and catches up."""
     with StandIn(calls=300, days=2, seed=1, rate=20.0) as operator, Zygote() as zygote:
-        env = environment(
-            operator.url, migrated.url, start_date="all", poll_interval="1s", lookback_interval="1s", page_size="5"
-        )
+        env = environment(operator.url, migrated.url, poll_interval="1s", lookback_interval="1s", page_size="5")
         program = Start(("run",), env, str(tmp_path / "log"), migrated.kind)
         pid = zygote.start(program)
         for _ in range(3):

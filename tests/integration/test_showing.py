@@ -78,9 +78,7 @@ def test_page_of_a_real_daemon(tmp_path: Path) -> None:
     world = World(logins=[LOGIN])
     world.add_history(calls=CALLS, days=2)
     with running(world) as api:
-        env = environment(
-            api, f"sqlite:///{tmp_path}/calls.db", http_listen="127.0.0.1:0", start_date="all", log_format="json"
-        )
+        env = environment(api, f"sqlite:///{tmp_path}/calls.db", http_listen="127.0.0.1:0", log_format="json")
         with daemon(env) as process:
             url = page_of(process)
             assert httpx.get(f"{url}/livez").text == "alive\n"
