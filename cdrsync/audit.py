@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Protocol
 from cdrsync.comparison import Comparison, Figures, Readings, compare
 from cdrsync.errors import BadAnswer, RequestRefused
 from cdrsync.findings import (
-    BEGINNING,
     AuditReport,
     Finding,
     Snapshot,
+    merged,
     narrow,
+    overruled,
     period_window,
     tampered,
     verdicts,
     within,
 )
 from cdrsync.model import (
-    TAIL_STREAM,
     Batch,
     Cdr,
     CdrsAsk,
@@ -36,6 +36,7 @@ from cdrsync.model import (
     TotalsAsk,
     Verdict,
     Window,
+    national,
 )
 
 if TYPE_CHECKING:
@@ -124,26 +125,32 @@ class Audit:
     def _look(
         self, periods: Sequence[Period], number: str | None, *, writer: bool
     ) -> tuple[AuditReport, dict[date, Verdict]]:
-        moment = self._observe(periods, number, writer=writer)
+        wanted = self._sync.numbers if number is None else (number,)
         established = self._ledger.established()
-        findings = [self._judge(answer, period, moment, number, established) for period, answer in moment.totals]
-        altered = [] if number is not None else tampered(moment.snapshot)
-        disagreeing = [finding for finding in findings if finding.verdict is Verdict.GAP]
-        vouched = [finding.window for finding in findings if finding.verdict is Verdict.COMPLETE]
-        gaps = altered + narrow(disagreeing, vouched, known={gap.window.first for gap in altered})
-        proven = any(f.period is Period.ALL and f.verdict is Verdict.COMPLETE for f in findings) and not altered
+        findings: list[list[Finding]] = []  # of each number, by period
+        for one in wanted:
+            moment = self._observe(periods, one, writer=writer)
+            judged = [self._judge(answer, period, moment, one, established) for period, answer in moment.totals]
+            findings.append(overruled(judged))
+        snapshot = moment.snapshot if wanted == (number,) else self._ledger.snapshot(number=None, up_to_uid=None)
+        altered = [] if number is not None else tampered(snapshot)
+        known = {gap.window.first for gap in altered}
+        gaps = altered + [gap for of_one in findings for gap in narrow(of_one, known)]
+        of_periods = findings[0] if number is not None else [merged(of_one) for of_one in zip(*findings, strict=True)]
+        proven = any(f.period is Period.ALL and f.verdict is Verdict.COMPLETE for f in of_periods) and not altered
         report = AuditReport(
             moment.answered_at,
-            findings,
+            of_periods,
             gaps,
             proven=proven,
             first_proof=proven and number is None and not self._ledger.proven_before(),
         )
-        return report, verdicts(moment.snapshot.ledger, vouched, gaps)
+        vouched = [finding.window for finding in of_periods if finding.verdict is Verdict.COMPLETE]
+        return report, verdicts(snapshot.ledger, vouched, gaps)
 
     def _observe(self, periods: Sequence[Period], number: str | None, *, writer: bool) -> _Moment:
         """Tail, totals, tail: one document, so one moment; then the rows of that moment."""
-        mark = self._ledger.checkpoint(TAIL_STREAM)
+        mark = self._ledger.checkpoint(self._sync.tail_stream(number))
         uid = None if mark is None else mark.high_water_uid
         asks: list[CdrsAsk | TotalsAsk] = [TotalsAsk(period, number) for period in periods]
         if uid is not None:
@@ -222,30 +229,23 @@ class Audit:
                 return "too near to midnight to say which day the operator means"
         if moment.behind and period is not Period.LAST_MONTH:
             return "new calls are not stored yet"
-        return self._not_downloaded(period, window)
+        return self._not_downloaded(period, window, number)
 
-    def _not_downloaded(self, period: Period, window: Window) -> str:
+    def _not_downloaded(self, period: Period, window: Window, number: str | None) -> str:
         """Which calls of a period were never to be held, or not yet; empty where all should be."""
+        limited_to = {national(one) for one in self._sync.numbers if one is not None}
+        if number is not None and limited_to and national(number) not in limited_to:
+            return "the account is limited to other numbers"
         start = self._sync.start_day()
         if start is None:
             return "the history before it is still being downloaded"
         pending = [day for day in self._sync.pending_days() if window.first <= day <= window.last]
         if pending:
             return f"{len(pending)} of its days are still to be downloaded"
-        if start > window.first and (period is not Period.ALL or self._calls_before(start)):
+        late = start > window.first and not self._sync.wants_all
+        if late and (period is not Period.ALL or self._sync.calls_before(start, number)):
             return f"it begins before start_date, {start}"
         return ""
-
-    def _calls_before(self, start: date) -> bool:
-        """Whether the operator has calls before the start day. EndDate may be included or not: both are asked."""
-        yesterday = start - timedelta(days=1)
-        answers = self._source.ask(
-            [
-                CdrsAsk(limit=1, start_date=BEGINNING, end_date=yesterday),
-                CdrsAsk(limit=self._page_size, start_date=yesterday, end_date=start),
-            ]
-        ).answers
-        return any(cdr.call_date < start for answer in answers for cdr in _records(answer))
 
     # ── healing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -253,6 +253,7 @@ class Audit:
         self, found: AuditReport, periods: Sequence[Period], number: str | None
     ) -> tuple[AuditReport, dict[date, Verdict]]:
         """Read the days at fault once through the one write path, then compare again."""
+        self._sync.reopen_history()
         before = self._ledger.snapshot(number=None, up_to_uid=None)
         ledger_days = [day.day for day in before.ledger]
         start = self._sync.start_day()

@@ -3,6 +3,8 @@
 The operator states totals (GetTotals) without saying how a call is sorted into answered, missed and voicemail, what the
 unit of MinsTotalNoFormat is, nor how it rounds. So each undocumented figure has *readings*; what is held has to agree
 with one of them. A reading that once decided an agreement by itself is *established* and is the only one from then on.
+Only "answered+missed" can be taken back: calls of voicemail that were missing may have made it look right, so it gives
+way to what agrees in every figure with voicemail counted by itself.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ PENNY = Decimal("0.01")
 
 SECONDS_PER_MINUTE = 60
 
-CALLS_READINGS = ("answered+missed+voicemail", "answered+missed")
-"""The second: voicemail is counted among the others."""
+BY_ITSELF, AMONG_OTHERS = CALLS_READINGS = ("answered+missed+voicemail", "answered+missed")
+"""Voicemail is counted by itself, or among the others."""
 
 DURATION_READINGS = ("seconds", "minutes")
 
@@ -37,11 +39,11 @@ class Figures:
     charge: Decimal = Decimal(0)
 
     @classmethod
-    def of(cls, days: Iterable[Held]) -> Figures:
-        """The sum over days."""
+    def of(cls, parts: Iterable[Held | Figures]) -> Figures:
+        """The sum over days, or over other figures."""
         figures = cls()
-        for day in days:
-            figures = cls(figures.calls + day.calls, figures.duration + day.duration, figures.charge + day.charge)
+        for part in parts:
+            figures = cls(figures.calls + part.calls, figures.duration + part.duration, figures.charge + part.charge)
         return figures
 
     @classmethod
@@ -110,15 +112,6 @@ def compare(held: Figures, totals: Totals, established: Readings) -> Comparison:
         return Comparison(held, unusable=totals.unusable or ("figures are missing",))
     differences: list[str] = []
     remarks: list[str] = []
-    counted = totals.answered + totals.missed
-    calls = [
-        reading
-        for reading, number in zip(CALLS_READINGS, (counted + totals.voicemail, counted), strict=True)
-        if number == held.calls and established.calls in (None, reading)
-    ]
-    if not calls:
-        parts = f"{totals.answered} answered, {totals.missed} missed, {totals.voicemail} voicemail"
-        differences.append(f"{held.calls} calls are held, the operator counts {parts}")
     if abs(held.charge - totals.charge) >= PENNY:
         differences.append(f"£{held.charge.normalize():f} is held, the operator states £{totals.charge:f}")
     duration = _durations(held.duration, totals.minutes_no_format)
@@ -127,11 +120,21 @@ def compare(held: Figures, totals: Totals, established: Readings) -> Comparison:
     if not duration and totals.minutes_no_format is not None:
         text = f"{held.duration} seconds are held, MinsTotalNoFormat is {totals.minutes_no_format.normalize():f}"
         (remarks if established.duration is None else differences).append(text)
-    readings = Readings(
-        calls[0] if len(calls) == 1 else None,
-        duration[0] if len(duration) == 1 and not differences else None,
-    )
-    return Comparison(held, tuple(differences), tuple(remarks), readings=established.or_else(readings))
+    others = totals.answered + totals.missed
+    sums = {BY_ITSELF: others + totals.voicemail, AMONG_OTHERS: others}
+    calls = [reading for reading, number in sums.items() if number == held.calls]
+    if not (duration and not differences):
+        # A call of voicemail that is missing looks like one counted among the others; only its duration tells.
+        calls = [reading for reading in calls if reading == (established.calls or BY_ITSELF)]
+    elif established.calls is not None and calls != [BY_ITSELF]:
+        calls = [reading for reading in calls if reading == established.calls]
+    if not calls:
+        parts = f"{totals.answered} answered, {totals.missed} missed, {totals.voicemail} voicemail"
+        differences.insert(0, f"{held.calls} calls are held, the operator counts {parts}")
+    if differences:
+        return Comparison(held, tuple(differences), tuple(remarks), readings=established)
+    readings = Readings(calls[0] if len(calls) == 1 else None, duration[0] if len(duration) == 1 else None)
+    return Comparison(held, (), tuple(remarks), readings=readings.or_else(established))
 
 
 def _durations(held: int, stated: Decimal | None) -> list[str]:

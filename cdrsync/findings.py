@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.comparison import Figures, Readings
-from cdrsync.model import Gap, Held, LedgerDay, Period, Totals, Verdict, Window
+from cdrsync.model import BEGINNING, Gap, Held, LedgerDay, Period, Totals, Verdict, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-BEGINNING = date(1990, 1, 1)
-"""Before any call that the API can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +89,53 @@ def tampered(snapshot: Snapshot) -> list[Gap]:
     return gaps
 
 
-def narrow(disagreeing: Sequence[Finding], vouched: Sequence[Window], known: set[date]) -> list[Gap]:
+def overruled(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings of one look, without the gaps of periods that lie in one that agrees: that one vouches for them.
+
+    On which day the operator's week begins is not documented, nor by which clock its day does.
+    """
+    vouched = [finding for finding in findings if finding.verdict is Verdict.COMPLETE]
+    left = []
+    for finding in findings:
+        around = next((sure for sure in vouched if _lies_in(finding.window, sure.window)), None)
+        if finding.verdict is Verdict.GAP and around is not None:
+            problem = f"{finding.problem} ({around.period}, which holds all of its days, agrees)"
+            left.append(replace(finding, verdict=Verdict.UNAUDITED, problem=problem))
+        else:
+            left.append(finding)
+    return left
+
+
+def merged(findings: Sequence[Finding]) -> Finding:
+    """One finding of a period for an account out of those of its numbers: the worst verdict, sums, all problems."""
+    first = findings[0]
+    if len(findings) == 1:
+        return replace(first, number=None)
+    worst = max(findings, key=lambda finding: (Verdict.COMPLETE, Verdict.UNAUDITED, Verdict.GAP).index(finding.verdict))
+    return Finding(
+        first.period,
+        first.window,
+        None,
+        worst.verdict,
+        Figures.of(finding.held for finding in findings),
+        None,  # the operator states none for several numbers together
+        worst.readings,
+        problem="; ".join(f"{finding.number}: {finding.problem}" for finding in findings if finding.problem),
+        remark="; ".join(f"{finding.number}: {finding.remark}" for finding in findings if finding.remark),
+    )
+
+
+def _lies_in(inner: Window, outer: Window) -> bool:
+    return outer.first <= inner.first and inner.last <= outer.last
+
+
+def narrow(findings: Sequence[Finding], known: set[date]) -> list[Gap]:
     """The days at fault, as far as the periods tell: those of a disagreeing period that no agreeing one vouches for.
 
     A shorter disagreeing period explains the longer ones around it, and so does a day already known to be at fault.
     """
+    disagreeing = [finding for finding in findings if finding.verdict is Verdict.GAP]
+    vouched = [finding.window for finding in findings if finding.verdict is Verdict.COMPLETE]
     gaps: list[Gap] = []
     explained = set(known)
     for finding in sorted(disagreeing, key=lambda finding: finding.window.last - finding.window.first):

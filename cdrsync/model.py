@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 TAIL_STREAM = "tail"
 BACKFILL_STREAM = "backfill"
 
+BEGINNING = date(1990, 1, 1)
+"""Before any call that the API can have."""
+
 COST_PLACES = 6
 """Decimal places kept of a cost in pounds. The operator prints three; six hold a thousandth of a penny and more."""
 

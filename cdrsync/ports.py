@@ -53,6 +53,9 @@ class Store(Protocol):
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """Days of the window that a page has completed, at or after `since`."""
 
+    def holds_calls(self, window: Window) -> bool:
+        """Whether the ledger counts calls on any day of the window."""
+
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:

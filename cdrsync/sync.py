@@ -19,6 +19,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.ahead import Shared, blocks, read_ahead
+from cdrsync.history import History, calls_before
 from cdrsync.model import (
     BACKFILL_STREAM,
     TAIL_STREAM,
@@ -45,13 +46,12 @@ if TYPE_CHECKING:
     ReadAhead = Callable[[Sequence[Iterator[Page]]], Iterator[Page]]
 
 BOOTSTRAP_STREAM = "bootstrap"
-HISTORY_STREAM = "history"
 LOOKBACK_STREAM = "lookback"
 SWEEP_STREAM = "sweep"
 
 SWEEP_INTERVAL = timedelta(days=1)
-EMPTY_MONTHS = 12
-"""Months in a row without a call after which `start_date = "all"` stops walking back."""
+WANTED_STREAM = "wanted"
+"""Since when a number is wanted, or all numbers are: days that were read before lack its calls."""
 
 
 class Sync:
@@ -72,6 +72,7 @@ class Sync:
         self._clock = clock
         self._read_ahead = read_ahead
         self._numbers: tuple[str | None, ...] = settings.numbers or (None,)
+        self._history = History(source, store, settings, clock)
 
     # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -111,8 +112,10 @@ class Sync:
         """
         if window is not None:
             yield from self._backfill_job(window)
-        elif self._settings.start == "all" and not self._history_done():
-            yield from self._walk_back()
+        elif self._settings.start == "all" and self._history.first_day() is None:
+            yield from self._history.walk_back(
+                self.today(), lambda window: self.read_days(self._missing(window), Origin.BACKFILL)
+            )
         else:
             yield from self.read_days(self.pending_days(), Origin.BACKFILL)
 
@@ -192,20 +195,44 @@ class Sync:
         start = self._settings.start
         if isinstance(start, date):
             return start
-        stream = BOOTSTRAP_STREAM if start == "today" else HISTORY_STREAM
-        checkpoint = self._store.checkpoint(stream)
-        if checkpoint is not None and checkpoint.window is not None and (checkpoint.done or start == "today"):
-            return checkpoint.window.first
-        return self.today() if start == "today" else None
+        if start == "all":
+            return self._history.first_day()
+        anchor = self._store.checkpoint(BOOTSTRAP_STREAM)
+        return self.today() if anchor is None or anchor.window is None else anchor.window.first
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether everything is to be held that the operator has."""
+        return self._settings.start == "all"
+
+    @property
+    def numbers(self) -> tuple[str | None, ...]:
+        """The numbers that the account is limited to, or None for all of them."""
+        return self._numbers
 
     def pending_days(self) -> list[date]:
         """Days from the start to yesterday that no page has completed yet, newest first."""
         start = self.start_day()
-        return [] if start is None else self._not_downloaded(start)
+        return [] if start is None else self._missing(Window(start, self.today() - timedelta(days=1)))
 
-    def _not_downloaded(self, first: date) -> list[date]:
-        window = Window(first, self.today() - timedelta(days=1))
-        downloaded = self._store.days_downloaded(window)
+    def calls_before(self, day: date, number: str | None) -> bool:
+        """Whether the operator has calls before a day that the account leaves out. Raises RequestRefused."""
+        return calls_before(self._source, day, self._settings, () if number is None else (number,))
+
+    def reopen_history(self) -> None:
+        """With `start_date = "all"`, have the next backfill read what the operator has before the first day held."""
+        if self.wants_all:
+            self._history.reopen()
+
+    def tail_stream(self, number: str | None) -> str:
+        """The stream whose high-water mark tells which calls to a number are held."""
+        return _stream(TAIL_STREAM, number if number in self._numbers else None)
+
+    def _missing(self, window: Window) -> list[date]:
+        """Days of a window that no page has completed since all of the account's numbers are wanted, newest first."""
+        marks = [self._store.checkpoint(_stream(WANTED_STREAM, number)) for number in self._numbers]
+        since = max((mark.begun_at for mark in marks if mark is not None and mark.begun_at is not None), default=None)
+        downloaded = self._store.days_downloaded(window, since=since)
         return [day for day in reversed(window.days()) if day not in downloaded]
 
     def _high_water_uid(self, stream: str, number: str | None) -> int | None:
@@ -243,6 +270,10 @@ class Sync:
         if first_run:
             checkpoint = Checkpoint(BOOTSTRAP_STREAM, window=Window(today, today), begun_at=self._clock())
             yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
+        for wanted in self._numbers if first_run else (number,):
+            stream = _stream(WANTED_STREAM, wanted)
+            if self._store.checkpoint(stream) is None:
+                yield from self._mark(Origin.BOOTSTRAP, stream, self._clock())
         since = today if anchor is None or anchor.window is None else min(anchor.window.first, today)
         for window in itertools.chain([Window(since, today)], self._steps_back(since) if first_run else ()):
             high = HighWater(-1)
@@ -341,39 +372,6 @@ class Sync:
         done = Checkpoint(BACKFILL_STREAM, window=window, begun_at=job.begun_at, done=True)
         yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=done))
 
-    # ── start_date = "all" ─────────────────────────────────────────────────────────────────────────────────────────
-
-    def _history_done(self) -> bool:
-        checkpoint = self._store.checkpoint(HISTORY_STREAM)
-        return checkpoint is not None and checkpoint.done
-
-    def _walk_back(self) -> Iterator[PageSaved]:
-        """Month by month into the past until a year is empty. How far it has come is kept.
-
-        GetTotals can't say when everything is held: how it counts calls is not documented.
-        """
-        today = self.today()
-        walk = self._store.checkpoint(HISTORY_STREAM)
-        reached = Window(today, today) if walk is None or walk.window is None else walk.window
-        oldest, busy = reached.first, reached.last  # read back to the one; no calls seen between it and the other
-        yield from self.read_days(self._not_downloaded(oldest), Origin.BACKFILL)
-        while _months(oldest, busy) < EMPTY_MONTHS:
-            found = 0
-            last = oldest - timedelta(days=1)
-            oldest = last.replace(day=1)
-            downloaded = self._store.days_downloaded(Window(oldest, last))
-            days = (day for day in reversed(Window(oldest, last).days()) if day not in downloaded)
-            for saved in self.read_days(days, Origin.BACKFILL):
-                found += saved.records
-                yield saved
-            if found:
-                busy = oldest
-            yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=self._walked(oldest, busy, done=False)))
-        yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=self._walked(oldest, busy, done=True)))
-
-    def _walked(self, oldest: date, busy: date, *, done: bool) -> Checkpoint:
-        return Checkpoint(HISTORY_STREAM, window=Window(oldest, busy), begun_at=self._clock(), done=done)
-
     def expected_calls(self) -> int | None:
         """The most calls that GetTotals `all` can mean. None where it can't be read, or counts other numbers too."""
         if self._settings.numbers:
@@ -387,10 +385,6 @@ class Sync:
 
 def _stream(name: str, number: str | None) -> str:
     return name if number is None else f"{name}:{number}"
-
-
-def _months(first: date, last: date) -> int:
-    return (last.year - first.year) * 12 + last.month - first.month
 
 
 def _mark_uid(mark: Checkpoint) -> int:

@@ -6,6 +6,7 @@ The oracle is the sandbox's own list of calls, compared with the table value by 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -46,6 +47,14 @@ class Rig:
     ledger: SqlLedger
     sync: Sync
     audit: Audit
+    settings: SyncSettings
+
+    def under(self, **settings: Any) -> Rig:
+        """The same account and database under another configuration."""
+        changed = dataclasses.replace(self.settings, **settings)
+        sync = Sync(self.source, self.store, changed, clock=lambda: datetime.fromtimestamp(self.clock(), UTC))
+        audit = Audit(self.source, self.ledger, sync, timezone=LONDON, page_size=changed.page_size)
+        return dataclasses.replace(self, sync=sync, audit=audit, settings=changed)
 
     def run(self, step: str = "catch_up", *arguments: Any) -> int:
         """Run a step of the algorithm to its end; answers how many records it inserted or updated."""
@@ -158,7 +167,7 @@ def rig(
     audit = Audit(source, ledger, sync, timezone=LONDON, page_size=settings.page_size)
     try:
         store.open()
-        yield Rig(world, clock, source, store, engine, ledger, sync, audit)
+        yield Rig(world, clock, source, store, engine, ledger, sync, audit, settings)
     finally:
         source.close()
         store.close()

@@ -32,6 +32,7 @@ class Settings:
     limit_clamp: int | None = None  # a silent maximum of `limit`
     empty_page: Literal["pair", "self-closing", "absent"] = "pair"  # how <CDRs> without records is written
     mins_unit: Literal["seconds", "minutes"] = "seconds"  # of MinsTotalNoFormat
+    week_begins: Literal["monday", "sunday"] = "monday"  # of GetTotals' period `week`
     separators: bool = False  # totals as "7,859" and "£10.00"
     gzip: bool = False  # compress for clients that accept it (costs more than the loopback saves)
 

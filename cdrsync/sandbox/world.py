@@ -176,7 +176,7 @@ class World:
     def totals(self, period: str = "day", *, number: str | None = None, username: str | None = None) -> Totals:
         """The exact sums behind GetTotals. Raises ValueError for a period that the reference page doesn't name."""
         with self.lock:
-            first, last = period_days(period, london(self.settle()).date())
+            first, last = period_days(period, london(self.settle()).date(), self.settings.week_begins)
             return self.account(username).records.totals(first, last, number)
 
     def counters(self) -> dict[str, Any]:
@@ -324,13 +324,13 @@ def _length(call: Call) -> int:
     return (call.ring_time or 0) + call.duration + SETTLING
 
 
-def period_days(period: str, today: date) -> tuple[str | None, str | None]:
-    """First and last day of a GetTotals period, both included; weeks begin on Monday."""
+def period_days(period: str, today: date, week_begins: str = "monday") -> tuple[str | None, str | None]:
+    """First and last day of a GetTotals period, both included."""
     if period == "all":
         return None, None
     firsts = {
         "day": today,
-        "week": today - timedelta(days=today.weekday()),
+        "week": today - timedelta(days=(today.weekday() + (week_begins == "sunday")) % 7),
         "month": today.replace(day=1),
         "last-month": (today.replace(day=1) - timedelta(days=1)).replace(day=1),
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Column, and_, delete, func, insert, literal, or_, select, update
 
 from cdrsync.comparison import Readings
+from cdrsync.errors import ConfigError
 from cdrsync.findings import Snapshot
 from cdrsync.model import Held, LedgerDay, Period, Totals, Verdict, national
 from cdrsync.store.engine import translated
@@ -95,16 +96,7 @@ class SqlLedger:
     def established(self) -> Readings:
         """The readings that the latest agreement of the account established."""
         with translated(), self._engine.connect() as connection:
-            query = (
-                select(audit_result.c.interpretation)
-                .where(
-                    audit_result.c.account_id == self._account_id(connection),
-                    audit_result.c.interpretation.is_not(None),
-                )
-                .order_by(audit_result.c.id.desc())
-                .limit(1)
-            )
-            return Readings.parse(connection.scalar(query))
+            return established(connection, self._account_id(connection))
 
     def proven_before(self) -> bool:
         """Whether an audit of `all` has agreed before."""
@@ -173,10 +165,27 @@ class SqlLedger:
             connection.execute(delete(operator_totals).where(old))
 
     def _account_id(self, connection: Connection) -> int:
-        """Our number of the account; -1, which no row has, while it was never synced."""
+        """Our number of the account. Raises ConfigError while it was never synced."""
         if self._id is None:
             self._id = connection.scalar(select(account_table.c.id).where(account_table.c.name == self._account))
-        return -1 if self._id is None else self._id
+        if self._id is None:
+            raise ConfigError([f"the database has no account {self._account!r} yet"], hint="cdrsync sync makes it")
+        return self._id
+
+
+def established(connection: Connection, account_id: int) -> Readings:
+    """The readings that the latest agreement of an account established. A disagreement says nothing of them."""
+    query = (
+        select(audit_result.c.interpretation)
+        .where(
+            audit_result.c.account_id == account_id,
+            audit_result.c.interpretation.is_not(None),
+            audit_result.c.verdict == Verdict.COMPLETE.value,
+        )
+        .order_by(audit_result.c.id.desc())
+        .limit(1)
+    )
+    return Readings.parse(connection.scalar(query))
 
 
 def _of_number(number: str | None) -> list[ColumnElement[bool]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select
 
 from cdrsync.model import MAX_UID, Checkpoint, Window
 from cdrsync.store.tables import cdr, checkpoint, coverage
@@ -69,6 +69,20 @@ class Positions:
             statement = statement.where(coverage.c.downloaded_at >= since)
         with self._session.transaction() as connection:
             return set(connection.execute(statement).scalars())
+
+    def holds_calls(self, window: Window) -> bool:
+        """Whether the ledger counts calls on any day of the window."""
+        statement = (
+            select(literal(1))
+            .where(
+                coverage.c.account_id == self._session.account_id,
+                coverage.c.call_date.between(window.first, window.last),
+                coverage.c.calls > 0,
+            )
+            .limit(1)
+        )
+        with self._session.transaction() as connection:
+            return connection.scalar(statement) is not None
 
     def _going_on(self, connection: Connection, top: int, since: datetime, until: datetime) -> int | None:
         """Of the next calls from uid `top` downwards: the lowest uid of those that ended from `since` to `until`."""

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Integer, String, and_, cast, func, select
 
-from cdrsync.comparison import CALLS_READINGS, SECONDS_PER_MINUTE, Figures, Readings
+from cdrsync.comparison import AMONG_OTHERS, SECONDS_PER_MINUTE, Figures
 from cdrsync.model import Period, Verdict
 from cdrsync.status import HOURS, DayLine, OperatorToday, Records, RejectLine, RunLine
 from cdrsync.store.engine import translated
-from cdrsync.store.tables import account, audit_result, cdr, coverage, operator_totals, reject, sync_run
+from cdrsync.store.ledger import established
+from cdrsync.store.tables import account, cdr, coverage, operator_totals, reject, sync_run
 
 if TYPE_CHECKING:
     from datetime import date, datetime, tzinfo
 
     from sqlalchemy.engine import Connection, Engine
+
+    from cdrsync.comparison import Readings
 
 LINES = 10  # of rejects and of runs
 NOBODY = -1  # no row has this number: an account that was never synced
@@ -111,23 +114,13 @@ def _operator_today(connection: Connection, account_id: int, today: date, timezo
     row = connection.execute(query).one_or_none()
     if row is None or row.fetched_at.astimezone(timezone).date() != today:
         return None
-    readings = _readings(connection, account_id)
+    readings = established(connection, account_id)
     return OperatorToday(row.fetched_at, _calls(row, readings), _duration(row, readings), row.charge)
-
-
-def _readings(connection: Connection, account_id: int) -> Readings:
-    query = (
-        select(audit_result.c.interpretation)
-        .where(audit_result.c.account_id == account_id, audit_result.c.interpretation.is_not(None))
-        .order_by(audit_result.c.id.desc())
-        .limit(1)
-    )
-    return Readings.parse(connection.scalar(query))
 
 
 def _calls(row: Any, readings: Readings) -> int | None:
     parts = [row.answered, row.missed]
-    if readings.calls != CALLS_READINGS[1]:  # where nothing is established: all three
+    if readings.calls != AMONG_OTHERS:  # where nothing is established: all three
         parts.append(row.voicemail)
     return None if None in parts else sum(parts)
 

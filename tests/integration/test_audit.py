@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from cdrsync.errors import RequestRefused
-from cdrsync.model import Period, Verdict
+from cdrsync.audit import Audit
+from cdrsync.comparison import Readings
+from cdrsync.errors import ConfigError, RequestRefused
+from cdrsync.history import HISTORY_STREAM
+from cdrsync.model import Checkpoint, Origin, Page, Period, Verdict, Window
 from cdrsync.sandbox import Fault, Settings
+from cdrsync.store.ledger import SqlLedger
 from cdrsync.store.tables import cdr, coverage
-from tests.rig import rig
+from tests.rig import LONDON, rig
 
 if TYPE_CHECKING:
     from tests.conftest import Database
@@ -222,3 +226,48 @@ def test_a_refused_period_does_not_stop_the_others(migrated: Database) -> None:
         refused = [finding for finding in report.findings if "refused" in finding.problem]
         assert len(refused) == 1
         assert refused[0].verdict is Verdict.UNAUDITED
+
+
+def test_readings_that_missing_calls_suggested_do_not_last(migrated: Database) -> None:
+    """Without any voicemail call the counts fit another reading. Once healed, everything agrees again."""
+    with rig(migrated.url, calls=900) as r:
+        r.run()
+        voicemail = [call.uid for call in r.world.records() if call.kind == "voicemail"]
+        write(r, delete(cdr).where(cdr.c.uid.in_(voicemail)))
+        assert not r.audit.run(ALL).clean
+        assert r.ledger.established() == Readings()
+        assert r.audit.run(ALL, heal=True).clean
+        assert r.audit.run(ALL).proven
+
+
+def test_a_week_that_begins_on_sunday_is_no_gap(migrated: Database) -> None:
+    """On which day the operator's week begins is not documented: the month around it vouches for its days."""
+    with rig(migrated.url, Settings(week_begins="sunday"), now="2024-05-19T12:00:00+01:00", calls=900, days=30) as r:
+        r.run()
+        report = r.audit.run(ALL)
+        assert (report.clean, report.proven) == (True, True)
+        (week,) = (finding for finding in report.findings if finding.period is Period.WEEK)
+        assert week.verdict is Verdict.UNAUDITED
+        assert "month, which holds all of its days, agrees" in week.problem
+
+
+def test_history_that_was_ended_too_early_is_opened_by_healing(migrated: Database) -> None:
+    """An earlier version took months that had been read before for empty ones."""
+    with rig(migrated.url, calls=900, days=70, start="all") as r:
+        ended = Checkpoint(HISTORY_STREAM, window=Window(date(2024, 5, 1), date(2024, 5, 23)), done=True)
+        r.run("poll")
+        r.store.save(Page(Origin.BACKFILL, [], checkpoint=ended))
+        r.run()
+        assert not r.audit.run(ALL).clean
+        r.audit.run(ALL, heal=True)
+        r.run()
+        assert r.assert_equal() == 900
+        assert r.audit.run(ALL).proven
+
+
+def test_an_account_that_was_never_synced_can_not_be_audited(migrated: Database) -> None:
+    """One line that says so, and what to do."""
+    with rig(migrated.url, calls=10) as r:
+        ledger = SqlLedger(r.engine, "another")
+        with pytest.raises(ConfigError, match="no account 'another' yet"):
+            Audit(r.source, ledger, r.sync, timezone=LONDON, page_size=100).run(ALL)

@@ -121,6 +121,10 @@ class MemoryStore:
             if window.first <= day <= window.last and (since is None or at >= since)
         }
 
+    def holds_calls(self, window: Window) -> bool:
+        """Whether a call of the window is held."""
+        return any(window.first <= cdr.call_date <= window.last for cdr in self.rows.values())
+
 
 def held_as(store: MemoryStore, record: Cdr | Reject) -> bool:
     """Whether the store holds this very record: equal value by value, but for flags that the record leaves out."""

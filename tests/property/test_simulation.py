@@ -101,7 +101,7 @@ MISTAKES = {
     "no order is mistrusted": (Sync, "_proven", lambda self, *_: self._store.save(Page(Origin.LOOKBACK, []))),
     "days are not read": (Sync, "read_days", _no_pages),
     "a fall of uids goes unnoticed": (sync, "refuse_reset", lambda *_: None),
-    "every day is taken for downloaded": (Sync, "_not_downloaded", lambda *_: []),
+    "every day is taken for downloaded": (Sync, "_missing", lambda *_: []),
 }
 
 

@@ -79,6 +79,12 @@ class Twins:
         assert actual == self.memory.days_downloaded(window, since=since)
         return actual
 
+    def holds_calls(self, window: Window) -> bool:
+        """As both say."""
+        actual = self.sql.holds_calls(window)
+        assert actual == self.memory.holds_calls(window)
+        return actual
+
     def open(self) -> None:
         """Connect anew."""
         self.sql.open()

@@ -57,6 +57,27 @@ def test_voicemail_may_be_counted_among_the_answered() -> None:
     assert comparison.readings.calls == "answered+missed"
 
 
+def test_a_missing_voicemail_is_not_taken_for_one_counted_among_the_answered() -> None:
+    """Nine calls and too few seconds: before any unit is established, the duration still has to fit one."""
+    comparison = compare(replace(HELD, calls=9, duration=585), STATED, Readings())
+    assert comparison.differences == ("9 calls are held, the operator counts 6 answered, 3 missed, 1 voicemail",)
+    assert comparison.readings == Readings()
+
+
+def test_a_disagreement_establishes_nothing() -> None:
+    """Nine calls fit a reading, but the charge is another: whatever is wrong may be wrong with the calls too."""
+    comparison = compare(replace(HELD, calls=9, charge=Decimal(2)), STATED, Readings(duration="seconds"))
+    assert comparison.readings == Readings(duration="seconds")
+
+
+def test_a_reading_that_a_missing_voicemail_had_established_gives_way() -> None:
+    """Ten calls that agree in every figure, with the voicemail by itself; what agrees in part proves no such thing."""
+    mistaken = Readings("answered+missed", "seconds")
+    assert compare(HELD, STATED, mistaken).readings == Readings("answered+missed+voicemail", "seconds")
+    assert not compare(replace(HELD, duration=606), STATED, mistaken).agrees
+    assert not compare(replace(HELD, charge=Decimal(2)), STATED, mistaken).agrees
+
+
 def test_an_established_reading_of_the_counts_is_the_only_one() -> None:
     """Once ten was seen to mean 6 + 3 + 1, nine calls are one too few."""
     assert not compare(replace(HELD, calls=9), STATED, Readings(calls="answered+missed+voicemail")).agrees

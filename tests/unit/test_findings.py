@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
 import pytest
 
 from cdrsync.comparison import Figures, Readings
-from cdrsync.findings import BEGINNING, Finding, Snapshot, narrow, period_window, tampered, verdicts, within
-from cdrsync.model import Held, LedgerDay, Period, Verdict, Window
+from cdrsync.findings import (
+    Finding,
+    Snapshot,
+    merged,
+    narrow,
+    overruled,
+    period_window,
+    tampered,
+    verdicts,
+    within,
+)
+from cdrsync.model import BEGINNING, Held, LedgerDay, Period, Verdict, Window
 
 TODAY = date(2026, 11, 18)  # a Wednesday
 
@@ -35,8 +46,9 @@ def finding(period: Period, verdict: Verdict = Verdict.GAP) -> Finding:
 
 
 def windows(disagreeing: list[Period], agreeing: list[Period]) -> list[Window]:
-    vouched = [period_window(period, TODAY) for period in agreeing]
-    return [gap.window for gap in narrow([finding(period) for period in disagreeing], vouched, known=set())]
+    findings = [finding(period) for period in disagreeing]
+    findings += [finding(period, Verdict.COMPLETE) for period in agreeing]
+    return [gap.window for gap in narrow(findings, known=set())]
 
 
 def test_a_disagreeing_day_explains_the_longer_periods_around_it() -> None:
@@ -84,7 +96,7 @@ def test_verdicts_speak_only_of_days_that_were_compared() -> None:
     """A vouched day is complete (or stays healed), a day at fault a gap, any other keeps its verdict."""
     days = [date(2026, 11, n) for n in (1, 2, 3, 4)]
     ledger = [entry(days[0]), entry(days[1], Verdict.HEALED), entry(days[2], Verdict.COMPLETE), entry(days[3])]
-    gaps = narrow([], [], known=set()) + tampered(Snapshot([], [held(days[2], calls=1)], [entry(days[2])]))
+    gaps = narrow([], known=set()) + tampered(Snapshot([], [held(days[2], calls=1)], [entry(days[2])]))
     assert verdicts(ledger, [Window(days[0], days[2])], gaps) == {
         days[0]: Verdict.COMPLETE,
         days[1]: Verdict.HEALED,
@@ -97,3 +109,23 @@ def test_within_clips_a_window() -> None:
     november = Window(date(2026, 11, 1), date(2026, 11, 30))
     assert within(november, date(2026, 11, 29), date(2026, 12, 5)) == [date(2026, 11, 29), date(2026, 11, 30)]
     assert within(november, date(2026, 12, 1), date(2026, 12, 5)) == []
+
+
+def test_a_period_within_one_that_agrees_is_no_gap() -> None:
+    """The operator's week may begin on a Sunday: the month around it vouches for its days."""
+    week, month = overruled([finding(Period.WEEK), finding(Period.MONTH, Verdict.COMPLETE)])
+    assert (week.verdict, month.verdict) == (Verdict.UNAUDITED, Verdict.COMPLETE)
+    assert week.problem == "week differs (month, which holds all of its days, agrees)"
+    assert overruled([finding(Period.WEEK), finding(Period.DAY, Verdict.COMPLETE)])[0] == finding(Period.WEEK)
+
+
+def test_the_findings_of_several_numbers_become_one_of_the_account() -> None:
+    """The worst verdict, the sums, and every problem beside its number."""
+    one, two = (
+        replace(finding(Period.DAY, verdict), number=number, held=Figures(calls, 60, Decimal("0.5")), problem=problem)
+        for number, calls, verdict, problem in (("1", 3, Verdict.GAP, "one is missing"), ("2", 4, Verdict.COMPLETE, ""))
+    )
+    both = merged([one, two])
+    assert (both.verdict, both.number, both.held) == (Verdict.GAP, None, Figures(7, 120, Decimal(1)))
+    assert both.problem == "1: one is missing"
+    assert merged([one]) == replace(one, number=None)

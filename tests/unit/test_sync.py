@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
-from itertools import chain, islice
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,55 +10,15 @@ import pytest
 from cdrsync.errors import ApiUnreachable, SequenceReset
 from cdrsync.model import CdrsAsk, Reject, Window
 from cdrsync.ports import SyncSettings
-from cdrsync.sync import HISTORY_STREAM, LOOKBACK_STREAM, SWEEP_STREAM, Sync
+from cdrsync.sync import LOOKBACK_STREAM, SWEEP_STREAM, Sync
 from tests.listing import LONDON, Listing, call
 from tests.property.memory import MemoryStore
+from tests.unit.account import Clock, World, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from cdrsync.model import Document, Page, TotalsAsk
-
-
-class Clock:
-    """A clock that tests turn, by UK wall clock times."""
-
-    def __init__(self, now: str = "2026-05-10 12:00:00") -> None:
-        self.now = datetime.fromisoformat(now).replace(tzinfo=LONDON)
-
-    def __call__(self) -> datetime:
-        return self.now.astimezone(UTC)
-
-    def set(self, now: str) -> None:
-        self.now = datetime.fromisoformat(now).replace(tzinfo=LONDON)
-
-
-class World:
-    """An account: operator, database and clock, and the real core between them.
-
-    Pages are read and saved one by one, so that a test can stop between any two.
-    """
-
-    def __init__(
-        self, records: Iterable[object] = (), *, clock: str = "2026-05-10 12:00:00", **settings: object
-    ) -> None:
-        self.clock = Clock(clock)
-        self.source = Listing([*records], now=self.clock)  # type: ignore[list-item] # Cdr and Reject
-        self.store = MemoryStore(self.clock)
-        plain = {"timezone": LONDON, "start": date(2026, 5, 1), "page_size": 1000, "workers": 1}
-        self.settings = SyncSettings(**{**plain, **settings})  # type: ignore[arg-type]
-        self.sync = Sync(self.source, self.store, self.settings, clock=self.clock, read_ahead=chain.from_iterable)
-
-    def held(self) -> list[int]:
-        return sorted(self.store.rows)
-
-    def mark(self, stream: str = "tail") -> int | None:
-        checkpoint = self.store.checkpoint(stream)
-        return None if checkpoint is None else checkpoint.high_water_uid
-
-
-def run(steps: Iterable[object]) -> int:
-    return sum(1 for _ in steps)
 
 
 # ── bootstrap and tail ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -360,42 +319,6 @@ def test_a_first_run_counts_as_look_back_and_sweep() -> None:
     assert {LOOKBACK_STREAM, SWEEP_STREAM} <= world.store.checkpoints.keys()
     days = [ask.start_date for ask in world.source.asked if ask.start_date is not None and ask.offset == 0]
     assert len(days) == len(set(days)) == 10
-
-
-# ── start_date = "all" ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_all_walks_back_until_a_year_is_empty() -> None:
-    world = World([call(1, "2025-01-15 10:00:00"), call(2, "2025-12-24 10:00:00"), call(3)], start="all", workers=2)
-    run(world.sync.poll())
-    run(world.sync.backfill())
-    assert world.held() == [1, 2, 3]
-    assert world.sync.start_day() == date(2024, 1, 1)
-    assert world.sync.pending_days() == []
-
-
-def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None:
-    """What it had come through was forgotten, and empty months already downloaded counted as full ones: each new start
-    went a year further back.
-    """
-    world = World([call(3)], start="all")
-    run(world.sync.poll())
-    for _ in range(100):
-        pages = world.sync.backfill()
-        if not list(islice(pages, 8)):
-            break
-    checkpoint = world.store.checkpoint(HISTORY_STREAM)
-    assert checkpoint is not None
-    assert (checkpoint.done, checkpoint.window) == (True, Window(date(2025, 5, 1), date(2026, 5, 10)))
-
-
-def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
-    world = World([call(3)], start="all")
-    run(world.sync.poll())
-    pages = world.sync.backfill()
-    while world.store.checkpoint(HISTORY_STREAM) is None:
-        next(pages)
-    assert (world.sync.start_day(), world.sync.pending_days()) == (None, [])
 
 
 # ── everything ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,117 @@
+"""How far back an account is read, whatever was read before and whoever it was limited to."""
+
+from __future__ import annotations
+
+from datetime import date
+from itertools import islice
+
+import pytest
+
+from cdrsync.history import HISTORY_STREAM
+from cdrsync.model import Window
+from tests.listing import call
+from tests.unit.account import World, run
+
+# ── start_date = "all" ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_all_walks_back_until_a_year_is_empty() -> None:
+    world = World([call(1, "2025-01-15 10:00:00"), call(2, "2025-12-24 10:00:00"), call(3)], start="all", workers=2)
+    run(world.sync.poll())
+    run(world.sync.backfill())
+    assert world.held() == [1, 2, 3]
+    assert world.sync.start_day() == date(2024, 1, 1)
+    assert world.sync.pending_days() == []
+
+
+def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None:
+    """What it had come through was forgotten, and empty months already downloaded counted as full ones: each new start
+    went a year further back.
+    """
+    world = World([call(3)], start="all")
+    run(world.sync.poll())
+    for _ in range(100):
+        pages = world.sync.backfill()
+        if not list(islice(pages, 8)):
+            break
+    checkpoint = world.store.checkpoint(HISTORY_STREAM)
+    assert checkpoint is not None
+    assert (checkpoint.done, checkpoint.window) == (True, Window(date(2025, 5, 1), date(2026, 5, 10)))
+
+
+def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
+    world = World([call(3)], start="all")
+    run(world.sync.poll())
+    pages = world.sync.backfill()
+    while world.store.checkpoint(HISTORY_STREAM) is None:
+        next(pages)
+    assert (world.sync.start_day(), world.sync.pending_days()) == (None, [])
+
+
+def test_months_that_were_read_before_are_not_taken_for_empty() -> None:
+    """An account that was read since a date for more than a year, and is to hold everything from now on."""
+    calls = [call(1, "2020-02-03 10:00:00"), *(call(n, f"2024-{n:02}-10 10:00:00") for n in range(2, 13)), call(20)]
+    world = World(calls, start=date(2024, 6, 1))
+    run(world.sync.catch_up())
+    assert world.held() == [*range(6, 13), 20]
+    world.configure(start="all")
+    run(world.sync.catch_up())
+    assert world.held() == [*range(1, 13), 20]
+
+
+def test_a_walk_may_stop_behind_the_page_that_completes_a_month() -> None:
+    """What the month held was forgotten with the checkpoint that never came, and it counted as an empty one."""
+    world = World([call(1, "2024-07-10 10:00:00"), call(2, "2025-06-10 10:00:00"), call(3)], start="all")
+    run(world.sync.poll())
+    pages = world.sync.backfill()
+    while not set(Window(date(2025, 6, 1), date(2025, 6, 30)).days()) <= world.store.downloaded.keys():
+        next(pages)
+    run(world.sync.backfill())
+    assert world.held() == [1, 2, 3]
+
+
+def test_years_without_a_call_do_not_hide_what_lies_before_them() -> None:
+    """The operator is asked whether there is any older call before the walk ends."""
+    world = World([call(1, "2012-07-10 10:00:00"), call(2, "2019-06-10 10:00:00"), call(3)], start="all", workers=2)
+    run(world.sync.catch_up())
+    assert world.held() == [1, 2, 3]
+    assert world.sync.start_day() == date(2011, 7, 1)
+
+
+def test_a_walk_that_ended_too_early_can_be_opened_again() -> None:
+    """Calls that the operator shows only later, years before all others; without such ones nothing is opened."""
+    world = World([call(3)], start="all")
+    run(world.sync.catch_up())
+    world.sync.reopen_history()
+    assert world.sync.start_day() == date(2025, 5, 1)
+    world.source.records.append(call(1, "2012-07-10 10:00:00"))
+    world.sync.reopen_history()
+    assert world.sync.start_day() is None
+    run(world.sync.catch_up())
+    assert world.held() == [1, 3]
+
+
+# ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("start", [date(2026, 5, 1), "all"])
+@pytest.mark.parametrize("wanted", [("one", "two"), ()])
+def test_days_are_read_again_for_a_number_that_is_wanted_later(start: object, wanted: tuple[str, ...]) -> None:
+    """They were read to their end, but without its calls."""
+    calls = [call(n, f"2026-05-{n:02} 10:00:00", bnumber=("one", "two")[n % 2]) for n in range(1, 11)]
+    world = World(calls, start=start, numbers=("one",))
+    run(world.sync.catch_up())
+    assert world.held() == [2, 4, 6, 8, 10]
+    world.clock.set("2026-05-10 12:10:00")
+    world.configure(numbers=wanted)
+    run(world.sync.catch_up())
+    assert world.held() == list(range(1, 11))
+    assert world.sync.pending_days() == []
+
+
+def test_days_are_read_once_for_numbers_that_are_wanted_from_the_beginning() -> None:
+    world = World([call(3)], start=date(2026, 5, 1), numbers=("one", "two"))
+    run(world.sync.catch_up())
+    world.source.documents.clear()
+    run(world.sync.backfill())
+    assert world.source.asked == []
