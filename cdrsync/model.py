@@ -264,6 +264,7 @@ class PageSaved:
     high_water_uid: int | None = None  # of the page's checkpoint stream, after the commit
     completed: tuple[date, ...] = ()
     newest_started_at: datetime | None = None  # of the page's calls, UTC
+    unholdable: tuple[int, ...] = ()  # uids of calls that the database can't hold: each became a Reject
 
     @property
     def records(self) -> int:

@@ -338,7 +338,7 @@ def quarantine(settings: Settings) -> Iterator[Quarantine]:
 def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, int]:
     """Read an account's rejects again and store what now fits; answer how many were stored and how many are left.
 
-    Raises LeaseHeld, DatabaseUnavailable, SchemaMismatch.
+    A call that the database still can't hold is left. Raises LeaseHeld, DatabaseUnavailable, SchemaMismatch.
     """
     from cdrsync.errors import BadAnswer
     from cdrsync.model import Cdr, Origin, Page, utc_now
@@ -352,15 +352,17 @@ def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, in
                 record = decode_record(one.raw, timezone=account.timezone)
                 if isinstance(record, Cdr):
                     fitting[one.number] = record
+        stored: list[int] = []
         if fitting:
             store = _store(settings, account)
             try:
                 store.open()
-                store.save(Page(Origin.REJECTS, list(fitting.values())))
+                saved = store.save(Page(Origin.REJECTS, list(fitting.values())))
             finally:
                 store.close()
-            kept_aside.resolve(fitting, utc_now())
-        return len(fitting), len(kept) - len(fitting)
+            stored = [number for number, record in fitting.items() if record.uid not in saved.unholdable]
+            kept_aside.resolve(stored, utc_now())
+        return len(stored), len(kept) - len(stored)
 
 
 def standings(settings: Settings) -> list[Standing]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -115,7 +116,8 @@ class SqlStore(Positions, Runs):
         rejects = [Reject(call.uid, as_xml(call), problem) for call, problem in unholdable]
         bad = {id(call) for call, _ in unholdable}
         rest = [call for call in page.cdrs if id(call) not in bad]
-        return self._commit(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
+        saved = self._commit(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
+        return replace(saved, unholdable=tuple(call.uid for call, _ in unholdable))
 
     # ── one transaction ────────────────────────────────────────────────────────────────────────────────────────────
 

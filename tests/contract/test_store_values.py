@@ -184,6 +184,7 @@ def test_what_one_database_can_not_hold_becomes_a_reject(store: SqlStore, eyes: 
     bad = [FIRST._replace(uid=1000 + n, **found) for n, found in enumerate(values[migrated.kind])]  # type: ignore[arg-type]
     saved = store.save(page(FIRST, *bad))
     assert (saved.inserted, saved.rejected) == (1, len(bad))
+    assert saved.unholdable == tuple(call.uid for call in bad)
     assert eyes.cdrs() == [FIRST]
     assert all(len(row.raw) < 300_000 for row in eyes.rows(tables.reject))
     assert sorted(row.uid for row in eyes.rows(tables.reject)) == [call.uid for call in bad]

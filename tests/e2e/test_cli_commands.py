@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import signal
 import sqlite3
 import subprocess
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Database
+    from tests.conftest import Database, Servers
 
 
 @pytest.fixture
@@ -254,6 +255,20 @@ def test_rejects_are_listed_shown_and_tried_again(env: dict[str, str], world: Wo
     assert answer("rejects", "list", env=env)["rejects"] == []
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT user_cost FROM cdr WHERE uid = ?", (uid,)).fetchone() == (5000,)
+
+
+def test_a_reject_that_the_database_still_can_not_hold_is_left(api: str, world: World, servers: Servers) -> None:
+    """`retry` counts what is held after it, not what it could read: a number too long for the index stays open."""
+    env = environment(api, servers.get("postgresql").create())
+    world.add(anumber="".join(random.Random(1).choices("0123456789abcdef", k=20_000)))
+    run = cdrsync("sync", env=env)
+    assert (run.returncode, "a record came that can't be read" in run.stderr) == (0, True)
+    for _ in range(2):
+        retried = answer("rejects", "retry", env=env, code=1)
+        assert (retried["stored"], retried["left"]) == (0, 1)
+    (left,) = answer("rejects", "list", env=env, code=1)["rejects"]
+    assert left["resolved_at"] is None
+    assert "the database can't hold it" in left["problem"]
 
 
 def _printed(uid: int) -> str:
