@@ -1,8 +1,9 @@
 """How a database is opened: what each driver must be told, and what its errors mean to us.
 
 SQLite: write-ahead log, so that readers never wait for the writer, with `synchronous=FULL`: a commit that was reported
-survives a power cut. PostgreSQL and MySQL: sessions speak UTC, and nothing is read twice within a transaction that
-would need more than READ COMMITTED, because one writer per account holds the lease.
+survives a power cut. A connection whose file was replaced by another, or removed, is not used again. PostgreSQL and
+MySQL: sessions speak UTC, and nothing is read twice within a transaction that would need more than READ COMMITTED,
+because one writer per account holds the lease.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import NullPool, create_engine, event
@@ -49,6 +51,7 @@ SQLITE_PRAGMAS = (
     "wal_autocheckpoint=2500",  # pages, 40 MB: a catch-up writes each page of an index less often
 )
 JOINED_BYTES = 2**26  # of the texts that MySQL joins into one; max_allowed_packet may well be less
+SQLITE_FILE = "cdrsync_file"  # in a connection's info: the identity of the file that it has open
 WRITER = "cdrsync_writer"  # execution option: this connection begins as a writer
 
 # SQLSTATEs and MySQL error numbers that pass by themselves although the driver does not call them operational.
@@ -226,13 +229,42 @@ def _set_patiently(connection: Any, pragma: str) -> None:
             return
 
 
+def sqlite_path(url: URL) -> Path:
+    """The file that a SQLite URL names."""
+    return Path(str(url.database).removeprefix("file:"))
+
+
+def sqlite_file_identity(url: URL) -> tuple[int, int] | None:
+    """Which file SQLite opens by this URL now: its device and inode; None where there is none of that name."""
+    try:
+        found = sqlite_path(url).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _set_up_sqlite(engine: Engine) -> None:
+    opened: tuple[int, int] | None = None  # the file of the last connection
+
+    @event.listens_for(engine, "do_connect")
+    def _make_none_anew(dialect: Any, record: Any, arguments: Any, options: Any) -> None:
+        del dialect, record, arguments, options
+        if opened is not None and sqlite_file_identity(engine.url) is None:  # SQLite would make an empty one
+            raise DatabaseUnavailable(f"the database file {sqlite_path(engine.url)} is gone", hint="Put it back")
+
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, record: Any) -> None:
-        del record
+        nonlocal opened
+        record.info[SQLITE_FILE] = opened = sqlite_file_identity(engine.url)
         connection.isolation_level = None  # transactions begin where SQLAlchemy says so, below
         for pragma in SQLITE_PRAGMAS:
             _set_patiently(connection, f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "checkout")
+    def _is_of_this_file(connection: Any, record: Any, proxy: Any) -> None:
+        del connection, proxy
+        if record.info[SQLITE_FILE] != sqlite_file_identity(engine.url):
+            raise DisconnectionError("the database file was replaced")  # the pool opens the one that is there now
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -9,7 +9,7 @@ hands transactions to changing sessions it can't be had, and the page is refused
 idle, but none that waits for its client in the middle of a statement: that one is ended by whoever stands by. MySQL and
 MariaDB: GET_LOCK, looked at again in each transaction. SQLite: flock on a file beside the database, which the kernel
 frees with the process (a process that is stopped, not dead, keeps it: the file is on its own machine, where somebody
-stopped it).
+stopped it). Each transaction looks whether the database file is still the one that was opened.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ import hashlib
 import os
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import text
 
-from cdrsync.errors import DatabaseUnavailable
+from cdrsync.errors import DatabaseUnavailable, LeaseLost
+from cdrsync.store.engine import SQLITE_FILE, sqlite_file_identity, sqlite_path
 from cdrsync.store.kinds import MYSQL_FAMILY
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.engine import URL, Connection
 
 IDLE_SECONDS = 12  # the database drops a holder that says nothing for so long
 PING_SECONDS = 4.0  # a holder with nothing to do says something so often
 ENDING_SECONDS = 2.0  # for a session that was ended to roll back and free its lock
+REPLACED_HINT = "Nothing of the page in hand was stored; the file that is there now is opened next"
 POSTGRESQL_IDLE_SESSION = 140000  # server version that knows idle_session_timeout
 
 
@@ -56,7 +59,7 @@ def lease_for(url: URL, account: str) -> Lease:
         return PostgresqlLease(account)
     if backend in MYSQL_FAMILY:
         return MysqlLease(account)
-    return SqliteLease(Path(str(url.database).removeprefix("file:")), account)
+    return SqliteLease(sqlite_path(url), account)
 
 
 class PostgresqlLease:
@@ -164,6 +167,7 @@ class SqliteLease:
         plain = re.sub(r"[^A-Za-z0-9_-]", "", account)
         # Accounts whose names differ only in characters that file names don't like must not share a file.
         digest = "" if plain == account else "-" + hashlib.sha256(account.encode()).hexdigest()[:8]
+        self._database = database
         self._path = database.with_name(f"{database.name}.{plain}{digest}.lock")
         self._descriptor: int | None = None
 
@@ -184,10 +188,14 @@ class SqliteLease:
         return True
 
     def held(self, connection: Connection) -> bool:
-        """Look whether the locked file is still the one that others would lock."""
-        del connection
+        """Look whether the locked file is still the one that others would lock, and the database the one they'd open.
+
+        Raises LeaseLost where a backup was moved over the database: what is written to the old file is lost.
+        """
         if self._descriptor is None:
             return False
+        if connection.info[SQLITE_FILE] != sqlite_file_identity(connection.engine.url):
+            raise LeaseLost(f"the database file {self._database} was replaced or removed", hint=REPLACED_HINT)
         try:
             there = self._path.stat()
         except FileNotFoundError:

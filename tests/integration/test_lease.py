@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from sqlalchemy import select
 
 from cdrsync.errors import DatabaseUnavailable, LeaseHeld, LeaseLost, Retry
 from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store import lease, session
 from cdrsync.store.engine import open_engine
 from cdrsync.store.sql import SqlStore
+from cdrsync.store.tables import checkpoint
 from tests.databases import MariadbServer, PostgresqlServer
 
 if TYPE_CHECKING:
@@ -272,6 +275,63 @@ def test_a_lock_file_that_was_removed_is_no_lease(migrated: Database) -> None:
             path.unlink()
         with pytest.raises(LeaseLost):
             store.save(page(1))
+
+
+def test_nothing_is_written_to_a_database_file_that_was_replaced(migrated: Database) -> None:
+    """SQLite: a backup moved over the file is what is read and written from then on, by pooled connections too."""
+    if migrated.kind != "sqlite":
+        pytest.skip("only SQLite has a file")
+    path = Path(migrated.url.removeprefix("sqlite:///"))
+    mark = select(checkpoint.c.high_water_uid)
+    reading = open_engine(migrated.url)
+    with opened(migrated.url) as store:
+        store.save(page(7))
+        with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(f"{path}.2")) as new:
+            old.backup(new)
+        store.save(page(8))
+        with reading.connect() as connection:
+            assert connection.execute(mark).scalar_one() == 8
+        replace(path)
+        with pytest.raises(LeaseLost, match=r"the database file .* was replaced or removed"):
+            store.save(page(9))
+        with reading.connect() as connection:
+            assert connection.execute(mark).scalar_one() == 7
+        store.open()
+        assert store.checkpoint("tail") == Checkpoint("tail", 7)
+        store.save(page(10))
+        with reading.connect() as connection:
+            assert connection.execute(mark).scalar_one() == 10
+    reading.dispose()
+
+
+def replace(path: Path) -> None:
+    """Move the backup `.2` over a database file, as an administrator does."""
+    Path(f"{path}.2").replace(path)
+    for leftover in ("-wal", "-shm"):
+        Path(f"{path}{leftover}").unlink(missing_ok=True)
+
+
+def test_a_database_file_that_is_gone_is_not_made_anew(migrated: Database) -> None:
+    """SQLite: neither who writes nor who reads goes on in the file that was removed, or in an empty one."""
+    if migrated.kind != "sqlite":
+        pytest.skip("only SQLite has a file")
+    path = Path(migrated.url.removeprefix("sqlite:///"))
+    reading = open_engine(migrated.url)
+    with opened(migrated.url) as store:
+        store.save(page(7))
+        reading.connect().close()
+        kept = path.rename(f"{path}.kept")
+        with pytest.raises(LeaseLost):
+            store.save(page(8))
+        with pytest.raises(DatabaseUnavailable, match="is gone"):
+            store.open()
+        with pytest.raises(DatabaseUnavailable, match="is gone"):
+            reading.connect()
+        assert not path.exists()
+        kept.rename(path)
+        store.open()
+        assert store.checkpoint("tail") == Checkpoint("tail", 7)
+    reading.dispose()
 
 
 def test_a_server_that_is_away_and_comes_back(migrated: Database) -> None:
