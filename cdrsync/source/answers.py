@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 _HAS_NONE = re.compile(r"not? (?:be )?(?:found|exist|such|record|cdr|call)|unknown (?:record|cdr|call)", re.IGNORECASE)
 
+_SUCCESS = r"ok|done|success|(?:request |query )?(?:successful|(?:successfully )?completed?(?: successfully)?)"
+_CALLS = r"(?:(?:new|more|further|matching|applicable|such|call|detail|data) )*(?:cdrs?|calls?|records?|results?|data)"
+_NOT_THERE = r"(?:were |was |have been )?(?:available|exist|returned|(?:found|matching|for|since|in)(?: [^.,;:!]*)?)"
+_SAYS_NONE = re.compile(
+    r"(?!.*\b(?:again|later|error|fail))"
+    rf"(?:{_SUCCESS}|(?:there (?:are|were|is|was) )?(?:no|0|zero) {_CALLS}(?: {_NOT_THERE})?)[.!]?",
+    re.IGNORECASE,
+)
+
 
 def match(requests: list[Request], found: list[Response], said: Callable[[Response], str]) -> None:
     """Make sure that each answer is that to its request: by order, by RequestId and by what was asked.
@@ -39,7 +48,7 @@ def answer(response: Response, ask: CdrsAsk | TotalsAsk, words: str) -> Batch | 
         return Refusal(response.code, words)
     if isinstance(ask, TotalsAsk):
         return read_totals(response.totals, ask)
-    return _batch(response)
+    return _batch(response, _SAYS_NONE.fullmatch(response.message), words)
 
 
 def fetched(response: Response, wanted: RecordAsk, said: str) -> Batch:
@@ -51,13 +60,24 @@ def fetched(response: Response, wanted: RecordAsk, said: str) -> Batch:
         if response.code == "404" or _HAS_NONE.search(response.message):
             return Batch([])
         raise RequestRefused(f"the operator refused GetCDR: {said}", code=response.code)
-    batch = _batch(response)
+    batch = _batch(response, _HAS_NONE.search(response.message), said)
     if len(batch) > 1 or (wanted.uid is not None and any(cdr.uid != wanted.uid for cdr in batch.cdrs)):
         raise BadAnswer("the operator sent another record than the one that was asked for")
     return batch
 
 
-def _batch(response: Response) -> Batch:
-    if response.batch is None:
-        raise BadAnswer(f"the answer to {response.name} holds no records, not even none")
-    return response.batch
+def _batch(response: Response, none: re.Match[str] | None, words: str) -> Batch:
+    """Give the records of an answer; `none` says whether its message, in place of any `<CDRs>`, is that there is none.
+
+    What the operator puts in place of `<CDRs>` is not documented. Other words ("Temporarily overloaded, try again
+    later") are a failure to be tried again, shown to people as they are. If they do mean "no calls", reading waits,
+    visibly, and nothing is lost until this program learns them; believed to mean it, days of which nothing came would
+    be marked as read, and nobody would know.
+    """
+    if response.batch is not None:
+        return response.batch
+    if none:
+        return Batch([])
+    if response.message:
+        raise BadAnswer(f"the answer to {response.name} holds no records, but says: {words}")
+    raise BadAnswer(f"the answer to {response.name} holds no records, not even none")

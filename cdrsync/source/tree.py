@@ -108,8 +108,8 @@ def _response(element: etree._Element, timezone: ZoneInfo) -> Response:
         read.message = _message(element)
     batch = read.batch
     name = element.get("name") or ""
-    if batch is None and code == OK and name in _BATCH_NAMES:
-        batch = Batch([])  # no <CDRs> at all: the operator has none
+    if batch is None and code == OK and name in _BATCH_NAMES and not read.message:
+        batch = Batch([])  # no <CDRs> at all: the operator has none; with a message, `answers` says what that means
     return Response(
         target=element.get("target") or "",
         name=name,
