@@ -7,13 +7,13 @@ Neither trusts what the reference page leaves open: page order, a silently small
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer, RequestRefused, SequenceReset
-from cdrsync.model import RECORD_BYTES, Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Window
+from cdrsync.model import MAX_UID, RECORD_BYTES, Batch, Cdr, CdrsAsk, Checkpoint, Origin, Page, Refusal, Window
 from cdrsync.offsets import Offsets
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ WEEK = 7  # days
 GROWTH = 4  # windows that are asked at once for each whose calls are known
 
 PLAUSIBLE_STEP = 10_000_000
-"""How far above the last known uid an unreadable record may move the high-water mark. The platform hands out about one
-uid a second, so this is some four months; a garbled uid must not carry the mark past all calls to come."""
+"""How far above the last known uid one record alone may move the high-water mark. The platform hands out about one uid
+a second, so this is some four months; a garbled uid must not carry the mark past all calls to come."""
 
 NOON = time(12)
 
@@ -72,16 +72,33 @@ class HighWater:
 
     uid: int
     seen_at: datetime | None = None
+    doubted: set[int] = field(default_factory=set)  # uids of calls far above all others
 
-    def see(self, batch: Batch, answered_at: datetime) -> None:
-        """Rise to the highest uid among the records."""
+    def see(self, batch: Batch, answered_at: datetime) -> bool:
+        """Rise to the highest uid among the records that is believed; answers whether there was a higher one.
+
+        A call far above all others is stored, but the mark stays below it, so that it comes again with each question
+        until a second one above and near it confirms that the operator's sequence has leapt.
+        """
         before = self.uid
-        self.uid = max(before, max((cdr.uid for cdr in batch.cdrs), default=before))
+        top = max((cdr.uid for cdr in batch.cdrs), default=before)
+        self.uid = max(before, top) if top <= before + PLAUSIBLE_STEP else self._believed(batch.cdrs)
         for reject in batch.rejects:
             if reject.uid is not None and self.uid < reject.uid <= self.uid + PLAUSIBLE_STEP:
                 self.uid = reject.uid
         if self.uid > before:
             self.seen_at = answered_at
+        return self.uid > before
+
+    def _believed(self, cdrs: Iterable[Cdr]) -> int:
+        """The highest uid to which no step is too long, or whose leap the next uid confirms."""
+        above = sorted({cdr.uid for cdr in cdrs if cdr.uid > self.uid} | self.doubted)
+        believed = above[0] if self.uid < 0 else self.uid  # the first of all has nothing to be far from
+        for uid, following in zip_longest(above, above[1:], fillvalue=MAX_UID + PLAUSIBLE_STEP + 1):
+            if min(uid - believed, following - uid) <= PLAUSIBLE_STEP:
+                believed = uid
+        self.doubted = {uid for uid in above if uid > believed}
+        return believed
 
     def checkpoint(self, stream: str) -> Checkpoint:
         """The checkpoint that is true once everything seen is committed."""
@@ -109,9 +126,8 @@ def tail_pages(
     document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
     while origin is Origin.TAIL and _follows(after_uid, batches(document)[0].cdrs):
         (batch,) = batches(document)
-        if not theirs(batch):
-            break
-        high.see(batch, document.answered_at)
+        if not theirs(batch) or not high.see(batch, document.answered_at):
+            break  # another number's; or each far above all that is known: the same LastId would bring them for ever
         yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream), size=document.size)
         if begun is not None and max(cdr.started_at for cdr in batch.cdrs) > begun:
             return  # where calls arrive as fast as they are read: all that the first answer could show is in hand

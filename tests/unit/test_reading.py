@@ -119,6 +119,40 @@ def test_unreadable_records_are_passed_but_a_garbled_uid_is_not_believed() -> No
     assert [reject for page in pages for reject in page.rejects] == [near, far]
 
 
+FAR = 9_000_000_000
+
+
+def test_a_call_far_above_all_others_is_stored_but_does_not_carry_the_mark_past_those_to_come() -> None:
+    """Each poll brings it again, with the new calls, and ends."""
+    source = Listing(calls(101, 102, FAR))
+    pages = tail(source)
+    assert uids(pages) == [[101, 102, FAR], [FAR]]
+    assert marks(pages) == [102, None]
+    assert uids(tail(Listing(calls(102, FAR)), after=102)) == [[FAR]]
+    pages = tail(Listing(calls(102, 103, 110, FAR)), after=102)
+    assert sorted({uid for page in uids(pages) for uid in page}) == [103, 110, FAR]
+    assert [mark for mark in marks(pages) if mark] == [110]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 1000])
+def test_a_leap_of_the_sequence_is_followed_once_a_second_call_confirms_it(limit: int) -> None:
+    """Whatever the order and the size of pages: nothing is read for ever."""
+    assert marks(tail(Listing(calls(101, FAR)), limit=limit))[-1] in (101, None)
+    for leapt in (calls(101, FAR, FAR + 60), calls(FAR, FAR + 60), calls(FAR + 60, FAR, 101)):
+        source = Listing(leapt)
+        pages = tail(source, limit=limit)
+        assert marks(pages)[-1] == FAR + 60
+        assert {uid for page in uids(pages) for uid in page} == {cdr.uid for cdr in leapt}
+        assert tail(source, after=FAR + 60, limit=limit) == []
+
+
+def test_calls_far_above_all_others_and_from_each_other_end_the_tail() -> None:
+    source = Listing(calls(FAR, 2 * FAR, 3 * FAR))
+    pages = tail(source, limit=2)
+    assert uids(pages) == [[FAR, 2 * FAR], [3 * FAR]]
+    assert marks(pages) == [None, None]
+
+
 def test_a_record_that_stands_twice_hides_none_behind_it() -> None:
     """One page holds a record twice on top of its limit, so four records are three."""
 
