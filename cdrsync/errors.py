@@ -139,12 +139,19 @@ class LeaseHeld(Stop):
 
 
 class SequenceReset(Stop):
-    """The operator hands out lower uids than before: going on would overwrite old calls or miss new ones."""
+    """The operator hands out lower uids than before: going on would overwrite old calls or miss new ones.
+
+    A new account that polled the same login would read the old calls once more, by LastId, and come to stand above
+    the new ones like the old one. Only dates tell the two sequences apart.
+    """
 
     exit_code = EXIT_FOUND
     default_hint = (
-        "Ask the operator whether its sequence was restarted; if so, give the login a new name under [accounts.NAME] "
-        "so that the new calls get rows of their own"
+        "Ask the operator whether its sequence was restarted; if so, LastId leads to the old calls for as long as the "
+        "operator lists them: don't run this login any more, but give it a new name under [accounts.NAME] and read it "
+        "by date alone, each day: cdrsync backfill --account NAME --since DATE, DATE being the day after the restart "
+        "at first. What came on the day of the restart itself, later than is held under the old name: cdrsync fetch "
+        "--account OLD --uid N"
     )
 
 
