@@ -290,6 +290,25 @@ def test_a_database_away_is_said_once_and_caught_up_with(api: str, world: World,
         assert run.stop() == 0
 
 
+def test_a_backup_moved_over_the_file_is_caught_up_with(api: str, world: World, file: Path) -> None:
+    """SQLite: nothing more goes to the file that nobody can open any more; what the backup lacks is read again."""
+    backup = file.with_name("backup.db")
+    with daemon(environment(api, f"sqlite:///{file}", poll_interval="1s")) as run:
+        until(lambda: held(file) == uids(world), "all calls")
+        with contextlib.closing(sqlite3.connect(file)) as now, contextlib.closing(sqlite3.connect(backup)) as then:
+            now.backup(then)
+        known = len(uids(world))
+        world.add()
+        until(lambda: len(held(file)) == known + 1, "a call that the backup has not")
+        backup.replace(file)
+        for leftover in ("-wal", "-shm"):
+            file.with_name(file.name + leftover).unlink(missing_ok=True)
+        world.add()
+        until(lambda: held(file) == uids(world), "all calls, in the file that is there now")
+        assert any("LeaseLost" in line and "was replaced or removed" in line for line in run.lines)
+        assert run.stop() == 0
+
+
 def test_a_newer_schema_is_refused_with_both_versions(api: str, file: Path) -> None:
     """Exit 78, and what to do about it."""
     env = environment(api, f"sqlite:///{file}")
