@@ -29,6 +29,7 @@ DATABASE_SCHEMES = (
     "mariadb+pymysql",
 )
 
+_LOGIN = re.compile(r"^[^:/]*(?::[^@]*)?@")  # in front of the host, as SQLAlchemy reads it: / and # may be part of it
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 
@@ -212,6 +213,10 @@ def database_url(value: Any) -> str:
         raise ValueError(
             f"can't use {scheme[:24]!r}: use sqlite, postgresql+psycopg or mysql+pymysql"
             f"{did_you_mean(scheme, DATABASE_SCHEMES)}"
+        )
+    if scheme != "sqlite" and "@" in _LOGIN.sub("", rest.removeprefix("//")).partition("?")[0]:
+        raise ValueError(
+            "has an @ behind the one that ends the login: percent-encode the password (@ is %40, / is %2F, # is %23)"
         )
     return url
 

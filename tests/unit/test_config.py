@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from datetime import date, time, timedelta
 from pathlib import Path
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -262,6 +263,9 @@ def test_values_are_read_as_people_write_them(key: str, written: str, value: obj
         ("http_listen", "host:99999"),
         ("database_url", "oracle://x"),
         ("database_url", "cdrsync.db"),
+        ("database_url", "postgresql://u:p@ss/w#rd@127.0.0.1/x"),
+        ("database_url", "mysql+pymysql://u:p@ss@127.0.0.1/x"),
+        ("database_url", "postgresql://u/x:p@127.0.0.1/x"),
         ("api_url", "ftp://example.com"),
         ("api_url", "https://user:pass@example.com/"),
         ("timezone", "../etc/passwd"),
@@ -275,6 +279,21 @@ def test_values_that_make_no_sense_are_refused(key: str, written: str) -> None:
     (problem,) = problems(flags={key: written})
     assert problem.startswith(f"{key} ")
     assert problem.endswith("(from flag)")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://u:p%40ss%2Fw%23rd@[::1]:5432/x",
+        "postgresql://u:p/w#r?d@db/x",
+        "postgresql:///x?host=/tmp/a@b&user=c@d",
+        "mysql+pymysql://user@server:p@server.example/x?unix_socket=/tmp/a@b",
+        "sqlite:////srv/me@here/a@b.db",
+    ],
+)
+def test_a_url_that_can_be_read_as_meant_is_accepted(url: str) -> None:
+    """An @ is refused only where it ends up in a server's name or a database's."""
+    assert settings(flags={"database_url": url}).database_url == url
 
 
 def test_empty_variables_are_unset_ones() -> None:
@@ -313,7 +332,7 @@ def test_a_file_that_is_not_there_is_a_problem_only_when_asked_for() -> None:
 
 def test_secrets_are_masked_wherever_settings_are_shown() -> None:
     """`config show` and repr() print neither password, VKey, token nor the database's password."""
-    url = f"postgresql+psycopg://cdr:{DATABASE_PASSWORD}@db/calls"
+    url = f"postgresql+psycopg://cdr:{quote(DATABASE_PASSWORD, safe='')}@db/calls"
     environ = {**LOGIN, "CDRSYNC_DATABASE_URL": url, "CDRSYNC_DOORBELL_TOKEN": VKEY}
     found = load(Inputs(environ=environ))
     shown = {name: value.show() for name, value in read(Inputs(environ=environ)).shared.items()}
