@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
+DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}  # those of a scheme that names none
+BROKEN_FILES = {
+    sqlite3.SQLITE_NOTADB: ("is not a SQLite database", "Name another file in database_url"),
+    sqlite3.SQLITE_CORRUPT: ("is damaged", "Restore its backup, or move it away and sync into a new one"),
+}
 PRIMARY_CODE = 0xFF  # of SQLite's result codes; the bits above tell kinds apart
 BUSY_PAUSE = 0.02  # seconds between two attempts to set up a file that is locked
 BUSY_SECONDS = 15  # how long SQLite waits for another writer
@@ -108,7 +113,7 @@ def translated() -> Iterator[None]:
     """The one place where a driver's error becomes ours. What is not named here is a bug and goes through.
 
     Raises DatabaseUnavailable for lost connections, restarts, deadlocks, lock waits, full disks, read-only databases;
-    ConfigError where the user lacks a privilege.
+    ConfigError where a person must act: the user lacks a privilege, or SQLite's file is damaged or none.
     """
     try:
         yield
@@ -117,11 +122,21 @@ def translated() -> Iterator[None]:
     except DisconnectionError as error:
         raise DatabaseUnavailable(f"the database can't be used: {_one_line(error)}") from error
     except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            _refuse_broken_file(error.orig)
         if _code(error) in _NO_PRIVILEGE:
             raise ConfigError([f"the database's user has too few rights: {_one_line(error.orig or error)}"]) from error
         if not passes_by_itself(error):
             raise
         raise DatabaseUnavailable(f"the database can't be used: {_one_line(error.orig or error)}") from error
+
+
+def _refuse_broken_file(error: sqlite3.Error) -> None:
+    """Raise ConfigError where no trying again makes the file a whole database."""
+    code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE  # the module's own errors have none
+    if code in BROKEN_FILES:
+        problem, hint = BROKEN_FILES[code]
+        raise ConfigError([f"the database's file {problem}: {_one_line(error)}"], hint=hint) from error
 
 
 def passes_by_itself(error: DBAPIError) -> bool:
@@ -157,6 +172,8 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
+        if parsed.drivername in DRIVERS:
+            parsed = parsed.set(drivername=f"{backend}+{DRIVERS[backend]}")
         parsed.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise ConfigError(
@@ -169,6 +186,8 @@ def _parsed(url: str) -> URL:
         raise ConfigError([f"database_url names {backend}: cdrsync knows SQLite, PostgreSQL, MySQL and MariaDB"])
     if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigError(["database_url names no file: what SQLite holds in memory is lost at the end"])
+    if backend == "sqlite" and Path(parsed.database or "").is_dir():
+        raise ConfigError([f"database_url names a directory, not a file: {parsed.database}"])
     return parsed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import text
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
 from cdrsync.store import engine as engines
-from cdrsync.store import lease
+from cdrsync.store import lease, migrate
 from cdrsync.store.engine import open_engine, safe_url
 from cdrsync.store.sql import SqlStore
 from tests.contract.conftest import FIRST, Eyes, calls, page
@@ -18,6 +19,7 @@ from tests.databases import PostgresqlServer, database_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import Database
 
@@ -92,6 +94,7 @@ def test_a_read_only_database_may_become_writable_again(migrated: Database) -> N
         ("nosuch://host/name", "can't be read"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///.", "names a directory"),
         ("postgresql+psycopg://user@host:port/name", "can't be read"),
     ],
 )
@@ -99,6 +102,34 @@ def test_a_url_that_can_not_be_used_is_refused(url: str, words: str) -> None:
     """Before anything is connected."""
     with pytest.raises(ConfigError, match=words):
         open_engine(url)
+
+
+@pytest.mark.parametrize("plain", ["postgresql", "mysql", "mariadb"])
+def test_a_scheme_without_a_driver_means_ours(plain: str) -> None:
+    """Not SQLAlchemy's default, which isn't installed."""
+    driver = open_engine(f"{plain}://user@127.0.0.1/name").driver
+    assert driver == ("psycopg" if plain == "postgresql" else "pymysql")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(None, "is not a SQLite database"), (20_000, "is damaged"), (40_000, "is damaged")]
+)
+def test_a_file_that_is_no_whole_database_is_for_a_person(size: int | None, words: str, tmp_path: Path) -> None:
+    """Trying again would not help, whether it never was one or was cut off."""
+    path = tmp_path / "calls.db"
+    if size is None:
+        path.write_bytes(b"no database at all. " * 500)
+    else:
+        made = open_engine(f"sqlite:///{path}")
+        migrate.upgrade(made)
+        made.dispose()
+        os.truncate(path, size)
+    with pytest.raises(ConfigError, match=words):
+        SqlStore(f"sqlite:///{path}", "main").open()
+    engine = open_engine(f"sqlite:///{path}")
+    with pytest.raises(ConfigError, match=words):
+        migrate.check(engine)
+    engine.dispose()
 
 
 def test_a_server_that_is_not_there_is_said_in_one_line_without_the_password() -> None:
