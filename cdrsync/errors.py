@@ -8,6 +8,7 @@
     │   └── LeaseLost           the connection that held the lease is gone                         exit 75
     ├── Stop                    a person must act; trying again only makes it worse
     │   ├── ConfigError         every problem of the configuration at once                         exit 78
+    │   │   └── UnknownAccount  --account names none that there is                             exit 2
     │   ├── LoginRefused        user name, password, VKey or source address                        exit 77
     │   ├── SchemaMismatch      the database's schema is not this program's                        exit 78
     │   ├── LeaseHeld           another instance writes for this account                           exit 75
@@ -113,6 +114,13 @@ class ConfigError(Stop):
     def __init__(self, problems: list[str], *, hint: str | None = None) -> None:
         super().__init__("; ".join(problems), hint=hint)
         self.problems = problems
+
+
+class UnknownAccount(ConfigError):
+    """No account of that name, or one of several has to be named."""
+
+    exit_code = EXIT_USAGE
+    default_hint = "--account takes the NAME of a table [accounts.NAME]; cdrsync status lists those that are held"
 
 
 class LoginRefused(Stop):

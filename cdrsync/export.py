@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import BigInteger, Boolean, Date, DateTime, Integer, and_, column, func, select, table
 
-from cdrsync.errors import ConfigError
+from cdrsync.errors import ConfigError, UnknownAccount
 from cdrsync.model import COST_PLACES
 from cdrsync.store import describe
 from cdrsync.store.engine import translated
@@ -115,7 +115,7 @@ def _account_ids(connection: Connection, names: Sequence[str]) -> list[int]:
     found = {row.name: row.id for row in connection.execute(select(account.c.name, account.c.id))}
     missing = [name for name in names if name not in found]
     if missing:
-        raise ConfigError([f"the database has no account {name!r}" for name in missing])
+        raise UnknownAccount([f"the database has no account {name!r}" for name in missing])
     return sorted(found[name] for name in names or found)
 
 

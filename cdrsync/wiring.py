@@ -13,10 +13,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdrsync.errors import ConfigError, DatabaseUnavailable, SchemaMismatch
+from cdrsync.errors import DatabaseUnavailable, LeaseHeld, SchemaMismatch, UnknownAccount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
     from sqlalchemy.engine import Engine
@@ -111,6 +111,16 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
+def found(settings: Settings) -> Iterator[Engine]:
+    """Open a database that is there already, whatever its schema. Raises DatabaseUnavailable, ConfigError."""
+    path = sqlite_file(settings.database_url)
+    if path is not None and not path.exists():  # SQLite would make an empty one
+        raise DatabaseUnavailable(f"there is no database at {path} yet", hint="cdrsync sync makes it")
+    with engine(settings.database_url) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
 def existing(settings: Settings) -> Iterator[Engine]:
     """Open a database that is there already, with this program's schema, to read in it.
 
@@ -118,10 +128,7 @@ def existing(settings: Settings) -> Iterator[Engine]:
     """
     from cdrsync.store import migrate
 
-    path = sqlite_file(settings.database_url)
-    if path is not None and not path.exists():  # SQLite would make an empty one
-        raise DatabaseUnavailable(f"there is no database at {path} yet", hint="cdrsync sync makes it")
-    with engine(settings.database_url) as opened:
+    with found(settings) as opened:
         migrate.check(opened)
         yield opened
 
@@ -220,7 +227,7 @@ def _audit(account: AccountSettings, api: NoveroApi, sync: Sync, ledger: SqlLedg
 def fetch_totals(
     settings: Settings, account: AccountSettings, period: Period, number: str | None
 ) -> tuple[Totals, datetime]:
-    """Ask for the operator's totals and keep them where the account has been synced; answer them and their moment.
+    """Ask for the operator's totals and keep them; answer them and their moment.
 
     Raises RequestRefused, ApiUnreachable, LoginRefused, DatabaseUnavailable, SchemaMismatch.
     """
@@ -238,7 +245,12 @@ def fetch_totals(
         raise BadAnswer("the answer to GetTotals holds no totals")
     Database(settings).prepare()
     with engine(settings.database_url) as opened:
-        if ReadSession(opened, account.name).account_id != NEVER_SYNCED:
+        session = ReadSession(opened, account.name)
+        if session.account_id == NEVER_SYNCED:
+            # Who takes the lease makes the account's row. Where another instance has it, that one has made the row.
+            with contextlib.closing(_store(settings, account)) as store, contextlib.suppress(LeaseHeld):
+                store.open()
+        if session.account_id != NEVER_SYNCED:
             SqlLedger(opened, account.name).record_totals(answer, document.answered_at)
     return answer, document.answered_at
 
@@ -316,22 +328,23 @@ def sync_settings(account: AccountSettings) -> SyncSettings:
 
 
 def account_named(settings: Settings, name: str | None) -> AccountSettings:
-    """Return the account of that name, or the only one. Raises ConfigError where that is not one."""
+    """Return the account of that name, or the only one. Raises UnknownAccount where that is not one."""
     if name is None and len(settings.accounts) == 1:
         return settings.accounts[0]
     found = [account for account in settings.accounts if account.name == name]
     if not found:
         names = ", ".join(account.name for account in settings.accounts)
-        raise ConfigError([f"say which account with --account: {names}"])
+        raise UnknownAccount([f"say which account with --account: {names}"])
     return found[0]
 
 
 @contextlib.contextmanager
-def quarantine(settings: Settings) -> Iterator[Quarantine]:
-    """Open the quarantine of a database that is there already."""
+def quarantine(settings: Settings, names: Collection[str] = ()) -> Iterator[Quarantine]:
+    """Open the quarantine of a database that is there already. Raises UnknownAccount as `standings`."""
     from cdrsync.store.quarantine import Quarantine
 
     with existing(settings) as opened:
+        _check_names(settings, opened, names)
         yield Quarantine(opened)
 
 
@@ -365,9 +378,22 @@ def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, in
         return len(stored), len(kept) - len(stored)
 
 
-def standings(settings: Settings) -> list[Standing]:
-    """Where every account of a database stands. Raises DatabaseUnavailable, SchemaMismatch."""
+def standings(settings: Settings, names: Collection[str] = ()) -> list[Standing]:
+    """Where the accounts of a database stand that have these names; none named: all.
+
+    Raises DatabaseUnavailable, SchemaMismatch; UnknownAccount for a name that neither configuration nor database has.
+    """
     from cdrsync.store import report
 
     with existing(settings) as opened:
-        return report.standings(opened)
+        _check_names(settings, opened, names)
+        return [one for one in report.standings(opened) if not names or one.name in names]
+
+
+def _check_names(settings: Settings, opened: Engine, names: Collection[str]) -> None:
+    """Refuse names that nobody has: an account that left the configuration can still be looked at."""
+    from cdrsync.store import report
+
+    unknown = set(names) - {account.name for account in settings.accounts}
+    if unknown and (unknown := unknown.difference(report.names(opened))):
+        raise UnknownAccount([f"no account {name!r} in the configuration or the database" for name in sorted(unknown)])

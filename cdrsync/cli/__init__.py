@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cdrsync import __version__, logs
+from cdrsync.cli.options import config_option
 from cdrsync.config.read import Inputs
 from cdrsync.errors import EXIT_BUG, EXIT_OK, EXIT_USAGE, CdrsyncError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -78,9 +79,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="cdrsync", message="%(prog)s %(version)s")
-@click.option(
-    "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (TOML)."
-)
+@config_option
 @click.pass_context
 def cdrsync(ctx: click.Context, config_file: Path | None) -> None:
     """Keep a SQL database complete and current with a TTNC account's call data records, and prove it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ import click
 
 from cdrsync import logs
 from cdrsync.config import Inputs, Settings, load
-from cdrsync.config.values import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,12 +22,20 @@ account_option = click.option(
 )
 
 
+# Whether the file can be read, the reading of the configuration says, with everything else that is wrong.
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="Configuration file (TOML).",
+)
+
+
 def config_options(command: Command) -> Command:
     """Give a command `--config`, `--database-url` and `--set`, and pass it the `inputs` of the configuration."""
 
-    @click.option(
-        "--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="Configuration file (TOML)."
-    )
+    @config_option
     @click.option("--database-url", metavar="URL", help="Database, in place of the configured one.")
     @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any other key; may be repeated.")
     @wraps(command)
@@ -52,15 +58,10 @@ def config_options(command: Command) -> Command:
 
 
 def settings_of(inputs: Inputs, names: Sequence[str] = (), *, credentials: bool = True) -> Settings:
-    """Load the settings for a command, limited to the accounts in `names`. From here on their secrets never show."""
+    """Load the settings for a command, limited to the accounts in `names`. From here on their secrets never show.
+
+    Raises ConfigError, UnknownAccount.
+    """
     settings = load(inputs, credentials=credentials)
     logs.hide(settings.secrets())
-    known = [account.name for account in settings.accounts]
-    for name in names:
-        if name not in known:
-            raise click.UsageError(
-                f"no account {name!r}; the configuration has {', '.join(known)}{did_you_mean(name, known)}"
-            )
-    if names:
-        settings = replace(settings, accounts=tuple(a for a in settings.accounts if a.name in names))
-    return settings
+    return settings.only(names)

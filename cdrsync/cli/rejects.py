@@ -33,7 +33,7 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
     """
     from cdrsync import wiring
 
-    with wiring.quarantine(settings_of(inputs, credentials=False)) as quarantine:
+    with wiring.quarantine(settings_of(inputs, credentials=False), names) as quarantine:
         kept = quarantine.records(names, resolved=resolved)
     if as_json:
         output.emit("rejects list", rejects=[_without_content(one) for one in kept])

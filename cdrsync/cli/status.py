@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from cdrsync.config import AccountSettings, Inputs
     from cdrsync.model import LedgerDay
+    from cdrsync.status import RunLine
     from cdrsync.store.report import Standing
 
+RUNS = 3  # that people are shown
 MONTHS = 12  # of the calendar
 MARKS = {Verdict.COMPLETE: "■", Verdict.HEALED: "◆", Verdict.UNAUDITED: "□", Verdict.GAP: "✗"}
 NOT_READ = "·"
@@ -32,17 +34,19 @@ LEGEND = "■ agrees with the operator  ◆ healed  □ read, not audited yet  �
 @account_option
 @json_option
 def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
-    """Show accounts, checkpoints, lag, the ledger of days, rejects and audits. Asks the database only.
+    """Show accounts, checkpoints, lag, the ledger of days, rejects, audits and the last runs. Asks the database only.
 
     JSON: {"accounts": [{"name", "calls", "first_day", "last_day", "tails": [{"stream", "high_water_uid"}], "read_at",
     "lag_seconds", "holder", "held_since", "days": {verdict: number}, "gaps": [days], "not_read": number,
-    "rejects_open", "changes", "audits": [{"period", "audited_at", "verdict", "note"}]}]}.
+    "rejects_open", "changes", "audits": [{"period", "audited_at", "verdict", "note"}],
+    "runs": [{"origin", "started_at", "ended_at", "outcome", "inserted", "updated", "rejected", "message"}]}]}; runs:
+    the latest five, newest first; without "ended_at" it goes on or was killed.
     """
     from cdrsync import wiring
 
     settings = settings_of(inputs, credentials=False)
     configured = {account.name: account for account in settings.accounts}
-    found = [one for one in wiring.standings(settings) if not names or one.name in names]
+    found = wiring.standings(settings, names)
     now = utc_now()
     if as_json:
         output.emit("status", accounts=[_as_object(one, now) for one in found])
@@ -77,6 +81,7 @@ def _as_object(one: Standing, now: datetime) -> dict[str, Any]:
         "rejects_open": one.rejects_open,
         "changes": one.changes,
         "audits": [output.fields(line) for line in one.audits],
+        "runs": [output.fields(line) for line in one.runs],
     }
 
 
@@ -92,12 +97,19 @@ def _print(one: Standing, account: AccountSettings | None, now: datetime) -> Non
         "rejects": f"{one.rejects_open} open" + (": cdrsync rejects list" if one.rejects_open else ""),
         "changes": f"{one.changes:,} values that the operator changed later (table cdr_change)",
         "audits": "; ".join(f"{a.period} {a.verdict} {output.when(a.audited_at)}" for a in one.audits) or "none yet",
+        "last runs": "; ".join(map(_run, one.runs[:RUNS])) or "none yet",
         "horizons": _horizons(account) if account else "not in the configuration (any more)",
     }
     output.line(one.name)
     output.facts({f"  {name}": value for name, value in facts.items()})
     for line in _calendar(one.ledger):
         output.line(f"  {line}")
+
+
+def _run(run: RunLine) -> str:
+    counts = f"{run.inserted:,} new, {run.updated:,} changed, {run.rejected:,} rejected"
+    ended = f"{run.outcome} ({run.message or counts})" if run.ended_at else "not ended"
+    return f"{run.origin} {output.when(run.started_at)} {ended}"
 
 
 def _of_number(stream: str) -> str:

@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 
 from cdrsync.config import values
 from cdrsync.config.values import Listen, Parser, Start
+from cdrsync.errors import UnknownAccount
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 DEFAULT_ACCOUNT = "default"
 SECOND = timedelta(seconds=1)
@@ -94,7 +95,7 @@ _GLOBAL_KEYS = (
         "log_format",
         values.choice("auto", "text", "json", "journal"),
         "auto",
-        "auto: text on a terminal, else JSON",
+        "auto: text on a terminal, journal under systemd, else JSON",
     ),
     Key("log_level", values.choice("debug", "info", "warning", "error"), "info", "least level that is logged"),
     Key("log_numbers", values.flag, False, "callers' numbers in full in the logs, not masked"),  # noqa: FBT003 - a default
@@ -163,6 +164,18 @@ class Settings:
     def account(self, name: str) -> AccountSettings:
         """Return the account of that name; KeyError where there is none."""
         return next(account for account in self.accounts if account.name == name)
+
+    def only(self, names: Collection[str]) -> Settings:
+        """Return the same for the accounts of these names; none named: for all. Raises UnknownAccount."""
+        known = [account.name for account in self.accounts]
+        unknown = [
+            f"no account {name!r}; the configuration has {', '.join(known)}{values.did_you_mean(name, known)}"
+            for name in names
+            if name not in known
+        ]
+        if unknown:
+            raise UnknownAccount(unknown)
+        return replace(self, accounts=tuple(a for a in self.accounts if a.name in names)) if names else self
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret text, for whoever prints: none of them may show."""

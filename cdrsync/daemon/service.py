@@ -47,7 +47,7 @@ class Service:
     def run(self) -> int:
         """Run until a signal, or until every account waits for a person; return the exit code.
 
-        Raises ConfigError for a configuration that is bad at the start.
+        Raises ConfigError for a configuration that is bad at the start, UnknownAccount where it lacks a named account.
         """
         with listening() as signals:
             self._settings = self._load()
@@ -74,7 +74,7 @@ class Service:
     # ── start and reload ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _load(self) -> Settings:
-        settings = config.load(self._inputs)
+        settings = config.load(self._inputs).only(self._names)
         logs.hide(settings.secrets())
         logs.set_up(settings.log_format, settings.log_level, numbers=settings.log_numbers)
         return settings
@@ -97,7 +97,7 @@ class Service:
         from cdrsync.daemon.worker import Worker
         from cdrsync.wiring import Database
 
-        accounts = {a.name: a for a in settings.accounts if not self._names or a.name in self._names}
+        accounts = {a.name: a for a in settings.accounts}
         self._board.reset(accounts)
         database = Database(settings)
         moved = before is not None and _database(before) != _database(settings)

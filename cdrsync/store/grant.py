@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, select, text
 
-from cdrsync.errors import ConfigError
+from cdrsync.errors import ConfigError, UnknownAccount
 from cdrsync.store import describe
 from cdrsync.store.engine import translated
 from cdrsync.store.kinds import MYSQL_FAMILY
@@ -179,7 +179,7 @@ def _account_ids(grants: _Grants) -> list[int]:
     found = {row.name: row.id for row in grants.connection.execute(query, {"names": list(grants.accounts)})}
     missing = [name for name in grants.accounts if name not in found]
     if missing:
-        raise ConfigError(
+        raise UnknownAccount(
             [f"the database has no account {name!r}" for name in missing], hint="cdrsync status lists them"
         )
     return sorted(found.values())

@@ -10,12 +10,17 @@ from sqlalchemy import func, select
 from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict
 from cdrsync.store.engine import translated
 from cdrsync.store.position import read_checkpoint
+from cdrsync.store.runs import latest_runs
 from cdrsync.store.tables import account, audit_result, cdr_change, checkpoint, coverage, reject
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Connection, Engine
+
+    from cdrsync.status import RunLine
+
+RUNS = 5  # of an account, that are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Standing:
     rejects_open: int
     changes: int  # values that the operator changed later
     audits: tuple[AuditLine, ...]
+    runs: tuple[RunLine, ...]  # the latest, newest first
 
     @property
     def calls(self) -> int:
@@ -62,9 +68,16 @@ def standings(engine: Engine) -> list[Standing]:
                 _open_rejects(connection, row.id),
                 _changes(connection, row.id),
                 _audits(connection, row.id),
+                latest_runs(connection, row.id, RUNS),
             )
             for row in connection.execute(select(account).order_by(account.c.name)).all()
         ]
+
+
+def names(engine: Engine) -> list[str]:
+    """The names of the accounts that were ever synced. Raises DatabaseUnavailable."""
+    with translated(), engine.connect() as connection:
+        return list(connection.scalars(select(account.c.name).order_by(account.c.name)))
 
 
 def last_audit(engine: Engine, name: str) -> tuple[datetime | None, int]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
+from cdrsync.status import RunLine
 from cdrsync.store.tables import sync_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+    from sqlalchemy.engine import Connection
 
     from cdrsync.store.session import WriterSession
 
@@ -60,3 +63,21 @@ class Runs:
         )
         with self._session.transaction() as connection:
             connection.execute(ended)
+
+
+def latest_runs(connection: Connection, account_id: int, limit: int) -> tuple[RunLine, ...]:
+    """The latest lines of one account, newest first."""
+    lines = select(sync_run).where(sync_run.c.account_id == account_id).order_by(sync_run.c.started_at.desc())
+    return tuple(
+        RunLine(
+            row.origin,
+            row.started_at,
+            row.ended_at,
+            row.outcome,
+            row.inserted,
+            row.updated,
+            row.rejected,
+            row.message,
+        )
+        for row in connection.execute(lines.limit(limit))
+    )

@@ -10,10 +10,11 @@ from sqlalchemy import Integer, String, and_, cast, func, select
 
 from cdrsync.comparison import AMONG_OTHERS, SECONDS_PER_MINUTE, Figures
 from cdrsync.model import Period, Verdict
-from cdrsync.status import HOURS, DayLine, OperatorToday, Records, RejectLine, RunLine
+from cdrsync.status import HOURS, DayLine, OperatorToday, Records, RejectLine
 from cdrsync.store.engine import translated
 from cdrsync.store.ledger import established
-from cdrsync.store.tables import account, cdr, coverage, operator_totals, reject, sync_run
+from cdrsync.store.runs import latest_runs
+from cdrsync.store.tables import account, cdr, coverage, operator_totals, reject
 
 if TYPE_CHECKING:
     from datetime import date, datetime, tzinfo
@@ -35,7 +36,6 @@ def records(engine: Engine, name: str, *, now: datetime, timezone: tzinfo) -> Re
         hours = _hours(connection, account_id, today)
         open_rejects = and_(reject.c.account_id == account_id, reject.c.resolved_at.is_(None))
         latest = select(reject).where(open_rejects).order_by(reject.c.last_seen_at.desc(), reject.c.id.desc())
-        runs = select(sync_run).where(sync_run.c.account_id == account_id).order_by(sync_run.c.started_at.desc())
         return Records(
             today=today,
             held_today=figures,
@@ -48,19 +48,7 @@ def records(engine: Engine, name: str, *, now: datetime, timezone: tzinfo) -> Re
                 RejectLine(row.id, row.uid, row.problem, row.seen, row.first_seen_at)
                 for row in connection.execute(latest.limit(LINES))
             ),
-            runs=tuple(
-                RunLine(
-                    row.origin,
-                    row.started_at,
-                    row.ended_at,
-                    row.outcome,
-                    row.inserted,
-                    row.updated,
-                    row.rejected,
-                    row.message,
-                )
-                for row in connection.execute(runs.limit(LINES))
-            ),
+            runs=latest_runs(connection, account_id, LINES),
         )
 
 
