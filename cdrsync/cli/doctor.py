@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -44,8 +45,10 @@ def doctor(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 def _print(finding: Finding) -> None:
     marks = {"ok": ("ok", "green"), "warning": ("WARN", "yellow"), "failed": ("FAIL", "red"), "skipped": ("-", None)}
     word, colour = marks[finding.state]
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     click.echo(
-        f"{click.style(f'{word:<4}', fg=colour)}  {output.clean(finding.check):<28}{output.clean(finding.detail)}"
+        f"{click.style(f'{word:<4}', fg=colour)}  {output.clean(finding.check):<28}{output.clean(finding.detail)}",
+        color=False if plain else None,  # None: where it is a terminal
     )
     if finding.remedy:
         output.line(f"      → {finding.remedy}")

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from cdrsync import cli
 from cdrsync.cli import output
@@ -96,7 +98,7 @@ def test_config_show_names_sources_and_masks_secrets(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every value with its source; what is secret shows as ***."""
-    monkeypatch.setenv("CDRSYNC_DATABASE_URL", f"postgresql+psycopg://cdr:{DATABASE_PASSWORD}@db/calls")
+    monkeypatch.setenv("CDRSYNC_DATABASE_URL", f"postgresql+psycopg://cdr:{quote(DATABASE_PASSWORD, safe='')}@db/calls")
     assert cli.main(["config", "show", "--set", "page_size=7"]) == 0
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()}
     assert rows["page_size"] == "7 flag"
@@ -140,6 +142,48 @@ def test_an_unknown_account_is_a_usage_error(capsys: pytest.CaptureFixture[str])
     """Exit 2 before anything is connected."""
     assert cli.main(["sync", "--account", "sales"]) == 2
     assert "no account 'sales'; the configuration has default" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_login")
+@pytest.mark.parametrize("args", [["fetch", "--uid", "5"], ["run", "--account", "nosuch"]])
+def test_an_account_that_is_not_said_is_a_usage_error(
+    args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where several have a right to be meant."""
+    config = tmp_path / "two.toml"
+    config.write_text('[accounts.a]\nnumbers = ["01213691057"]\n[accounts.b]\n', encoding="utf-8")
+    assert cli.main([*args, "--config", str(config)]) == 2
+    assert "a, b" in capsys.readouterr().err
+
+
+def test_a_configuration_that_may_not_be_read_is_a_configuration_error(tmp_path: Path) -> None:
+    """Exit 78 as for one that is missing, with the reason. Where the suite runs as root, without root's privilege."""
+    config = tmp_path / "cdrsync.toml"
+    config.touch(mode=0o000)
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    run = subprocess.run(
+        [*unprivileged, sys.executable, "-m", "cdrsync", "db", "current", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr.splitlines()[0]) == (78, f"error: can't read {config}: Permission denied")
+
+
+@pytest.mark.usefixtures("_login")
+@pytest.mark.parametrize(
+    ("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": "", "TERM": "dumb"}, False)]
+)
+def test_doctor_colours_only_where_it_is_wanted(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, *, coloured: bool
+) -> None:
+    """NO_COLOR and a terminal that has none."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    args = ["doctor", "--set", "api_url=http://127.0.0.1:9/"]
+    run = CliRunner().invoke(cli.cdrsync, args, color=True, env=variables, standalone_mode=False)
+    assert "FAIL" in run.output
+    assert ("\x1b" in run.output) is coloured
 
 
 def test_set_needs_an_equals_sign(capsys: pytest.CaptureFixture[str]) -> None:
