@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs
     from cdrsync.findings import AuditReport, Finding
 
+REPORTED = ("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed")  # null where it failed
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
 
 
@@ -51,7 +52,8 @@ def audit(
 
     JSON: {"accounts": [{"name", "audited_at", "clean", "proven", "findings": [{"period", "first", "last", "number",
     "verdict", "held": {"calls", "duration", "charge"}, "operator": {element: text}, "problem", "remark"}],
-    "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "error"}]}.
+    "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "error"}]}; where an account
+    failed, all but "name" and "error" are null.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     from cdrsync import wiring
 
@@ -65,7 +67,7 @@ def audit(
                 report = auditor.run(wanted, number=number, heal=heal)
         except CdrsyncError as error:
             code = code or error.exit_code
-            reports.append({"name": account.name, "error": output.error_object(error)})
+            reports.append({**dict.fromkeys(REPORTED), "name": account.name, "error": output.error_object(error)})
             output.note(logs.redact(f"error: {account.name}: {error}"))
             continue
         code = code or (EXIT_OK if report.clean else EXIT_FOUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ from cdrsync import logs
 from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_OK, CdrsyncError
-from cdrsync.model import Period
+from cdrsync.model import Period, Totals
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
@@ -34,7 +35,8 @@ def totals(inputs: Inputs, names: tuple[str, ...], *, period: str, number: str |
     May be run beside the daemon.
 
     JSON: {"accounts": [{"name", "fetched_at", "period", "number", "texts": {element: text as sent}, "answered",
-    "missed", "voicemail", "minutes_no_format", "charge", "unusable": [problems], "error"}]}.
+    "missed", "voicemail", "minutes_no_format", "charge", "unusable": [problems], "error"}]}; where an account failed,
+    all but "name" and "error" are null.
     """
     from cdrsync import wiring
 
@@ -46,7 +48,8 @@ def totals(inputs: Inputs, names: tuple[str, ...], *, period: str, number: str |
             answer, fetched_at = wiring.fetch_totals(settings, account, Period(period), number)
         except CdrsyncError as error:
             code = code or error.exit_code
-            reports.append({"name": account.name, "error": output.error_object(error)})
+            unknown = dict.fromkeys(("fetched_at", *(field.name for field in fields(Totals))))
+            reports.append({"name": account.name, **unknown, "error": output.error_object(error)})
             output.note(logs.redact(f"error: {account.name}: {error}"))
             continue
         reports.append({"name": account.name, "fetched_at": fetched_at, **output.fields(answer), "error": None})

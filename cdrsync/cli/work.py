@@ -11,7 +11,7 @@ from cdrsync import logs
 from cdrsync.cli import output, progress
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
-from cdrsync.model import Window
+from cdrsync.model import TAIL_STREAM, Window
 from cdrsync.runs import recorded
 
 if TYPE_CHECKING:
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from cdrsync.runs import Tally
     from cdrsync.wiring import AccountParts
 
+REPORTED = (
+    "inserted",
+    "updated",
+    "unchanged",
+    "rejected",
+    "pages",
+    "seconds",
+    "high_water_uid",
+    "newest_call",
+)  # of an account, null where it failed
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -41,7 +51,7 @@ def sync(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
       cdrsync sync --database-url postgresql+psycopg://cdrsync@db/calls --set start_date=2024-01-01
 
     JSON: {"accounts": [{"name", "inserted", "updated", "unchanged", "rejected", "pages", "seconds", "high_water_uid",
-    "newest_call", "error"}]}.
+    "newest_call", "error"}]}; where an account failed, all but "name" and "error" are null.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     settings = settings_of(inputs, names)
     return _for_each(settings, "sync", as_json, lambda parts: parts.sync.catch_up(), _catch_up_bar)
@@ -154,9 +164,11 @@ def _for_each(
                 for saved in work(parts):
                     tally.add(saved)
                     show(saved)
+                if tally.high_water_uid is None and (mark := parts.store.checkpoint(TAIL_STREAM)):
+                    tally.high_water_uid = mark.high_water_uid  # nothing was new: it is where it was
         except CdrsyncError as error:
             code = code or error.exit_code
-            reports.append({"name": account.name, "error": output.error_object(error)})
+            reports.append({**dict.fromkeys(REPORTED), "name": account.name, "error": output.error_object(error)})
             output.note(logs.redact(f"error: {account.name}: {error}"))
             continue
         reports.append(_done(account, tally))
@@ -171,15 +183,8 @@ def _for_each(
 
 
 def _done(account: AccountSettings, tally: Tally) -> dict[str, Any]:
-    counts = {key: getattr(tally, key) for key in ("inserted", "updated", "unchanged", "rejected", "pages")}
-    return {
-        "name": account.name,
-        **counts,
-        "seconds": round(tally.seconds(), 3),
-        "high_water_uid": tally.high_water_uid,
-        "newest_call": tally.newest_call,
-        "error": None,
-    }
+    figures = {key: getattr(tally, key) for key in REPORTED if key != "seconds"}
+    return {"name": account.name, **figures, "seconds": round(tally.seconds(), 3), "error": None}
 
 
 def _sentence(account: AccountSettings, tally: Tally) -> str:

@@ -13,6 +13,7 @@ import sys
 from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,6 @@ from tests.processes import REPOSITORY, Daemon, cdrsync, daemon, environment, un
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import Database, Servers
 
@@ -107,6 +107,8 @@ def test_sync_does_every_account_although_one_fails(world: World, tmp_path: Path
         del env["CDRSYNC_USERNAME"]
         bad, good = answer("sync", env=env, code=77)["accounts"]
     assert (bad["name"], bad["error"]["kind"], bad["error"]["exit_code"]) == ("bad", "LoginRefused", 77)
+    assert set(bad) == set(good)
+    assert [bad[key] for key in good if key not in ("name", "error")] == [None] * (len(good) - 2)
     assert (good["name"], good["inserted"]) == ("good", 400)
 
 
@@ -200,6 +202,15 @@ def test_totals_are_printed_as_sent_and_kept(env: dict[str, str], world: World) 
         ]
 
 
+def test_totals_are_kept_of_an_account_that_was_never_synced(env: dict[str, str]) -> None:
+    """The account's row is made first; the sync afterwards begins as ever."""
+    assert cdrsync("totals", env=env).returncode == 0
+    path = env["CDRSYNC_DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT period FROM operator_totals").fetchall() == [("day",)]
+    assert answer("sync", env=env)["accounts"][0]["inserted"] == 400
+
+
 def test_audit_proves_and_finds_and_heals(env: dict[str, str]) -> None:
     """Exit 0 when equal; 1 naming the day when a row was deleted behind its back; 0 again once healed."""
     assert cdrsync("sync", env=env).returncode == 0
@@ -229,6 +240,10 @@ def test_status_tells_where_everything_stands(env: dict[str, str], world: World)
     shown = cdrsync("status", env=env).stdout
     assert "calls held       400" in shown
     assert "late up to 2h: every 10m" in shown
+    (run,) = account["runs"]
+    assert (run["origin"], run["outcome"], run["inserted"], run["message"]) == ("sync", "ok", 400, None)
+    assert "last runs        sync " in shown
+    assert "ok (400 new, 0 changed, 0 rejected)" in shown
 
 
 def test_rejects_are_listed_shown_and_tried_again(env: dict[str, str], world: World) -> None:
@@ -283,6 +298,13 @@ def _printed(uid: int) -> str:
 def test_db_commands(api: str, database: Database) -> None:
     """Nothing there, upgraded, as needed: on each database."""
     env = environment(api, database.url)
+    if database.kind == "sqlite":
+        for command in ("current", "check"):
+            run = cdrsync("db", command, env=env)
+            assert (run.returncode, run.stderr[:28]) == (69, "error: there is no database ")
+        path = Path(database.url.removeprefix("sqlite:///"))
+        assert not path.exists()  # looking made none
+        path.touch()
     needed = answer("db", "current", env=env)["needed"]
     assert answer("db", "current", env=env)["current"] is None
     run = cdrsync("db", "check", env=env)
