@@ -37,6 +37,8 @@ def config_group() -> None:
 def show(inputs: Inputs, *, as_json: bool) -> int:
     """Print every value with its source, secrets masked. Problems are printed too (exit 78).
 
+    That a login is not set is none here, since not every command needs one: cdrsync config check tells.
+
     JSON: {"file", "values": {key: {"value", "source", "help"}}, "accounts": {name: {key: …}}, "problems": []}.
     """
     reading = read(inputs)
