@@ -78,6 +78,7 @@ def test_sync_brings_everything_and_then_nothing(api: str, world: World, databas
     before = world.counters()["documents"]
     (account,) = answer("sync", env=env)["accounts"]
     assert (account["inserted"], account["updated"]) == (0, 0)
+    assert account["high_water_uid"] == max(call.uid for call in world.records())  # where it was
     assert world.counters()["documents"] - before == 1
     assert answer("audit", env=env)["accounts"][0]["proven"] is True
     assert answer("rejects", "list", env=env)["rejects"] == []
