@@ -12,6 +12,7 @@
     │   ├── LoginRefused        user name, password, VKey or source address                        exit 77
     │   ├── SchemaMismatch      the database's schema is not this program's                        exit 78
     │   ├── LeaseHeld           another instance writes for this account                           exit 75
+    │   ├── OutputFailed        where the output should go can't be written                        exit 2
     │   └── SequenceReset       the operator's uids fell: a new sequence has begun                 exit 1
     └── Skip                    this one request or period can't be had; the others go on
         ├── RequestRefused      the operator answered a Code other than 200                        exit 69
@@ -144,6 +145,13 @@ class LeaseHeld(Stop):
 
     exit_code = EXIT_LEASE_HELD
     default_hint = "Stop it first, or let it do the work"
+
+
+class OutputFailed(Stop):
+    """The file or stream that an answer should go to can't be written."""
+
+    exit_code = EXIT_USAGE
+    default_hint = "Check that its folder is there, that you may write there, and that the disk has space"
 
 
 class SequenceReset(Stop):

@@ -7,14 +7,20 @@ memory, and the database sorts no more than those days' calls. Writers go on mea
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
+import stat
+import sys
+import tempfile
 from decimal import Decimal
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import BigInteger, Boolean, Date, DateTime, Integer, and_, column, func, select, table
 
-from cdrsync.errors import ConfigError, UnknownAccount
+from cdrsync.errors import ConfigError, OutputFailed, UnknownAccount
 from cdrsync.model import COST_PLACES
 from cdrsync.store import describe
 from cdrsync.store.engine import translated
@@ -24,7 +30,6 @@ from cdrsync.store.tables import account, cdr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import date, datetime
-    from pathlib import Path
     from typing import BinaryIO
 
     from sqlalchemy import ColumnElement
@@ -91,11 +96,49 @@ def export(
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name when it is complete: an export that failed leaves none."""
-    part = path.with_name(path.name + ".part")
+def written(path: Path | None) -> Iterator[BinaryIO]:
+    """Where an export goes, None being standard output. Raises OutputFailed where it can't be written.
+
+    A file appears under its name when it is complete: an export that failed leaves none, or the one before. Links are
+    followed; a device or a pipe is written into.
+    """
     try:
-        with part.open("wb") as file:
+        if path is None:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
+        held = _held(path)
+        special = held is not None and not stat.S_ISREG(held.st_mode)
+        with path.open("wb") if special else _whole_file(path.resolve(), held) as file:
+            yield file
+    except OSError as error:
+        if path is None and isinstance(error, BrokenPipeError):
+            raise  # its reader has enough: `cdrsync export | head`
+        raise OutputFailed(f"can't write {path or 'to standard output'}: {error.strerror or error}") from error
+
+
+def _held(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path, held: os.stat_result | None) -> Iterator[BinaryIO]:
+    """Replace a file at the end. It keeps its mode; a new one is for its owner only, for it holds personal data."""
+    if held and not os.access(path, os.W_OK):
+        raise PermissionError(
+            errno.EACCES, os.strerror(errno.EACCES)
+        )  # to replace it would be to change it all the same
+    number, name = tempfile.mkstemp(prefix=".cdrsync-", suffix=".part", dir=path.parent)
+    part = Path(name)
+    try:
+        with open(number, "wb") as file:  # noqa: PTH123 - a file that is open already
+            if held:
+                with contextlib.suppress(PermissionError):
+                    os.chown(number, held.st_uid, held.st_gid)
+                os.fchmod(number, stat.S_IMODE(held.st_mode))
             yield file
         part.replace(path)
     finally:

@@ -15,7 +15,7 @@ import click
 from cdrsync import __version__, logs
 from cdrsync.cli.options import config_option
 from cdrsync.config.read import Inputs
-from cdrsync.errors import EXIT_BUG, EXIT_OK, EXIT_USAGE, CdrsyncError, ConfigError
+from cdrsync.errors import EXIT_BUG, EXIT_OK, EXIT_USAGE, CdrsyncError, ConfigError, OutputFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,8 +111,17 @@ def main(args: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output went away (`cdrsync status | head`): nobody is left to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_BROKEN_PIPE
+        code = EXIT_BROKEN_PIPE
+    except (OSError, OutputFailed) as error:
+        failure = (
+            OutputFailed(f"can't write to standard output: {error.strerror}") if isinstance(error, OSError) else error
+        )
+        click.echo(f"error: {failure}", err=True)
+        code = failure.exit_code
+    else:
+        return code
+    # What is still waiting there is not to be tried again when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return code
 
 
@@ -128,11 +137,11 @@ def _invoke(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
+    except (BrokenPipeError, OutputFailed):
+        raise
     except CdrsyncError as error:
         report(error, args)
         return error.exit_code
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug of ours must not print secrets or 60 lines
         _report_bug(error)
         return EXIT_BUG

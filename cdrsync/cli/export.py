@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,8 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @click.option("--since", type=DAY, metavar="DATE", help="First day, yyyy-mm-dd; from the beginning by default.")
 @click.option("--until", type=DAY, metavar="DATE", help="Last day, included.")
 @click.option("--format", "kind", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
-@click.option("-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+@click.option("-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), metavar="FILE",
+              help="Where to; - is standard output.")  # fmt: skip
 @click.option("--account", "names", multiple=True, metavar="NAME", help="Only this account; may be repeated.")
 @config_options
 def export(
@@ -40,6 +40,7 @@ def export(
     """Write the calls of a range of days as CSV or Parquet, with the columns of the view `calls` and exact costs.
 
     To FILE, which appears when it is complete, or CSV to standard output. In CSV an empty text is "", NULL is nothing.
+    A new FILE is readable by its owner only; one that is there keeps its mode.
 
     \b
       cdrsync export --since 2024-05-01 --until 2024-05-31 -o may.csv
@@ -47,7 +48,7 @@ def export(
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     from cdrsync import wiring
     from cdrsync.cli.options import settings_of
-    from cdrsync.export import count, whole_file
+    from cdrsync.export import count, written
     from cdrsync.export import export as pieces
 
     if path is None and (kind == "parquet" or sys.stdout.isatty()):
@@ -56,13 +57,13 @@ def export(
     if first and last and first > last:
         raise click.UsageError(f"--since {first} is after --until {last}")
     settings = settings_of(inputs, credentials=False)
-    with wiring.existing(settings) as engine, contextlib.ExitStack() as stack:
+    file = None if path is None or str(path) == "-" else path
+    calls = 0
+    with wiring.existing(settings) as engine:
         total = count(engine, since=first, until=last, accounts=names) if progress.wanted() else 0
-        show = stack.enter_context(progress.counting("export", total))
-        to = sys.stdout.buffer if path is None else stack.enter_context(whole_file(path))
-        written = 0
-        for more in pieces(engine, to, kind=kind, since=first, until=last, accounts=names):
-            written += more
-            show(more)
-    output.note(f"{written} calls written" + ("" if path is None else f" to {path}"))
+        with progress.counting("export", total) as show, written(file) as to:
+            for more in pieces(engine, to, kind=kind, since=first, until=last, accounts=names):
+                calls += more
+                show(more)
+    output.note(f"{calls} calls written" + ("" if file is None else f" to {file}"))
     return EXIT_OK

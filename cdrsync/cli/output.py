@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync import logs
+from cdrsync.errors import OutputFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ JSON_VERSION = 1
 def emit(command: str, **payload: Any) -> None:
     """Print the one JSON object of a command."""
     document = {"version": JSON_VERSION, "command": command, **payload}
-    click.echo(json.dumps(document, default=plain, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    _print(json.dumps(document, default=plain, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
 
 
 def plain(value: Any) -> Any:
@@ -66,9 +67,19 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
 
 
+def _print(text: str) -> None:
+    """Print on standard output. Raises OutputFailed where it can't be written, BrokenPipeError where nobody reads on."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(f"can't write to standard output: {error.strerror or error}") from error
+
+
 def line(text: str = "") -> None:
     """Print one line on standard output."""
-    click.echo(clean(text))
+    _print(clean(text))
 
 
 def note(text: str) -> None:
@@ -85,14 +96,14 @@ def table(rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: S
             cell.rjust(width) if n in right else cell.ljust(width)
             for n, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        click.echo("  ".join(cells).rstrip())
+        _print("  ".join(cells).rstrip())
 
 
 def facts(pairs: Mapping[str, object]) -> None:
     """Print `name  value` lines, names aligned."""
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
-        click.echo(f"{clean(name):<{width}}  {clean('-' if value is None else value)}")
+        _print(f"{clean(name):<{width}}  {clean('-' if value is None else value)}")
 
 
 def when(instant: datetime | None) -> str:

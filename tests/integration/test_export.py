@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +27,6 @@ from tests.contract.viewed import ANSWERED, CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy.engine import Engine
 
@@ -123,13 +127,73 @@ def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
     target = tmp_path / "calls.csv"
 
     def fail() -> None:
-        with export.whole_file(target) as file:
+        with export.written(target) as file:
             file.write(b"half")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_keeps_its_mode_and_a_new_one_is_private(engine: Engine, migrated: Database, tmp_path: Path) -> None:
+    """Callers' numbers are personal data; a link is followed, not replaced."""
+    target, link = tmp_path / "calls.csv", tmp_path / "link.csv"
+    link.symlink_to(target.name)
+    write = ["export", "--database-url", migrated.url, "-o", str(link)]
+    for mode in (0o600, 0o640):
+        assert main(write) == 0
+        assert (link.is_symlink(), target.stat().st_mode & 0o777) == (True, mode)
+        assert target.read_bytes() == exported(engine)
+        target.chmod(0o640)
+
+
+@pytest.mark.parametrize("kind", export.FORMATS)
+def test_a_pipe_is_written_into(kind: str, engine: Engine, migrated: Database, tmp_path: Path) -> None:
+    """What is no regular file stays what it is."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        assert main(["export", "--database-url", migrated.url, "--format", kind, "-o", str(pipe)]) == 0
+        assert read.result(30) == exported(engine, kind)
+    assert list(tmp_path.iterdir()) == [pipe]
+    assert pipe.is_fifo()
+
+
+def test_dash_is_standard_output(engine: Engine, migrated: Database, capsysbinary: Any) -> None:
+    assert main(["export", "--database-url", migrated.url, "-o", "-"]) == 0
+    assert capsysbinary.readouterr() == (exported(engine), b"6 calls written\n")
+    assert not Path("-").exists()
+
+
+def test_what_can_not_be_written_is_one_line(migrated: Database, tmp_path: Path, capsys: Any) -> None:
+    """No folder, a link to itself: exit 2, the path and the reason, nothing left behind."""
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    for path, reason in ((tmp_path / "none/calls.csv", "No such file"), (loop, "Too many levels")):
+        assert main(["export", "--database-url", migrated.url, "-o", str(path)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: can't write {path}: {reason}")
+        assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [loop]
+
+
+@pytest.mark.parametrize("command", [["export"], ["status"], ["status", "--json"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_standard_output_is_no_bug_of_ours(command: list[str], unbuffered: str, migrated: Database) -> None:
+    save(migrated.url, "main", CALLS)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cdrsync", *command, "--database-url", migrated.url],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            check=False,
+        )
+    said = "error: can't write to standard output: No space left on device. "
+    assert (done.returncode, done.stderr.startswith(said), done.stderr.count("\n")) == (2, True, 1), done.stderr
 
 
 def test_memory_is_flat(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
