@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import demo_report
-from cdrsync.errors import EXIT_BUG, EXIT_FOUND, EXIT_OK
+from cdrsync.errors import EXIT_BUG, EXIT_FOUND, EXIT_OK, OutputFailed
 from cdrsync.sandbox import DEMO_LOGIN, World, running
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+DATABASE = "cdrsync.db"  # the real one's default name too
+MARK = 0x63646D6F  # "cdmo", SQLite's application_id: in the file itself, so that no real database can be taken for a demo's
+MARK_AT = slice(68, 72)  # bytes of an SQLite file
 CALLS_PER_SECOND = 4.0  # live ones, enough to watch
 LATE = (1.0, 3.0)  # seconds by which some records appear after younger ones
 CHANGED = (1.0, 3.0)  # seconds after which some records change
@@ -55,7 +59,7 @@ class Demo:
     @property
     def database(self) -> Path:
         """The SQLite file."""
-        return self.directory / "cdrsync.db"
+        return self.directory / DATABASE
 
     def environment(self, api_url: str) -> dict[str, str]:
         """What the processes are told. The user's own settings, perhaps real credentials, stay out of it."""
@@ -99,6 +103,7 @@ def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: f
     """Run the demo; `seconds` is how long the daemon works. Return the exit code: 0 only if everything is equal."""
     from rich.console import Console
 
+    _clear(directory / DATABASE)
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     with _interruptible():
@@ -110,7 +115,6 @@ def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: f
         )
         show = Demo(console, world, directory, calls, days, seconds)
         try:
-            _clear(show)
             with running(world) as api_url:
                 environment = show.environment(api_url)
                 _sync(show, environment)
@@ -123,13 +127,27 @@ def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: f
     return EXIT_FOUND if differences else EXIT_OK
 
 
-def _clear(show: Demo) -> None:
-    """Make the directory, and remove an earlier demo's files from it: nothing else."""
-    show.directory.mkdir(parents=True, exist_ok=True)
-    name = show.database.name
-    for pattern in (name, f"{name}-wal", f"{name}-shm", f"{name}*.lock"):
-        for earlier in show.directory.glob(pattern):
-            earlier.unlink()
+def _clear(database: Path) -> None:
+    """Make the directory and an empty database with our mark, in place of an earlier demo's: of nothing else.
+
+    Raises OutputFailed where the database is not a demo's, and where nothing can be written.
+    """
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        if database.exists():
+            with database.open("rb") as earlier:
+                mark = earlier.read(MARK_AT.stop)[MARK_AT]
+            if mark != MARK.to_bytes(4):
+                raise OutputFailed(
+                    f"{database} was not made by this demo, and is left alone", hint="Give another --directory"
+                )
+        for pattern in (database.name, f"{database.name}-wal", f"{database.name}-shm", f"{database.name}*.lock"):
+            for file in database.parent.glob(pattern):
+                file.unlink()
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute(f"PRAGMA application_id = {MARK}")
+    except (OSError, sqlite3.Error) as error:
+        raise OutputFailed(f"can't write {database}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _sync(show: Demo, environment: dict[str, str]) -> None:

@@ -24,8 +24,14 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @click.option("--since", type=DAY, metavar="DATE", help="First day, yyyy-mm-dd; from the beginning by default.")
 @click.option("--until", type=DAY, metavar="DATE", help="Last day, included.")
 @click.option("--format", "kind", type=click.Choice(["csv", "parquet"]), default="csv", show_default=True)
-@click.option("-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), metavar="FILE",
-              help="Where to; - is standard output.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Where to; - is standard output.",
+)
 @click.option("--account", "names", multiple=True, metavar="NAME", help="Only this account; may be repeated.")
 @config_options
 def export(

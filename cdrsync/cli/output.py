@@ -68,7 +68,7 @@ def clean(text: object) -> str:
 
 
 def _print(text: str) -> None:
-    """Print on standard output. Raises OutputFailed where it can't be written, BrokenPipeError where nobody reads on."""
+    """Print on standard output. Raises OutputFailed where it can't be written, BrokenPipeError where nobody reads."""
     try:
         click.echo(text)
     except BrokenPipeError:

@@ -88,12 +88,38 @@ def test_the_demo_may_be_run_again(tmp_path: Path, start: Start) -> None:
     """An earlier demo's database is replaced; nothing else in the directory is touched."""
     directory = tmp_path / "demo"
     directory.mkdir()
-    (directory / "cdrsync.db").write_text("not a database")
     (directory / "mine.txt").write_text("mine")
-    demo = start(directory, *SMALL)
-    output, _ = demo.communicate(timeout=DEADLINE)
-    assert demo.returncode == 0, output
+    for _ in range(2):
+        demo = start(directory, *SMALL)
+        output, _ = demo.communicate(timeout=DEADLINE)
+        assert demo.returncode == 0, output
     assert (directory / "mine.txt").read_text() == "mine"
+
+
+def test_a_database_that_is_no_demo_is_left_alone(tmp_path: Path, start: Start) -> None:
+    """cdrsync.db is the real one's name too: exit 2, not a byte changed, and what to do."""
+    database = tmp_path / "cdrsync.db"
+    engine = open_engine(f"sqlite:///{database}", writer=True)
+    migrate.upgrade(engine)
+    engine.dispose()
+    lock = tmp_path / "cdrsync.db.default.lock"
+    lock.touch()
+    before = database.read_bytes()
+    demo = start(tmp_path, *SMALL)
+    output, _ = demo.communicate(timeout=DEADLINE)
+    assert (demo.returncode, output) == (
+        2, f"error: {database} was not made by this demo, and is left alone. Give another --directory\n"
+    )  # fmt: skip
+    assert (database.read_bytes(), set(tmp_path.iterdir())) == (before, {database, lock})
+
+
+def test_a_folder_that_can_not_be_made_is_one_line(tmp_path: Path, start: Start) -> None:
+    (tmp_path / "file").touch()
+    demo = start(tmp_path / "file/demo", *SMALL)
+    output, _ = demo.communicate(timeout=DEADLINE)
+    assert demo.returncode == 2
+    assert output.startswith(f"error: can't write {tmp_path / 'file/demo/cdrsync.db'}: Not a directory. ")
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
