@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
+from cdrsync.errors import ConfigError
 from cdrsync.sandbox.settings import DEMO_LOGIN, Login, Settings
 from cdrsync.sandbox.world import World
 
@@ -31,14 +32,21 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then end at once. Main thread only. Port 0 takes a free one.
 
-    Prints the URL and the environment to paste to `out` once it answers. Raises OSError where the address can't be had.
+    Prints the URL and the environment to paste to `out` once it answers. Raises ConfigError where the address can't be had.
     """
     from cdrsync.sandbox.server import running
 
     with _ended_by_signals():
         world = World(settings, logins=[login], seed=seed)
         world.add_history(calls=calls, days=days)
-        with running(world, host=host, port=port) as url:
+        with ExitStack() as stack:
+            try:
+                url = stack.enter_context(running(world, host=host, port=port))
+            except OSError as error:
+                raise ConfigError(
+                    [f"can't listen on {host}, port {port}: {error.strerror or error}"],
+                    hint="Give another --port (0 takes a free one), or a --host that is this machine's",
+                ) from None
             print(_introduction(url, world, days), file=out, flush=True)
             threading.Event().wait()
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from cdrsync.cli import main
 from cdrsync.sandbox import Call, Fault, Login, World, running
 from tests.unit.sandbox_client import GET_CDRS, Client, code, turn, world
 
@@ -249,6 +250,19 @@ def test_serve_prints_what_to_paste_and_ends_at_once(number: signal.Signals) -> 
         assert process.wait(DEADLINE) == 0
         assert process.communicate()[0] == ""
         client.http.close()
+
+
+def test_an_address_that_can_not_be_had_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    """A port that is taken, a host that is another machine's: which one, why, what to do; exit 78."""
+    remedy = "hint: Give another --port (0 takes a free one), or a --host that is this machine's\n"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["sandbox", "--calls", "1", "--port", port]) == 78
+    said = f"error: can't listen on 127.0.0.1, port {port}: Address already in use\n{remedy}"
+    assert capfd.readouterr() == ("", said)
+    assert main(["sandbox", "--calls", "1", "--host", "192.0.2.1"]) == 78
+    said = f"error: can't listen on 192.0.2.1, port 9811: Cannot assign requested address\n{remedy}"
+    assert capfd.readouterr() == ("", said)
 
 
 def _introduction(process: subprocess.Popen[str]) -> str:
