@@ -103,7 +103,7 @@ _GLOBAL_KEYS = (
     Key("retention_policy", values.choice("pseudonymise", "delete"), "pseudonymise", "what becomes of older calls"),
     Key(
         "pseudonym_key",
-        values.optional(values.secret),
+        values.optional(values.long_secret(16)),  # fewer can be guessed, and every number with them
         None,
         "makes the pseudonyms; never change it",
         secret=True,

@@ -76,6 +76,18 @@ def secret(value: Any) -> str:
     return kept
 
 
+def long_secret(least: int) -> Parser:
+    """Return a secret of at least so many characters, kept exactly."""
+
+    def parse(value: Any) -> str:
+        kept = secret(value)
+        if len(kept) < least:
+            raise ValueError(f"must be {least} characters or more, such as openssl rand -hex 24 prints")
+        return kept
+
+    return parse
+
+
 def whole(low: int, high: int) -> Parser:
     """Return a whole number from `low` to `high`, both included."""
 

@@ -342,6 +342,16 @@ def test_secrets_are_masked_wherever_settings_are_shown() -> None:
     assert set(found.secrets()) >= {PASSWORD, VKEY, DATABASE_PASSWORD}
 
 
+def test_a_pseudonym_key_that_can_be_guessed_is_refused() -> None:
+    """With it whoever holds the tables could try every number."""
+    said = "must be 16 characters or more, such as openssl rand -hex 24 prints"
+    (problem,) = problems('pseudonym_key = "fifteen letters"')
+    assert "pseudonym_key" in problem
+    assert said in problem
+    assert "fifteen" not in problem
+    assert problems('pseudonym_key = "sixteen letters!"') == []
+
+
 def test_retention_by_pseudonyms_needs_their_key() -> None:
     """Without it the numbers could not be told apart afterwards."""
     assert problems("retention_months = 12") == [
