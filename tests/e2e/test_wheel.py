@@ -71,6 +71,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv/bin/cdrsync"
 
 
+def test_the_source_archive_carries_all_that_is_tracked(wheel: Path) -> None:
+    """`make demo`, `make test` and the Dockerfile work from it as from a checkout."""
+    listed = _run("git", "-c", f"safe.directory={REPOSITORY}", "ls-files", cwd=REPOSITORY).stdout.split()
+    missing = [name for name in listed if not (wheel.parent / NAME / name).is_file()]
+    assert missing == []
+
+
 def test_the_wheel_carries_everything_and_nothing_else(wheel: Path) -> None:
     """Package, type marker, licence and migrations are in it; tests and settings are not."""
     names = zipfile.ZipFile(wheel).namelist()
