@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DATABASE = "cdrsync.db"  # the real one's default name too
-MARK = 0x63646D6F  # "cdmo", SQLite's application_id: in the file itself, so that no real database can be taken for a demo's
+MARK = 0x63646D6F  # "cdmo", SQLite's application_id: in the file itself: none that is real has it
 MARK_AT = slice(68, 72)  # bytes of an SQLite file
 CALLS_PER_SECOND = 4.0  # live ones, enough to watch
 LATE = (1.0, 3.0)  # seconds by which some records appear after younger ones

@@ -32,7 +32,8 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then end at once. Main thread only. Port 0 takes a free one.
 
-    Prints the URL and the environment to paste to `out` once it answers. Raises ConfigError where the address can't be had.
+    Prints the URL and the environment to paste to `out` once it answers. Raises ConfigError where it
+    can't listen there.
     """
     from cdrsync.sandbox.server import running
 
