@@ -1,4 +1,5 @@
--- Who may look at the calls and change nothing: Grafana, and whatever else reports. Run once, as the tables' owner.
+-- Who may look at the calls and change nothing: Grafana. For this demo only, run once by the superuser
+-- that owns its tables. For a database of your own: CREATE ROLE, then cdrsync db grant-reader --tables ROLE.
 CREATE ROLE reader LOGIN PASSWORD 'only-for-this-demo';
 ALTER ROLE reader SET default_transaction_read_only = on;
 GRANT USAGE ON SCHEMA public TO reader;

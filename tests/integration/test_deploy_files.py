@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -15,7 +15,12 @@ import yaml
 from cdrsync.config import KEYS, Inputs, read
 from cdrsync.store.tables import metadata
 from tests import manual
+from tests.confinement import directives
+from tests.deployed import filled
 from tests.tools import program
+
+if TYPE_CHECKING:
+    from tests.conftest import Servers
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -246,6 +251,37 @@ class TestGuide:
     def test_move_names_every_table(self) -> None:
         move = GUIDE.split("## Moving to another database")[1].split("\n## ")[0]
         assert [table for table in metadata.tables if f"`{table}`" not in move] == []
+
+    def test_numbers_go_on_after_a_move(self, servers: Servers) -> None:
+        """A copy of rows leaves PostgreSQL's counters behind; with the guide's SQL no number is given twice."""
+        import psycopg
+
+        server = servers.get("postgresql")
+        url = server.create()
+        filled(url)
+        (statements,) = re.findall(r"(?s)```sql\n(.*?)```", GUIDE.split("## Moving to another database")[1])
+        counted = [name for name, table in metadata.tables.items() if "id" in table.c]
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+            for name in counted:
+                connection.execute(f"ALTER SEQUENCE {name}_id_seq RESTART".encode())
+            for statement in statements.strip().splitlines():
+                connection.execute(statement.encode())
+            for name in counted:
+                asked = f"SELECT nextval('{name}_id_seq'), (SELECT COALESCE(MAX(id), 0) + 1 FROM {name})"
+                found = connection.execute(asked.encode()).fetchone()
+                assert found is not None
+                assert found[0] == found[1], name
+        server.drop(url)
+
+    def test_commands_by_hand_run_as_the_unit_does(self) -> None:
+        """Each property of the guide's systemd-run is the unit's own, and no secret of the unit is left out."""
+        unit = directives(DEPLOY / "systemd/cdrsync.service")
+        given = re.findall(r"-p (\w+)=(\S+)", GUIDE.split("systemd-run")[1].split('"$@"')[0])
+        same = [(name, value) for name, value in given if name not in ("User", "WorkingDirectory")]
+        assert [(name, value) for name, value in same if value not in unit[name]] == []
+        assert [value for name, value in same if name == "LoadCredential"] == unit["LoadCredential"]
+        assert ("WorkingDirectory", "/var/lib/cdrsync") in given
+        assert "CDRSYNC_CONFIG=/etc/cdrsync/cdrsync.toml" in unit["Environment"]
 
 
 class TestManual:
