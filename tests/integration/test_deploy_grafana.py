@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from cdrsync.cli import main
 from tests.deployed import filled
 
 if TYPE_CHECKING:
@@ -87,6 +88,25 @@ def test_reader_reads_and_changes_nothing(calls_database: Any) -> None:
         calls_database.execute("DROP TABLE made_later")
         calls_database.execute("DROP OWNED BY reader")
         calls_database.execute("DROP ROLE reader")
+
+
+def test_the_guides_reader_reads_every_panel(calls_database: Any) -> None:
+    """`cdrsync db grant-reader --tables`, as README and guide say, is enough for the dashboard and its variable."""
+    now = datetime.now(UTC)
+    url = f"postgresql+psycopg://{calls_database.info.user}@/{calls_database.info.dbname}"
+    url += f"?host={calls_database.info.host}&port={calls_database.info.port}"
+    calls_database.execute("CREATE ROLE grafana LOGIN")
+    try:
+        assert main(["db", "grant-reader", "--tables", "grafana", "--database-url", url]) == 0
+        calls_database.execute("SET ROLE grafana")
+        assert calls_database.execute(CALLS["templating"]["list"][1]["query"]).fetchall() == [("default",)]
+        for panel in CALLS["panels"]:
+            for target in panel["targets"]:
+                calls_database.execute(expanded(target["rawSql"], now - timedelta(days=7), now))
+    finally:
+        calls_database.execute("RESET ROLE")
+        calls_database.execute("DROP OWNED BY grafana")
+        calls_database.execute("DROP ROLE grafana")
 
 
 def test_variable_lists_the_accounts(calls_database: Any) -> None:
