@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -130,8 +129,12 @@ def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: f
 def _clear(database: Path) -> None:
     """Make the directory and an empty database with our mark, in place of an earlier demo's: of nothing else.
 
-    Raises OutputFailed where the database is not a demo's, and where nothing can be written.
+    Raises OutputFailed where the database is not a demo's, OutputFailed and DatabaseUnavailable where nothing can be
+    written.
     """
+    from cdrsync import wiring
+    from cdrsync.store.engine import translated
+
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         if database.exists():
@@ -144,10 +147,10 @@ def _clear(database: Path) -> None:
         for pattern in (database.name, f"{database.name}-wal", f"{database.name}-shm", f"{database.name}*.lock"):
             for file in database.parent.glob(pattern):
                 file.unlink()
-        with closing(sqlite3.connect(database)) as connection:
-            connection.execute(f"PRAGMA application_id = {MARK}")
-    except (OSError, sqlite3.Error) as error:
-        raise OutputFailed(f"can't write {database}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise OutputFailed(f"can't write {database}: {error.strerror or error}") from error
+    with translated(), wiring.engine(f"sqlite:///{database}") as opened, opened.begin() as connection:
+        connection.exec_driver_sql(f"PRAGMA application_id = {MARK}")
 
 
 def _sync(show: Demo, environment: dict[str, str]) -> None:

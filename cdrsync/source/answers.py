@@ -19,10 +19,11 @@ _HAS_NONE = re.compile(r"not? (?:be )?(?:found|exist|such|record|cdr|call)|unkno
 
 _SUCCESS = r"ok|done|success|(?:request |query )?(?:successful|(?:successfully )?completed?(?: successfully)?)"
 _CALLS = r"(?:(?:new|more|further|matching|applicable|such|call|detail|data) )*(?:cdrs?|calls?|records?|results?|data)"
-_NOT_THERE = r"(?:were |was |have been )?(?:available|exist|returned|(?:found|matching|for|since|in)(?: [^.,;:!]*)?)"
+_NOT_THERE = r"(?:were |was |have been )?(?:available|exist|returned|made|found|matching|for|since|in)(?: [^.,;:!]*)?"
 _SAYS_NONE = re.compile(
-    r"(?!.*\b(?:again|later|error|fail))"
-    rf"(?:{_SUCCESS}|(?:there (?:are|were|is|was) )?(?:no|0|zero) {_CALLS}(?: {_NOT_THERE})?)[.!]?",
+    r"(?!.*\b(?:again|later|moment|error|fail))"
+    rf"(?:{_SUCCESS}|none|nothing|(?:none|nothing|not) found|(?:there (?:are|were|is|was) )?(?:no|0|zero) {_CALLS}"
+    rf"(?: {_NOT_THERE})?)[.!]?",
     re.IGNORECASE,
 )
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     [
         *("OK", "Success", "Request successful", "No records found", "No CDRs found.", "There are no calls"),
         *("0 records returned", "No matching records found for the given dates", "No call data available", "No data"),
-        *("no new calls since 106398334", "No CDRs in this period"),
+        *("no new calls since 106398334", "No CDRs in this period", "There are no CDRs available for this period."),
+        *("No calls were made between these dates", "Nothing found", "None", "Not found"),
     ],
 )
 def test_a_message_that_says_none_in_place_of_records(message: str) -> None:
@@ -38,7 +39,7 @@ def test_a_message_that_says_none_in_place_of_records(message: str) -> None:
     [
         *("Temporarily overloaded, try again later", "No connection to the database", "Error", "Please wait"),
         *("No records available at the moment, try again later", "Successful login required", "Invalid LastId"),
-        "No access to call data",
+        *("No access to call data", "No data available at the moment"),
         "No data in our cache try again later",
         "No data: the service is under maintenance",
     ],
