@@ -61,7 +61,8 @@ def fetched(response: Response, wanted: RecordAsk, said: str) -> Batch:
         if response.code == "404" or _HAS_NONE.search(response.message):
             return Batch([])
         raise RequestRefused(f"the operator refused GetCDR: {said}", code=response.code)
-    batch = _batch(response, _HAS_NONE.search(response.message), said)
+    none = _SAYS_NONE.fullmatch(response.message) or _HAS_NONE.search(response.message)
+    batch = _batch(response, none, said)
     if len(batch) > 1 or (wanted.uid is not None and any(cdr.uid != wanted.uid for cdr in batch.cdrs)):
         raise BadAnswer("the operator sent another record than the one that was asked for")
     return batch

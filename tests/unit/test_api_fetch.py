@@ -41,6 +41,7 @@ def _second(*found: Callable[[str], str]) -> Callable[[Seen], bytes]:
         lambda request_id: response(request_id=request_id, name="GetCDR"),
         lambda request_id: refused("404", "", request_id, name="GetCDR"),
         lambda request_id: refused("200", "Call data record not found", request_id, name="GetCDR"),
+        lambda request_id: refused("200", "OK", request_id, name="GetCDR"),
         lambda request_id: refused("500", "CDR not found", request_id, name="GetCDR"),
         lambda request_id: refused("400", "No such record", request_id, name="GetCDR"),
     ],
