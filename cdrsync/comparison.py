@@ -123,11 +123,11 @@ def compare(held: Figures, totals: Totals, established: Readings) -> Comparison:
     others = totals.answered + totals.missed
     sums = {BY_ITSELF: others + totals.voicemail, AMONG_OTHERS: others}
     calls = [reading for reading, number in sums.items() if number == held.calls]
-    if not (duration and not differences):
-        # A call of voicemail that is missing looks like one counted among the others; only its duration tells.
-        calls = [reading for reading in calls if reading == (established.calls or BY_ITSELF)]
-    elif established.calls is not None and calls != [BY_ITSELF]:
-        calls = [reading for reading in calls if reading == established.calls]
+    rest_agrees = bool(duration) and not differences
+    # A call of voicemail that is missing looks like one counted among the others; only its duration tells.
+    believed = established.calls or (None if rest_agrees else BY_ITSELF)
+    if believed is not None and not (rest_agrees and calls == [BY_ITSELF]):
+        calls = [reading for reading in calls if reading == believed]
     if not calls:
         parts = f"{totals.answered} answered, {totals.missed} missed, {totals.voicemail} voicemail"
         differences.insert(0, f"{held.calls} calls are held, the operator counts {parts}")
