@@ -23,9 +23,9 @@ def main() -> int:
         # Nothing is in hand yet.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: os._exit(0))
-        from cdrsync import memory
+        from cdrsync import tuning
 
-        memory.keep()  # before there are threads
+        tuning.keep()  # before there are threads
     else:
         signal.signal(signal.SIGTERM, _terminated)
         gc.set_threshold(200_000)  # a start makes fewer: looking for garbage, of which there is none, takes 5% of it

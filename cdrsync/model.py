@@ -12,6 +12,8 @@ from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from cdrsync.errors import BadAnswer, RequestRefused
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from decimal import Decimal
@@ -330,3 +332,15 @@ def national(number: str) -> str:
 def utc_now() -> datetime:
     """Now, aware, UTC."""
     return datetime.now(UTC)
+
+
+def batches(document: Document) -> list[Batch]:
+    """The answers of a document of GetCDRs alone. Raises RequestRefused for the first request refused."""
+    answers = []
+    for answer in document.answers:
+        if isinstance(answer, Refusal):
+            raise RequestRefused(f"the operator refused GetCDRs: {answer.message}", code=answer.code)
+        if not isinstance(answer, Batch):
+            raise BadAnswer("the answer to GetCDRs holds no CDRs")
+        answers.append(answer)
+    return answers

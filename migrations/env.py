@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from alembic import context
 
-from cdrsync.store.engine import open_engine
-from cdrsync.store.migrate import upgrade_lock
-from cdrsync.store.tables import metadata
+from cdrsync.store.admin.migrate import upgrade_lock
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.schema.tables import metadata
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

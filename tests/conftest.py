@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.store import migrate
-from cdrsync.store.engine import open_engine
-from tests.databases import DatabaseServer, NotInstalled, PostgresqlServer, open_server
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from tests.support.databases import DatabaseServer, NotInstalled, PostgresqlServer, open_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ("tests.canary",)
+pytest_plugins = ("tests.support.canary",)
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 

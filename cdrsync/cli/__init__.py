@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cdrsync import __version__, logs
+from cdrsync import __version__
 from cdrsync.cli.options import config_option
 from cdrsync.config.read import Inputs
 from cdrsync.errors import EXIT_BUG, EXIT_OK, EXIT_USAGE, CdrsyncError, ConfigError, OutputFailed
+from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

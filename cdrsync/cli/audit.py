@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdrsync import logs
 from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
 from cdrsync.model import Period, Verdict
+from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
+    from cdrsync.audit.findings import AuditReport, Finding
     from cdrsync.config import Inputs
-    from cdrsync.findings import AuditReport, Finding
 
 REPORTED = ("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed")  # null where it failed
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
@@ -55,7 +55,7 @@ def audit(
     "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "error"}]}; where an account
     failed, all but "name" and "error" are null.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
     settings = settings_of(inputs, names)
     wanted = [Period(period) for period in periods] or list(Period)
@@ -63,7 +63,7 @@ def audit(
     reports: list[dict[str, Any]] = []
     for account in settings.accounts:
         try:
-            with wiring.open_audit(settings, account, writer=heal) as auditor:
+            with accounts.open_audit(settings, account, writer=heal) as auditor:
                 report = auditor.run(wanted, number=number, heal=heal)
         except CdrsyncError as error:
             code = code or error.exit_code

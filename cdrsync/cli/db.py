@@ -32,11 +32,11 @@ def upgrade(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"before": version or null, "after": version}.
     """
-    from cdrsync import wiring
-    from cdrsync.store import migrate
+    from cdrsync.store.admin import migrate
+    from cdrsync.wiring import database
 
     settings = settings_of(inputs, credentials=False)
-    with wiring.engine(settings.database_url) as engine:
+    with database.engine(settings.database_url) as engine:
         before = migrate.current(engine)
         migrate.upgrade(engine)
         after = migrate.current(engine)
@@ -55,11 +55,11 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"ok": true, "current", "needed"}.
     """
-    from cdrsync import wiring
-    from cdrsync.store import migrate
+    from cdrsync.store.admin import migrate
+    from cdrsync.wiring import database
 
     settings = settings_of(inputs, credentials=False)
-    with wiring.existing(settings):
+    with database.existing(settings):
         pass  # that it could be opened is the answer
     if as_json:
         output.emit("db check", ok=True, current=migrate.head(), needed=migrate.head())
@@ -76,11 +76,11 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"current": version or null, "needed": version}.
     """
-    from cdrsync import wiring
-    from cdrsync.store import migrate
+    from cdrsync.store.admin import migrate
+    from cdrsync.wiring import database
 
     settings = settings_of(inputs, credentials=False)
-    with wiring.found(settings) as engine:
+    with database.found(settings) as engine:
         found = migrate.current(engine)
     if as_json:
         output.emit("db current", current=found, needed=migrate.head())
@@ -101,7 +101,7 @@ def describe(names: tuple[str, ...], *, markdown: bool, as_json: bool) -> int:
 
     JSON: {"objects": [{"name", "kind": "view" or "table", "comment", "columns": [{"name", "type", "comment"}]}]}.
     """
-    from cdrsync.store import describe as dictionary
+    from cdrsync.store.admin import dictionary
 
     objects = dictionary.dictionary()
     known = [one.name for one in objects]
@@ -136,11 +136,11 @@ def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: b
 
     JSON: {"role", "objects": [name], "accounts": [name], "statements": [SQL]}; accounts empty: all.
     """
-    from cdrsync import wiring
-    from cdrsync.store.grant import grant_reader as grant
+    from cdrsync.store.admin.grant import grant_reader as grant
+    from cdrsync.wiring import database
 
     settings = settings_of(inputs, credentials=False)
-    with wiring.existing(settings) as engine:
+    with database.existing(settings) as engine:
         granted = grant(engine, role, tables=tables, accounts=names)
     if as_json:
         output.emit("db grant-reader", **output.fields(granted))

@@ -132,8 +132,8 @@ def _clear(database: Path) -> None:
     Raises OutputFailed where the database is not a demo's, OutputFailed and DatabaseUnavailable where nothing can be
     written.
     """
-    from cdrsync import wiring
-    from cdrsync.store.engine import translated
+    from cdrsync.store.databases.errors import translated
+    from cdrsync.wiring.database import engine
 
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ def _clear(database: Path) -> None:
                 file.unlink()
     except OSError as error:
         raise OutputFailed(f"can't write {database}: {error.strerror or error}") from error
-    with translated(), wiring.engine(f"sqlite:///{database}") as opened, opened.begin() as connection:
+    with translated(), engine(f"sqlite:///{database}") as opened, opened.begin() as connection:
         connection.exec_driver_sql(f"PRAGMA application_id = {MARK}")
 
 

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from cdrsync.model import TAIL_STREAM
-from cdrsync.store import tables
-from cdrsync.store.engine import open_engine
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.schema import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,7 +12,7 @@ from cdrsync.cli.options import account_option, config_options, json_option, set
 from cdrsync.errors import EXIT_OK
 
 if TYPE_CHECKING:
-    from cdrsync.checks import Finding
+    from cdrsync.cli.checks import Finding
     from cdrsync.config import Inputs
 
 
@@ -27,7 +27,7 @@ def doctor(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
     JSON: {"ok", "checks": [{"check", "state", "detail", "remedy"}]}; state is ok, warning, failed or skipped.
     """
-    from cdrsync.checks import examine
+    from cdrsync.cli.checks import examine
 
     settings = settings_of(inputs, names)
     findings: list[Finding] = []

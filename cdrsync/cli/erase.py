@@ -54,17 +54,17 @@ def erase(
 
 
 def _number(settings: Settings, account: AccountSettings, number: str) -> tuple[int, int]:
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
-    with wiring.eraser(settings, account) as made:
+    with accounts.eraser(settings, account) as made:
         done = made.erase_number(number)
     return done.calls, done.rejects
 
 
 def _expired(settings: Settings, account: AccountSettings) -> tuple[int, int]:
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
     calls = rejects = 0
-    for done in wiring.prune(settings, account):
+    for done in accounts.prune(settings, account):
         calls, rejects = done.calls, done.rejects
     return calls, rejects

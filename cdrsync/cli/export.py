@@ -52,10 +52,10 @@ def export(
       cdrsync export --since 2024-05-01 --until 2024-05-31 -o may.csv
       cdrsync export --since 2024-01-01 --format parquet -o 2024.parquet
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    from cdrsync import wiring
     from cdrsync.cli.options import settings_of
-    from cdrsync.export import count, written
-    from cdrsync.export import export as pieces
+    from cdrsync.store.reads.export import count, written
+    from cdrsync.store.reads.export import export as pieces
+    from cdrsync.wiring import database
 
     if path is None and (kind == "parquet" or sys.stdout.isatty()):
         raise click.UsageError("say where to: -o FILE")
@@ -65,7 +65,7 @@ def export(
     settings = settings_of(inputs, credentials=False)
     file = None if path is None or str(path) == "-" else path
     calls = 0
-    with wiring.existing(settings) as engine:
+    with database.existing(settings) as engine:
         total = count(engine, since=first, until=last, accounts=names) if progress.wanted() else 0
         with progress.counting("export", total) as show, written(file) as to:
             for more in pieces(engine, to, kind=kind, since=first, until=last, accounts=names):

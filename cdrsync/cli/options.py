@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdrsync import logs
 from cdrsync.config import Inputs, Settings, load
+from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdrsync import logs
 from cdrsync.errors import OutputFailed
+from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,7 +12,7 @@ from cdrsync.errors import EXIT_FOUND, EXIT_OK
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
-    from cdrsync.store.quarantine import Kept
+    from cdrsync.store.reads.quarantine import Kept
 
 
 @click.group("rejects", short_help="Records that can't be read: list, show, retry")
@@ -31,9 +31,9 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
     JSON: {"rejects": [{"number", "account", "uid", "problem", "seen", "first_seen_at", "last_seen_at",
     "resolved_at"}]}.
     """
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
-    with wiring.quarantine(settings_of(inputs, credentials=False), names) as quarantine:
+    with accounts.quarantine(settings_of(inputs, credentials=False), names) as quarantine:
         kept = quarantine.records(names, resolved=resolved)
     if as_json:
         output.emit("rejects list", rejects=[_without_content(one) for one in kept])
@@ -54,9 +54,9 @@ def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
 
     JSON: {"reject": as in the list, and "raw"}; null where there is none of that number (exit 1).
     """
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
-    with wiring.quarantine(settings_of(inputs, credentials=False)) as quarantine:
+    with accounts.quarantine(settings_of(inputs, credentials=False)) as quarantine:
         kept = quarantine.record(number)
     if as_json:
         output.emit("rejects show", reject=kept and {**_without_content(kept), "raw": kept.raw})
@@ -80,12 +80,12 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
     JSON: {"stored", "left"}.
     """
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
     settings = settings_of(inputs, names, credentials=False)
     stored = left = 0
     for account in settings.accounts:
-        account_stored, account_left = wiring.retry_rejects(settings, account)
+        account_stored, account_left = accounts.retry_rejects(settings, account)
         stored, left = stored + account_stored, left + account_left
     if as_json:
         output.emit("rejects retry", stored=stored, left=left)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from cdrsync.config import AccountSettings, Inputs
     from cdrsync.model import LedgerDay
-    from cdrsync.status import RunLine
-    from cdrsync.store.report import Standing
+    from cdrsync.monitor.status import RunLine
+    from cdrsync.store.reads.status import Standing
 
 RUNS = 3  # that people are shown
 MONTHS = 12  # of the calendar
@@ -42,11 +42,11 @@ def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     "runs": [{"origin", "started_at", "ended_at", "outcome", "inserted", "updated", "rejected", "message"}]}]}; runs:
     the latest five, newest first; without "ended_at" it goes on or was killed.
     """
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
     settings = settings_of(inputs, credentials=False)
     configured = {account.name: account for account in settings.accounts}
-    found = wiring.standings(settings, names)
+    found = accounts.standings(settings, names)
     now = utc_now()
     if as_json:
         output.emit("status", accounts=[_as_object(one, now) for one in found])

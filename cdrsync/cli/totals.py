@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdrsync import logs
 from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_OK, CdrsyncError
 from cdrsync.model import Period, Totals
+from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
@@ -38,14 +38,14 @@ def totals(inputs: Inputs, names: tuple[str, ...], *, period: str, number: str |
     "missed", "voicemail", "minutes_no_format", "charge", "unusable": [problems], "error"}]}; where an account failed,
     all but "name" and "error" are null.
     """
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
     settings = settings_of(inputs, names)
     code = EXIT_OK
     reports: list[dict[str, Any]] = []
     for account in settings.accounts:
         try:
-            answer, fetched_at = wiring.fetch_totals(settings, account, Period(period), number)
+            answer, fetched_at = accounts.fetch_totals(settings, account, Period(period), number)
         except CdrsyncError as error:
             code = code or error.exit_code
             unknown = dict.fromkeys(("fetched_at", *(field.name for field in fields(Totals))))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdrsync import logs
 from cdrsync.cli import output, progress
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
 from cdrsync.model import TAIL_STREAM, Window
-from cdrsync.runs import recorded
+from cdrsync.monitor import logs
+from cdrsync.sync.runs import recorded
 
 if TYPE_CHECKING:
     import contextlib
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from cdrsync.config import AccountSettings, Inputs, Settings
     from cdrsync.model import PageSaved
-    from cdrsync.runs import Tally
-    from cdrsync.wiring import AccountParts
+    from cdrsync.sync.runs import Tally
+    from cdrsync.wiring.accounts import AccountParts
 
 REPORTED = (
     "inserted",
@@ -107,13 +107,13 @@ def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | No
     JSON: {"account", "record": {column: value} or null, "rejected": problem or null, "stored": "inserted", "updated",
     "unchanged" or "rejected"}.
     """
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
     if (uid is None) == (ref is None):
         raise click.UsageError("give either --uid or --ref")
     settings = settings_of(inputs, names)
-    account = wiring.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
-    with wiring.open_account(settings, account) as parts:
+    account = accounts.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
+    with accounts.open_account(settings, account) as parts:
         batch, saved = parts.sync.fetch(uid=uid, ref=ref)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
     problem = batch.rejects[0].problem if batch.rejects else None
@@ -150,14 +150,14 @@ def _for_each(
     **facts: Any,
 ) -> int:
     """Do the work for every account in turn; one that fails does not stop the others. Return the first one's code."""
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
     reports: list[dict[str, Any]] = []
     code = EXIT_OK
     for account in settings.accounts:
         try:
             with (
-                wiring.open_account(settings, account) as parts,
+                accounts.open_account(settings, account) as parts,
                 recorded(parts.store, command) as tally,
                 bar(parts) as show,
             ):

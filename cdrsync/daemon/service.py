@@ -15,16 +15,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from cdrsync import config, logs
-from cdrsync.board import Board, Phase
+from cdrsync import config
 from cdrsync.daemon.notify import Notifier
 from cdrsync.daemon.signals import STOP_SIGNALS, Signals, listening
 from cdrsync.errors import EXIT_OK, ConfigError
+from cdrsync.monitor import logs
+from cdrsync.monitor.activity import Board, Phase
 
 if TYPE_CHECKING:
-    from cdrsync.board import Snapshot
     from cdrsync.config import Inputs, Settings
     from cdrsync.daemon.worker import Worker
+    from cdrsync.monitor.activity import Snapshot
 
 GRACE = 5.0  # seconds for the page in hand; what is not committed by then is rolled back by the database
 LOOK_ROUND = 1.0  # seconds between two looks at the workers
@@ -81,7 +82,7 @@ class Service:
 
     def _start(self) -> None:
         from cdrsync.daemon.tasks import Schedule
-        from cdrsync.metrics import Metrics
+        from cdrsync.monitor.metrics import Metrics
 
         self._log = logs.get()
         self._metrics = Metrics(self._board)
@@ -95,7 +96,7 @@ class Service:
     def _employ(self, settings: Settings, before: Settings | None) -> None:
         """Start a worker for each account that is new, changed or parked; stop those of accounts that are gone."""
         from cdrsync.daemon.worker import Worker
-        from cdrsync.wiring import Database
+        from cdrsync.wiring.database import Database
 
         accounts = {a.name: a for a in settings.accounts}
         self._board.reset(accounts)
@@ -130,10 +131,10 @@ class Service:
         listen = self._settings.http_listen
         if listen is None:
             return
-        from cdrsync import showing
+        from cdrsync.wiring import page
 
         try:
-            self._web = showing.serve(
+            self._web = page.serve(
                 listen,
                 settings=lambda: self._settings,
                 board=self._board,

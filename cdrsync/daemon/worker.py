@@ -13,26 +13,29 @@ import time
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from cdrsync import logs, memory, wiring
-from cdrsync.board import Phase
+from cdrsync import tuning
 from cdrsync.daemon.tasks import URGENT, Due, Task
 from cdrsync.daemon.troubles import Troubles
 from cdrsync.errors import ApiUnreachable, CdrsyncError, DatabaseUnavailable, LeaseHeld, LeaseLost, Retry, Skip, Stop
 from cdrsync.model import TAIL_STREAM, Period, utc_now
-from cdrsync.runs import Tally, recorded
-from cdrsync.sync import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
+from cdrsync.monitor import logs
+from cdrsync.monitor.activity import Phase
+from cdrsync.sync.runs import Tally, recorded
+from cdrsync.sync.steps import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
+from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from datetime import timedelta
 
-    from cdrsync.board import Board
     from cdrsync.config import AccountSettings, Settings
     from cdrsync.daemon.tasks import Schedule
-    from cdrsync.metrics import Metrics
     from cdrsync.model import PageSaved
+    from cdrsync.monitor.activity import Board
+    from cdrsync.monitor.metrics import Metrics
     from cdrsync.source.api import RequestDone
-    from cdrsync.wiring import AccountParts, Database
+    from cdrsync.wiring.accounts import AccountParts
+    from cdrsync.wiring.database import Database
 
 TICK = 5.0  # seconds between two signs of life of an idle worker
 STANDBY_PAUSE = 2.0  # seconds between two attempts to take the lease over
@@ -101,7 +104,7 @@ class Worker(threading.Thread):
         phase = Phase.STOPPED
         try:
             self._wait_for_predecessor()
-            with wiring.parts(
+            with accounts.parts(
                 self._settings, self.account, stop=self._stop_asked, on_request=self._request_done
             ) as parts:
                 while not self._stop_asked.is_set():
@@ -196,7 +199,7 @@ class Worker(threading.Thread):
             counts = {"inserted": tally.inserted, "updated": tally.updated, "rejected": tally.rejected}
             self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
         if tally.records >= LONG_WORK:
-            memory.give_back()
+            tuning.give_back()
 
     def _tallied(self, task: Task, parts: AccountParts) -> AbstractContextManager[Tally]:
         """Return a tally; that of long work with a line in the table of runs, which would drown in polls."""
@@ -220,14 +223,14 @@ class Worker(threading.Thread):
     def _tidy(self) -> None:
         """Forget what is older than the retention allows, and classify anew what older numbering rules classified."""
         days = 0
-        for _ in wiring.prune(self._settings, self.account):
+        for _ in accounts.prune(self._settings, self.account):
             self._alive()
             days += 1
             if self._stop_asked.is_set():
                 return
         if days:
             self._log.info("old calls treated as the retention says", days=days)
-        numbers = wiring.refresh_numbers(self._settings)
+        numbers = accounts.refresh_numbers(self._settings)
         if numbers:
             self._log.info("numbers classified anew", numbers=numbers)
 

@@ -26,9 +26,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdrsync.sandbox.calls import Call
+from cdrsync.sandbox.calls import Call, Totals
 from cdrsync.sandbox.faults import Fault
-from cdrsync.sandbox.records import Totals
 from cdrsync.sandbox.settings import DEMO_LOGIN, Login, Settings
 from cdrsync.sandbox.timeline import ManualClock
 from cdrsync.sandbox.world import RequestSeen, World

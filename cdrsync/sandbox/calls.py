@@ -317,3 +317,18 @@ def unix(instant: str | float | datetime) -> float:
 def london(instant: float) -> datetime:
     """The wall clock of Europe/London at a Unix second, aware."""
     return datetime.fromtimestamp(instant, UTC).astimezone(LONDON)
+
+
+class Totals(NamedTuple):
+    """What GetTotals sums up, exact."""
+
+    answered: int
+    missed: int
+    voicemail: int
+    seconds: int
+    charge: Decimal  # pounds
+
+    @property
+    def calls(self) -> int:
+        """All calls of the period."""
+        return self.answered + self.missed + self.voicemail

@@ -7,29 +7,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from cdrsync.sandbox.calls import Totals
 from cdrsync.sandbox.render import record, special
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cdrsync.sandbox.calls import Call
-
-
-class Totals(NamedTuple):
-    """What GetTotals sums up, exact."""
-
-    answered: int
-    missed: int
-    voicemail: int
-    seconds: int
-    charge: Decimal  # pounds
-
-    @property
-    def calls(self) -> int:
-        """All calls of the period."""
-        return self.answered + self.missed + self.voicemail
 
 
 @dataclass(slots=True)

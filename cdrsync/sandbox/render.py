@@ -12,7 +12,7 @@ from cdrsync.sandbox.calls import Call
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cdrsync.sandbox.records import Totals
+    from cdrsync.sandbox.calls import Totals
 
 PROLOG = '<?xml version="1.0"?>\n'
 FLAG_ELEMENTS = {

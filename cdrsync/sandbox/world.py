@@ -11,10 +11,10 @@ from decimal import Decimal
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cdrsync.sandbox.calls import SETTLING, Call, CallMaker, dice, london, start_times, uid_at
+from cdrsync.sandbox.calls import SETTLING, Call, CallMaker, Totals, dice, london, start_times, uid_at
 from cdrsync.sandbox.faults import Faults
 from cdrsync.sandbox.hostile import season
-from cdrsync.sandbox.records import Records, Totals
+from cdrsync.sandbox.records import Records
 from cdrsync.sandbox.sessions import Sessions
 from cdrsync.sandbox.settings import DEMO_LOGIN, Login, Settings
 from cdrsync.sandbox.timeline import Timeline

@@ -19,24 +19,22 @@ import httpx
 
 from cdrsync import __version__
 from cdrsync.errors import ApiUnreachable, BadAnswer, CdrsyncError, LoginRefused
-from cdrsync.interpreter import READING
 from cdrsync.model import Batch, CdrsAsk, Document, TotalsAsk, utc_now
 from cdrsync.source import session
-from cdrsync.source.address import checked
 from cdrsync.source.answers import answer, fetched, match
 from cdrsync.source.decode import decode
-from cdrsync.source.halt import SLICE, Halt
 from cdrsync.source.reply import OK, Reply, reply
-from cdrsync.source.request import Ask, Login, RecordAsk, Request, document, request
+from cdrsync.source.request import Ask, Login, RecordAsk, Request, checked, document, request
 from cdrsync.source.retry import RetryPolicy, run
-from cdrsync.source.wire import Transport
+from cdrsync.source.transport import SLICE, Halt, Transport
+from cdrsync.tuning import READING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
-    from cdrsync.source.envelope import Response
+    from cdrsync.source.response import Response
 
 _TOKEN = re.compile("[0-9A-Fa-f]{24,}")  # what a SessionId or a VKey looks like
 

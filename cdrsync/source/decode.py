@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer
-from cdrsync.source import printed
-from cdrsync.source.envelope import Envelope
+from cdrsync.source import xml_fast
+from cdrsync.source.response import Envelope
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -24,11 +24,11 @@ def decode(body: bytes, *, timezone: ZoneInfo) -> Envelope:
 
     Raises BadAnswer: empty, truncated, HTML, another root, a document type, anything not well-formed.
     """
-    found = printed.responses(body, timezone)
+    found = xml_fast.responses(body, timezone)
     if found is None:
-        from cdrsync.source import tree
+        from cdrsync.source import xml_any
 
-        found = tree.responses(body, timezone)
+        found = xml_any.responses(body, timezone)
     return Envelope(found)
 
 
@@ -37,9 +37,9 @@ def decode_record(raw: str, *, timezone: ZoneInfo) -> Cdr | Reject:
 
     Raises BadAnswer where it isn't one.
     """
-    from cdrsync.source import tree
+    from cdrsync.source import xml_any
 
-    batch = tree.records(f"<CDRs>{raw}</CDRs>".encode(), timezone)
+    batch = xml_any.records(f"<CDRs>{raw}</CDRs>".encode(), timezone)
     both: list[Cdr | Reject] = [*batch.cdrs, *batch.rejects]
     if len(both) != 1:
         raise BadAnswer(f"{len(both)} records where one was kept")

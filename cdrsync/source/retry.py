@@ -16,7 +16,7 @@ from cdrsync.errors import ApiUnreachable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdrsync.source.halt import Halt
+    from cdrsync.source.transport import Halt
 
 T = TypeVar("T")
 

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cdrsync.source.halt import SLICE
+from cdrsync.source.transport import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cdrsync.source.envelope import Response
-    from cdrsync.source.halt import Halt
+    from cdrsync.source.response import Response
+    from cdrsync.source.transport import Halt
 
 LIFE = 30 * 60.0  # seconds, as the operator's page says; whether use prolongs it, it doesn't say
 MARGIN = 120.0  # seconds before its end at which a session is no longer used: a document may take a while

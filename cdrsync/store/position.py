@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sqlalchemy import func, literal, select
 
 from cdrsync.model import MAX_UID, Checkpoint, Window
-from cdrsync.store.tables import cdr, checkpoint, coverage
+from cdrsync.store.schema.tables import cdr, checkpoint, coverage
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

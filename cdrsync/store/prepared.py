@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from cdrsync.interpreter import pause
 from cdrsync.model import Cdr, Page
 from cdrsync.store.changes import DayDelta, deltas, together
-from cdrsync.store.tables import NUMBER_LENGTH
+from cdrsync.store.schema.tables import NUMBER_LENGTH
+from cdrsync.tuning import pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
     from cdrsync.model import NumberFacts
-    from cdrsync.store.erasure import Rules
-    from cdrsync.store.rows import Number, Rows
+    from cdrsync.store.databases.port import Number, Rows
+    from cdrsync.store.privacy.rules import Rules
 
     Facts = NumberFacts | tuple[None, None, None, None]
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select, update
 
-from cdrsync.status import RunLine
-from cdrsync.store.tables import sync_run
+from cdrsync.monitor.status import RunLine
+from cdrsync.store.schema.tables import sync_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,10 +18,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import CdrsyncError, ConfigError, LeaseHeld, LeaseLost
-from cdrsync.store import migrate
-from cdrsync.store.engine import open_engine, translated
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.databases.errors import translated
 from cdrsync.store.lease import PING_SECONDS, lease_for
-from cdrsync.store.tables import account
+from cdrsync.store.schema.tables import account
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

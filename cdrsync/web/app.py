@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from cdrsync.web.doorbell import Outcome
 from cdrsync.web.health import not_ready
 from cdrsync.web.page import Pages
-from cdrsync.web.recent import Recent
+from cdrsync.web.state import Recent
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

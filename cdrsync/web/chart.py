@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cdrsync.status import HOURS
+from cdrsync.monitor.status import HOURS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cdrsync.board import Phase
 from cdrsync.errors import CdrsyncError
 from cdrsync.model import Verdict
+from cdrsync.monitor.activity import Phase
 from cdrsync.web.words import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdrsync.status import Records
+    from cdrsync.monitor.status import Records
     from cdrsync.web.state import AccountNow, Now
 
 

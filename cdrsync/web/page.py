@@ -13,10 +13,10 @@ from flask import render_template
 from markupsafe import Markup
 
 from cdrsync import __version__
-from cdrsync.board import Phase
-from cdrsync.comparison import PENNY
+from cdrsync.audit.figures import PENNY
 from cdrsync.errors import CdrsyncError
-from cdrsync.web import chart, ledger
+from cdrsync.monitor.activity import Phase
+from cdrsync.web import calendar, chart
 from cdrsync.web.health import Trouble, Weight, troubles
 from cdrsync.web.words import ago, pounds, span, visible, wall
 
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from cdrsync.status import OperatorToday, Records
-    from cdrsync.web.recent import Recent
-    from cdrsync.web.state import AccountNow, Now, StatusSource
+    from cdrsync.monitor.status import OperatorToday, Records
+    from cdrsync.web.state import AccountNow, Now, Recent, StatusSource
 
 
 ONE = Decimal(1)
@@ -107,7 +106,7 @@ class Held:
     today: list[Comparison]
     operator_at: Instant | None
     hours: chart.HoursChart
-    ledger: ledger.LedgerView
+    ledger: calendar.LedgerView
     rejects_open: str
     rejects: list[Quarantined]
     runs: list[Run]
@@ -147,7 +146,7 @@ class Pages:
             accounts=accounts,
             taken=_instant(now.taken_at, now, now.accounts[0] if now.accounts else None),
             running_for=span((now.taken_at - now.started_at).total_seconds()),
-            weekdays=ledger.WEEKDAYS,
+            weekdays=calendar.WEEKDAYS,
         )
         return page, self._style_hash
 
@@ -206,7 +205,7 @@ def _held(records: Records, account: AccountNow, now: Now) -> Held:
         today=_comparisons(records, operator),
         operator_at=None if operator is None else _instant(operator.fetched_at, now, account),
         hours=chart.view(records.hours_today, records.hours_yesterday, now_hours),
-        ledger=ledger.view(records.ledger, records.today),
+        ledger=calendar.view(records.ledger, records.today),
         rejects_open=f"{records.rejects_open:,}",
         rejects=[
             Quarantined(

@@ -19,7 +19,7 @@ from tests.benchmarks.data import Held, Recipe
 from tests.benchmarks.measure import run
 from tests.benchmarks.programs import Program, Target, Task
 from tests.benchmarks.server import ApiServer
-from tests.databases import DatabaseServer, MariadbServer, PostgresqlServer, SqliteFiles
+from tests.support.databases import DatabaseServer, MariadbServer, PostgresqlServer, SqliteFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

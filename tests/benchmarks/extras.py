@@ -18,47 +18,49 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cdrsync.store.databases.port import Rows
+
 ROOT = Path(__file__).parent.parent.parent
 
 
 def _no_e164() -> None:
-    from cdrsync import wiring
+    from cdrsync.wiring import accounts
 
-    setattr(wiring, "classify", None)  # noqa: B010 - a function that is declared as one
+    setattr(accounts, "classify", None)  # noqa: B010 - a function that is declared as one
 
 
 def _no_numbers() -> None:
     """Neither the dimension of numbers nor what is known of each."""
-    from cdrsync.store import prepared, sql
+    from cdrsync.store import prepared, save
 
-    for place in (prepared, sql):
+    for place in (prepared, save):
         setattr(place, "numbers_of", lambda *_: ())  # noqa: B010 - a function that is declared as one
 
 
 def _no_ledger() -> None:
     """No coverage: neither the counts of days nor that they were read to their end."""
-    from cdrsync.store import prepared, sql
+    from cdrsync.store import prepared, save
 
-    for place in (prepared, sql):
+    for place in (prepared, save):
         setattr(place, "deltas", lambda *_: {})  # noqa: B010 - a function that is declared as one
-    setattr(sql.SqlStore, "_complete", lambda *_: None)  # noqa: B010 - a method that is declared as one
+    setattr(save.SqlStore, "_complete", lambda *_: None)  # noqa: B010 - a method that is declared as one
 
 
 def _no_history() -> None:
     """What is held is not read back: a changed call would not be noticed."""
-    from cdrsync.store import rows, sql
+    from cdrsync.store import compare, save
 
-    def only_held(of: rows.Rows, connection: Any, account_id: int, forms: Mapping[int, Any], **_: bool) -> rows.Known:
-        return rows.Known(of.held(connection, account_id, list(forms)))
+    def only_held(of: Rows, connection: Any, account_id: int, forms: Mapping[int, Any], **_: bool) -> compare.Known:
+        return compare.Known(of.held(connection, account_id, list(forms)))
 
-    setattr(sql, "compare", only_held)  # noqa: B010 - a function that is declared as one
+    setattr(save, "compare", only_held)  # noqa: B010 - a function that is declared as one
 
 
 def _no_question() -> None:
     """Nothing is taken for held: a call that comes twice would be an error. What is left is a loader, no upsert."""
-    from cdrsync.store import rows, sql
+    from cdrsync.store import compare, save
 
-    setattr(sql, "compare", lambda *_, **__: rows.Known())  # noqa: B010 - a function that is declared as one
+    setattr(save, "compare", lambda *_, **__: compare.Known())  # noqa: B010 - a function that is declared as one
 
 
 def _no_logs() -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from tests.benchmarks.measure import run
 from tests.benchmarks.programs import CDRSYNC, cdrsync_environment
-from tests.databases import PostgresqlServer
+from tests.support.databases import PostgresqlServer
 
 if TYPE_CHECKING:
     from tests.benchmarks.bed import Bed

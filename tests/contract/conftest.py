@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import Table, select
 
 from cdrsync.model import Cdr, Origin, Page
-from cdrsync.store import tables
-from cdrsync.store.engine import open_engine
-from cdrsync.store.sql import SqlStore
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import inspect, text
 
 from cdrsync.cli import main
-from cdrsync.store import describe
+from cdrsync.store.admin import dictionary
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Eyes
@@ -26,12 +26,12 @@ def test_everything_has_a_comment() -> None:
     """No table, view or column without a meaning, and none whose meaning is its name."""
     bare = [
         f"{one.name}.{column.name}"
-        for one in describe.dictionary()
+        for one in dictionary.dictionary()
         for column in one.columns
         if not column.comment.strip() or column.comment == column.name
     ]
     assert bare == []
-    assert [one.name for one in describe.dictionary() if not one.comment] == []
+    assert [one.name for one in dictionary.dictionary() if not one.comment] == []
 
 
 def test_it_describes_what_is_there(eyes: Eyes) -> None:
@@ -40,7 +40,7 @@ def test_it_describes_what_is_there(eyes: Eyes) -> None:
         found = inspect(connection)
         names = {*found.get_table_names(), *found.get_view_names()} - {"alembic_version"}
         there = {name: [column["name"] for column in found.get_columns(name)] for name in names}
-    assert there == {one.name: [column.name for column in one.columns] for one in describe.dictionary()}
+    assert there == {one.name: [column.name for column in one.columns] for one in dictionary.dictionary()}
 
 
 def test_comments_and_types_are_those_in_postgresql(eyes: Eyes) -> None:
@@ -54,7 +54,7 @@ def test_comments_and_types_are_those_in_postgresql(eyes: Eyes) -> None:
     )
     with eyes.engine.connect() as connection:
         there = [(*row[:3], SHORT.get(row[3], row[3]), row[4]) for row in connection.execute(query)]
-    ours = sorted(describe.dictionary(), key=lambda one: one.name)
+    ours = sorted(dictionary.dictionary(), key=lambda one: one.name)
     assert [(o.name, o.comment, c.name, c.type, c.comment) for o in ours for c in o.columns] == there
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.model import NumberFacts
-from cdrsync.numbers import RULES_VERSION, classify
-from cdrsync.store import dimension, tables
-from cdrsync.store.sql import SqlStore
+from cdrsync.store import numbering
+from cdrsync.store.numbering import RULES_VERSION, classify
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ def test_a_page_brings_its_numbers_classified(migrated: Database, eyes: Eyes, cl
 def test_other_rules_are_worked_out_anew_in_batches(store: SqlStore, eyes: Eyes) -> None:
     """Every number of other rules or of none, the empty one too, once; what is up to date is left alone."""
     store.save(page(*MANY, FIRST._replace(uid=1, anumber="")))  # this store classifies nothing
-    assert dimension.refresh(eyes.engine, classify, RULES_VERSION, batch=10) == 28
+    assert numbering.refresh(eyes.engine, classify, RULES_VERSION, batch=10) == 28
     assert facts(eyes, "7921255003", "", "0") == [
         ("+447921255003", "mobile", "GB", RULES_VERSION),
         (None, "withheld", None, RULES_VERSION),
         (None, "none", None, RULES_VERSION),
     ]
-    assert dimension.refresh(eyes.engine, classify, RULES_VERSION) == 0
+    assert numbering.refresh(eyes.engine, classify, RULES_VERSION) == 0
     newer = lambda number: NumberFacts(None, "newer", None, "2/x")  # noqa: ARG005, E731 - the rules of tomorrow
-    assert dimension.refresh(eyes.engine, newer, "2/x", batch=27) == 28
+    assert numbering.refresh(eyes.engine, newer, "2/x", batch=27) == 28
     assert {row.kind for row in eyes.rows(tables.number)} == {"newer"}
 
 
@@ -55,7 +56,7 @@ def test_other_rules_than_asked_for_are_refused(store: SqlStore, eyes: Eyes) -> 
     """Rows that never become what was asked for would be worked out for ever."""
     store.save(page(FIRST))
     with pytest.raises(ValueError, match="asked for rules 2/x"):
-        dimension.refresh(eyes.engine, classify, "2/x")
+        numbering.refresh(eyes.engine, classify, "2/x")
 
 
 def test_a_writer_goes_on_during_a_refresh(store: SqlStore, eyes: Eyes) -> None:
@@ -69,6 +70,6 @@ def test_a_writer_goes_on_during_a_refresh(store: SqlStore, eyes: Eyes) -> None:
             saved.append(store.save(page(*MANY, *more)).inserted)
         return classify(number)
 
-    assert dimension.refresh(eyes.engine, interrupted, RULES_VERSION, batch=10) == 30
+    assert numbering.refresh(eyes.engine, interrupted, RULES_VERSION, batch=10) == 30
     assert saved == [3]
     assert {row.rules_version for row in eyes.rows(tables.number)} == {RULES_VERSION}

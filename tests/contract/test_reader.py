@@ -12,13 +12,13 @@ from sqlalchemy.exc import DBAPIError
 
 from cdrsync.cli import main
 from cdrsync.errors import ConfigError
-from cdrsync.store import describe, migrate
-from cdrsync.store.engine import open_engine
-from cdrsync.store.grant import grant_reader
-from cdrsync.store.sql import SqlStore
-from cdrsync.store.tables import metadata
+from cdrsync.store.admin import dictionary, migrate
+from cdrsync.store.admin.grant import grant_reader
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema.tables import metadata
 from tests.contract.conftest import FIRST, page
-from tests.databases import MariadbServer, PostgresqlServer, database_name
+from tests.support.databases import MariadbServer, PostgresqlServer, database_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Database
 
-VIEWS = [view.name for view in describe.views()]
+VIEWS = [view.name for view in dictionary.views()]
 TABLES = sorted(metadata.tables)
 WITHOUT_ACCOUNT = ("calendar", "call_reasons", "number", "account")
 

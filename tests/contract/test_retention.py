@@ -10,12 +10,13 @@ import pytest
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import Cdr, Checkpoint, Reject
-from cdrsync.numbers import RULES_VERSION, classify
-from cdrsync.store import dimension, tables
-from cdrsync.store.erasure import Key
-from cdrsync.store.ledger import SqlLedger
-from cdrsync.store.retention import Erased, Eraser, forms_of, months_before
-from cdrsync.store.sql import SqlStore
+from cdrsync.store import numbering
+from cdrsync.store.numbering import RULES_VERSION, classify
+from cdrsync.store.privacy.eraser import Erased, Eraser, forms_of, months_before
+from cdrsync.store.privacy.rules import Key
+from cdrsync.store.reads.ledger import SqlLedger
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, page
 from tests.contract.viewed import seen
 
@@ -100,8 +101,8 @@ def test_pseudonyms_join_and_keep_their_kind(store: SqlStore, eraser: Eraser, ey
     """The same number has the same pseudonym, in the views with its kind and country; new rules leave it so."""
     store.save(page(call(6, 1, anumber=CALLER)))
     list(eraser.prune(HORIZON, "pseudonymise"))
-    dimension.refresh(eyes.engine, lambda number: classify(number)._replace(rules_version="other"), "other")
-    dimension.refresh(eyes.engine, classify, RULES_VERSION)
+    numbering.refresh(eyes.engine, lambda number: classify(number)._replace(rules_version="other"), "other")
+    numbering.refresh(eyes.engine, classify, RULES_VERSION)
     rows = seen(eyes.engine, "SELECT caller_number, caller_e164, caller_kind, caller_region FROM calls ORDER BY uid")
     assert [tuple(row.values()) for row in rows[:3]] == [
         (KEY.pseudonym(CALLER), None, "mobile", "GB"),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.store import engine, rows
-from cdrsync.store.sql import SqlStore
+from cdrsync.store import compare
+from cdrsync.store.databases import choose, engine
+from cdrsync.store.save import SqlStore
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def test_a_text_that_reads_like_a_call_that_is_not_held(
 ) -> None:
     """Where known calls are expected, a new one is not taken for held because another's text holds its row."""
     known, new = calls(2)
-    (row,) = rows.rows_for(migrated.kind).forms([new])
+    (row,) = choose.rows_for(migrated.kind).forms([new])
     held = row if isinstance(row, str) else json.dumps(row, default=str, separators=(",", ":"))[1:-1]
     known = known._replace(alias=f"{between}{held}{between}")
     store.save(page(known))
@@ -94,9 +95,9 @@ def test_a_page_of_more_ranges_than_one_statement_asks_for(
     store: SqlStore, eyes: Eyes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some hold nothing, some calls of the page, some many strangers; what is held is found in all of them."""
-    monkeypatch.setattr(rows, "SLICE", 10)
-    monkeypatch.setattr(rows, "SLACK", 3)
-    monkeypatch.setattr(rows, "RANGES", 2)
+    monkeypatch.setattr(compare, "SLICE", 10)
+    monkeypatch.setattr(compare, "SLACK", 3)
+    monkeypatch.setattr(compare, "RANGES", 2)
     every = [FIRST._replace(uid=uid) for uid in range(1, 101)]
     strangers = [FIRST._replace(uid=1000 + uid) for uid in range(30)]
     held = [call for call in every if 30 < call.uid <= 60 or call.uid in (1, 100)]

@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import text
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
-from cdrsync.store import engine as engines
-from cdrsync.store import lease, migrate
-from cdrsync.store.engine import open_engine, safe_url
-from cdrsync.store.sql import SqlStore
+from cdrsync.store import lease
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases import engine as engines
+from cdrsync.store.databases.engine import open_engine, safe_url
+from cdrsync.store.save import SqlStore
 from tests.contract.conftest import FIRST, Eyes, calls, page
-from tests.databases import PostgresqlServer, database_name
+from tests.support.databases import PostgresqlServer, database_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

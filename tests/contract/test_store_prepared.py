@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import delete
 
 from cdrsync.model import Cdr, Checkpoint, NumberFacts, Page
-from cdrsync.store import prepared, tables
-from cdrsync.store.erasure import Key
-from cdrsync.store.retention import Eraser
-from cdrsync.store.sql import SqlStore
+from cdrsync.store import prepared
+from cdrsync.store.privacy.eraser import Eraser
+from cdrsync.store.privacy.rules import Key
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdrsync.store import tables
+from cdrsync.store.schema import tables
 
 if TYPE_CHECKING:
-    from cdrsync.store.sql import SqlStore
+    from cdrsync.store.save import SqlStore
     from tests.contract.conftest import Clock, Eyes
 
 

@@ -11,8 +11,8 @@ from sqlalchemy import select, text
 
 from cdrsync.errors import SequenceReset
 from cdrsync.model import Checkpoint, NumberFacts, Origin, PageSaved, Reject, Window
-from cdrsync.store import tables
-from cdrsync.store.sql import SqlStore
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from cdrsync.model import COST_PLACES, MAX_UID, Cdr, Checkpoint, WallClock
-from cdrsync.store import tables
+from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Eyes, page
 
 if TYPE_CHECKING:
-    from cdrsync.store.sql import SqlStore
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 XML_TEXT = st.text(

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import select, update
 
 from cdrsync.model import Checkpoint
-from cdrsync.numbers import classify
-from cdrsync.store import tables
-from cdrsync.store.sql import SqlStore
+from cdrsync.store.numbering import classify
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, page
 from tests.contract.viewed import ABROAD, ANSWERED, CALLS, VOICEMAIL, seen
 

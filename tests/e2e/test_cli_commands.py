@@ -20,8 +20,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from cdrsync.sandbox import Fault, Settings, World, running
-from tests.canary import LOGIN
-from tests.processes import REPOSITORY, Daemon, cdrsync, daemon, environment, until
+from tests.support.canary import LOGIN
+from tests.support.processes import REPOSITORY, Daemon, cdrsync, daemon, environment, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

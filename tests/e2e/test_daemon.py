@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.sandbox import Fault, Login, Settings, World, running
-from tests.canary import LOGIN
-from tests.processes import cdrsync, daemon, environment, until
+from tests.support.canary import LOGIN
+from tests.support.processes import cdrsync, daemon, environment, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

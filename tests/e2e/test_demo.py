@@ -20,8 +20,9 @@ from sqlalchemy import insert, update
 
 from cdrsync.cli.demo_report import aligned, chart, differences
 from cdrsync.sandbox import Call, World
-from cdrsync.store import migrate, tables
-from cdrsync.store.engine import open_engine
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.schema import tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

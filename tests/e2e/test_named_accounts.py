@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.sandbox import Settings, World, running
-from tests.canary import LOGIN
-from tests.processes import cdrsync, daemon, environment
+from tests.support.canary import LOGIN
+from tests.support.processes import cdrsync, daemon, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cdrsync.web import create_app, serve
-from tests.web import HOSTILE_LONG, healthy, troubled
+from tests.support.web import HOSTILE_LONG, healthy, troubled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

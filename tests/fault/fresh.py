@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cdrsync.store import migrate
-from cdrsync.store.engine import open_engine
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.databases import DatabaseServer
+    from tests.support.databases import DatabaseServer
 
 
 def upgraded(url: str) -> str:

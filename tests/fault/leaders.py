@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import EXIT_LEASE_HELD, EXIT_OK
-from cdrsync.store.engine import open_engine
-from tests.databases import DatabaseServer, running
+from cdrsync.store.databases.engine import open_engine
 from tests.fault.fresh import fresh
 from tests.fault.stand_in import StandIn
 from tests.fault.zygote import Start, Zygote, log_of
-from tests.processes import environment
-from tests.rig import assert_equal
+from tests.support.databases import DatabaseServer, running
+from tests.support.processes import environment
+from tests.support.rig import assert_equal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

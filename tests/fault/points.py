@@ -30,24 +30,24 @@ _CROSSINGS = (  # where, which function, the point before it, the point after it
     ("cdrsync.source.api:NoveroApi", "ask", "asking", "answered"),
     ("cdrsync.source.api:NoveroApi", "_post", "request", "received"),
     ("cdrsync.source.api:", "decode", "", "decoded"),
-    ("cdrsync.store.sql:SqlStore", "save", "saving", "saved"),
-    ("cdrsync.store.sql:SqlStore", "_write", "begun", "written"),
-    ("cdrsync.store.sql:SqlStore", "_count", "", "ledger"),
-    ("cdrsync.store.sql:SqlStore", "_complete", "", "completed"),
-    ("cdrsync.store.sql:SqlStore", "_reject", "", "rejected"),
-    ("cdrsync.store.sql:SqlStore", "_move", "", "moved"),
-    ("cdrsync.store.sql:", "compare", "", "compared"),
-    ("cdrsync.store.sql:", "write_back", "", "rewritten"),
+    ("cdrsync.store.save:SqlStore", "save", "saving", "saved"),
+    ("cdrsync.store.save:SqlStore", "_write", "begun", "written"),
+    ("cdrsync.store.save:SqlStore", "_count", "", "ledger"),
+    ("cdrsync.store.save:SqlStore", "_complete", "", "completed"),
+    ("cdrsync.store.save:SqlStore", "_reject", "", "rejected"),
+    ("cdrsync.store.save:SqlStore", "_move", "", "moved"),
+    ("cdrsync.store.save:", "compare", "", "compared"),
+    ("cdrsync.store.save:", "write_back", "", "rewritten"),
     ("cdrsync.store.session:WriterSession", "_take", "", "lease"),
     ("sqlalchemy.engine.default:DefaultDialect", "do_commit", "commit", "committed"),
 )
 _OF_A_DATABASE = {
-    "sqlite": (("cdrsync.store.rows_sqlite:SqliteRows", "insert", "", "inserted"),),
+    "sqlite": (("cdrsync.store.databases.sqlite:SqliteRows", "insert", "", "inserted"),),
     "postgresql": (
-        ("cdrsync.store.rows_postgresql:PostgresqlRows", "insert", "", "inserted"),
+        ("cdrsync.store.databases.postgresql:PostgresqlRows", "insert", "", "inserted"),
         ("psycopg:Copy", "write_row", "", "row"),
     ),
-    "mariadb": (("cdrsync.store.rows_mysql:MysqlRows", "insert", "", "inserted"),),
+    "mariadb": (("cdrsync.store.databases.mysql:MysqlRows", "insert", "", "inserted"),),
 }
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from cdrsync.sandbox import Fault
-from cdrsync.store.engine import open_engine
-from cdrsync.store.tables import cdr
-from tests.databases import running
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.schema.tables import cdr
 from tests.fault.campaign import KINDS
 from tests.fault.stand_in import StandIn
-from tests.processes import daemon, environment
-from tests.rig import assert_equal
+from tests.support.databases import running
+from tests.support.processes import daemon, environment
+from tests.support.rig import assert_equal
 
 SAMPLES = 20
 FAULT_RATE = 0.003

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from cdrsync.sandbox import Call, Settings, World, running
-from tests.canary import LOGIN
-from tests.processes import REPOSITORY
+from tests.support.canary import LOGIN
+from tests.support.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

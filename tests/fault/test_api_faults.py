@@ -14,16 +14,16 @@ import pytest
 from cdrsync.errors import Retry, Skip
 from cdrsync.model import Period
 from cdrsync.sandbox import Fault, Settings, World, running
-from cdrsync.store.engine import open_engine
-from tests.canary import LOGIN
+from cdrsync.store.databases.engine import open_engine
 from tests.fault.fresh import fresh
 from tests.fault.trouble import SQLITE, persist
-from tests.processes import daemon, environment, until
-from tests.rig import assert_equal, rig
+from tests.support.canary import LOGIN
+from tests.support.processes import daemon, environment, until
+from tests.support.rig import assert_equal, rig
 
 if TYPE_CHECKING:
     from tests.conftest import Database
-    from tests.rig import Rig
+    from tests.support.rig import Rig
 
 ODD = Settings(end_date_included=False, date_order="descending", last_id_order="shuffled", limit_clamp=40)
 

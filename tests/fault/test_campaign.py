@@ -12,8 +12,8 @@ from tests.fault import points
 from tests.fault.campaign import Campaign
 from tests.fault.stand_in import StandIn
 from tests.fault.zygote import Start, Zygote, log_of
-from tests.processes import environment
-from tests.rig import rig
+from tests.support.processes import environment
+from tests.support.rig import rig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

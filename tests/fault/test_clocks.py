@@ -10,15 +10,15 @@ from sqlalchemy import select
 
 from cdrsync.model import WallClock
 from cdrsync.sandbox import Settings
-from cdrsync.store.tables import cdr
-from cdrsync.sync import Sync
+from cdrsync.store.schema.tables import cdr
+from cdrsync.sync.steps import Sync
 from tests.fault.fresh import fresh
 from tests.fault.trouble import SQLITE
-from tests.rig import rig
+from tests.support.rig import rig
 
 if TYPE_CHECKING:
     from tests.conftest import Database
-    from tests.rig import Rig
+    from tests.support.rig import Rig
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 SPRING = "2024-03-31T00:30:00+00:00"  # half an hour before the clocks go forward

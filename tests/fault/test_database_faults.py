@@ -19,15 +19,15 @@ from sqlalchemy import create_engine, func, select, text
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry
 from cdrsync.sandbox import Fault
-from cdrsync.store import engine as store_engine
 from cdrsync.store import lease
-from cdrsync.store.tables import cdr, checkpoint
-from tests.databases import MariadbServer, PostgresqlServer
+from cdrsync.store.databases import engine as store_engine
+from cdrsync.store.schema.tables import cdr, checkpoint
 from tests.fault.stand_in import StandIn
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, at, cut, persist
 from tests.fault.zygote import Start, Zygote, log_of
-from tests.processes import environment, until
-from tests.rig import assert_equal, rig
+from tests.support.databases import MariadbServer, PostgresqlServer
+from tests.support.processes import environment, until
+from tests.support.rig import assert_equal, rig
 
 if TYPE_CHECKING:
     from pathlib import Path

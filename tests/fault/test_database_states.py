@@ -16,16 +16,17 @@ import pytest
 from sqlalchemy import create_engine, func, select
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable, Retry
-from cdrsync.store import engine as store_engine
-from cdrsync.store.engine import open_engine
-from cdrsync.store.sql import SqlStore
-from cdrsync.store.tables import cdr
+from cdrsync.store.databases import engine as store_engine
+from cdrsync.store.databases import errors
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema.tables import cdr
 from tests.contract.conftest import FIRST, page
-from tests.databases import MariadbServer, PostgresqlServer, database_name
 from tests.fault.fresh import upgraded
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, cut, persist
-from tests.rig import rig
-from tests.tools import missing
+from tests.support.databases import MariadbServer, PostgresqlServer, database_name
+from tests.support.rig import rig
+from tests.support.tools import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +192,7 @@ def test_the_readers_pool_exhausted(migrated: Database, monkeypatch: pytest.Monk
         held.callback(engine.dispose)
         for _ in range(store_engine.READER_POOL):
             held.enter_context(engine.connect())
-        with pytest.raises(DatabaseUnavailable, match="no free connection"), store_engine.translated():
+        with pytest.raises(DatabaseUnavailable, match="no free connection"), errors.translated():
             engine.connect()
         r.run()
         assert r.assert_equal() == 60

@@ -9,13 +9,13 @@ from sqlalchemy import select
 
 from cdrsync.errors import ConfigError, LeaseLost
 from cdrsync.model import Checkpoint, Origin, Page
-from cdrsync.store.engine import open_engine
-from cdrsync.store.sql import SqlStore
-from cdrsync.store.tables import checkpoint
-from tests.databases import PostgresqlServer, database_name
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema.tables import checkpoint
 from tests.fault.leaders import KINDS, contest
 from tests.fault.pooler import TransactionPooler
 from tests.fault.zygote import Zygote
+from tests.support.databases import PostgresqlServer, database_name
 
 if TYPE_CHECKING:
     from pathlib import Path

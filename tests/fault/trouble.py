@@ -9,14 +9,14 @@ import pymysql
 import pytest
 
 from cdrsync.errors import Retry, Skip
-from tests.databases import MariadbServer, PostgresqlServer, database_name
 from tests.fault import points
+from tests.support.databases import MariadbServer, PostgresqlServer, database_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Database
-    from tests.rig import Rig
+    from tests.support.rig import Rig
 
 SERVERS = pytest.mark.parametrize("migrated", ["postgresql", "mariadb"], indirect=True)
 POSTGRESQL = pytest.mark.parametrize("migrated", ["postgresql"], indirect=True)

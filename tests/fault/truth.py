@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect, select
 
 from cdrsync.model import TAIL_STREAM
-from cdrsync.store import migrate
-from cdrsync.store.tables import NUMBER_LENGTH, cdr, checkpoint, coverage, number
-from tests.rig import COLUMNS, expected
+from cdrsync.store.admin import migrate
+from cdrsync.store.schema.tables import NUMBER_LENGTH, cdr, checkpoint, coverage, number
+from tests.support.rig import COLUMNS, expected
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.fault import points
-from tests.processes import REPOSITORY
+from tests.support.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,10 +31,21 @@ if TYPE_CHECKING:
 PRELOADED = (
     *("alembic.command", "alembic.config", "alembic.autogenerate", "apscheduler.schedulers.background", "lxml.etree"),
     *("psycopg", "pymysql", "stamina", "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.postgresql"),
-    *("cdrsync.wiring", "cdrsync.cli.work", "cdrsync.cli.run", "cdrsync.cli.audit", "cdrsync.daemon.service"),
-    *("cdrsync.daemon.worker", "cdrsync.sync", "cdrsync.audit", "cdrsync.source.api", "cdrsync.source.tree"),
-    *("cdrsync.source.printed", "cdrsync.store.sql", "cdrsync.store.ledger", "cdrsync.store.migrate"),
-    *("cdrsync.store.rows_sqlite", "cdrsync.store.rows_postgresql", "cdrsync.store.rows_mysql", "cdrsync.metrics"),
+    *("cdrsync.wiring.accounts", "cdrsync.cli.work", "cdrsync.cli.run", "cdrsync.cli.audit", "cdrsync.daemon.service"),
+    *(
+        "cdrsync.daemon.worker",
+        "cdrsync.sync.steps",
+        "cdrsync.audit.audit",
+        "cdrsync.source.api",
+        "cdrsync.source.xml_any",
+    ),
+    *("cdrsync.source.xml_fast", "cdrsync.store.save", "cdrsync.store.reads.ledger", "cdrsync.store.admin.migrate"),
+    *(
+        "cdrsync.store.databases.sqlite",
+        "cdrsync.store.databases.postgresql",
+        "cdrsync.store.databases.mysql",
+        "cdrsync.monitor.metrics",
+    ),
 )
 
 

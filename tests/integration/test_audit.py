@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from cdrsync.audit import Audit
-from cdrsync.comparison import Readings
+from cdrsync.audit.audit import Audit
+from cdrsync.audit.figures import Readings
 from cdrsync.errors import ConfigError, RequestRefused
-from cdrsync.history import HISTORY_STREAM
 from cdrsync.model import Checkpoint, Origin, Page, Period, Verdict, Window
 from cdrsync.sandbox import Fault, Settings
-from cdrsync.store.ledger import SqlLedger
-from cdrsync.store.tables import cdr, coverage
-from tests.rig import LONDON, rig
+from cdrsync.store.reads.ledger import SqlLedger
+from cdrsync.store.schema.tables import cdr, coverage
+from cdrsync.sync.history import HISTORY_STREAM
+from tests.support.rig import LONDON, rig
 
 if TYPE_CHECKING:
     from tests.conftest import Database
-    from tests.rig import Rig
+    from tests.support.rig import Rig
 
 ALL = list(Period)
 DAY = date(2024, 5, 21)

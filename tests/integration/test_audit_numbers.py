@@ -10,13 +10,13 @@ from sqlalchemy import select
 
 from cdrsync.model import Period, Verdict
 from cdrsync.sandbox import Settings
-from cdrsync.store.report import standings
-from cdrsync.store.tables import cdr
-from tests.rig import rig
+from cdrsync.store.reads.status import standings
+from cdrsync.store.schema.tables import cdr
+from tests.support.rig import rig
 
 if TYPE_CHECKING:
     from tests.conftest import Database
-    from tests.rig import Rig
+    from tests.support.rig import Rig
 
 ALL = list(Period)
 

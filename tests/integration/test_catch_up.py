@@ -17,12 +17,12 @@ from sqlalchemy import func, select
 
 from cdrsync.model import TAIL_STREAM, Origin
 from cdrsync.sandbox import Settings
-from cdrsync.store.tables import cdr, cdr_change, reject
-from tests.rig import rig
+from cdrsync.store.schema.tables import cdr, cdr_change, reject
+from tests.support.rig import rig
 
 if TYPE_CHECKING:
     from tests.conftest import Database
-    from tests.rig import Rig
+    from tests.support.rig import Rig
 
 RECORDS = int(os.environ.get("CATCH_UP_RECORDS", "2000"))
 HOUR = 3600

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from cdrsync.config import KEYS, Inputs, read
-from cdrsync.store.tables import metadata
-from tests import manual
-from tests.confinement import directives
-from tests.deployed import filled
-from tests.tools import program
+from cdrsync.store.schema.tables import metadata
+from tests.support import manual
+from tests.support.confinement import directives
+from tests.support.deployed import filled
+from tests.support.tools import program
 
 if TYPE_CHECKING:
     from tests.conftest import Servers
@@ -288,7 +288,7 @@ class TestManual:
     """deploy/man/cdrsync.1."""
 
     def test_says_what_the_program_says(self) -> None:
-        """Where it does not: `python -m tests.manual > deploy/man/cdrsync.1` mends it."""
+        """Where it does not: `python -m tests.support.manual > deploy/man/cdrsync.1` mends it."""
         assert (DEPLOY / "man/cdrsync.1").read_text() == manual.page()
 
     def test_man_shows_it(self) -> None:

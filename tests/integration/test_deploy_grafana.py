@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cdrsync.cli import main
-from tests.deployed import filled
+from tests.support.deployed import filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

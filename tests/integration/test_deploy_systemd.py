@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.sandbox import World, running
-from tests.canary import LOGIN
-from tests.confinement import directives
-from tests.tools import missing, program
+from tests.support.canary import LOGIN
+from tests.support.confinement import directives
+from tests.support.tools import missing, program
 
 if TYPE_CHECKING:
     from tests.conftest import Servers

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cdrsync.cli import main
-from cdrsync.store import migrate
-from cdrsync.store.engine import open_engine
-from cdrsync.store.sql import SqlStore
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.save import SqlStore
 from tests.contract.conftest import FIRST, page
 from tests.contract.viewed import seen
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cdrsync import export
 from cdrsync.cli import main
 from cdrsync.errors import ConfigError
-from cdrsync.numbers import classify
-from cdrsync.store import describe
-from cdrsync.store.engine import open_engine
-from cdrsync.store.sql import SqlStore
+from cdrsync.store.admin import dictionary
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.numbering import classify
+from cdrsync.store.reads import export
+from cdrsync.store.save import SqlStore
 from tests.contract.conftest import calls, page
 from tests.contract.viewed import ANSWERED, CALLS
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Database
 
-COLUMNS = [column.name for view in describe.views() if view.name == "calls" for column in view.columns]
+COLUMNS = [column.name for view in dictionary.views() if view.name == "calls" for column in view.columns]
 NOW = datetime(2026, 1, 5, 12, 0, 0, 250, tzinfo=UTC)
 
 

@@ -20,10 +20,10 @@ from sqlalchemy import select
 from cdrsync.errors import DatabaseUnavailable, LeaseHeld, LeaseLost, Retry
 from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store import lease, session
-from cdrsync.store.engine import open_engine
-from cdrsync.store.sql import SqlStore
-from cdrsync.store.tables import checkpoint
-from tests.databases import MariadbServer, PostgresqlServer
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema.tables import checkpoint
+from tests.support.databases import MariadbServer, PostgresqlServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ from alembic import command
 from sqlalchemy import inspect, text
 
 from cdrsync.errors import SchemaMismatch
-from cdrsync.store import migrate
-from cdrsync.store.engine import open_engine
-from cdrsync.store.tables import metadata
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.schema.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from cdrsync.sandbox import World, running
-from tests.canary import LOGIN
-from tests.processes import daemon, environment, until
-from tests.tools import program
+from tests.support.canary import LOGIN
+from tests.support.processes import daemon, environment, until
+from tests.support.tools import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ from sqlalchemy import select
 
 from cdrsync.errors import SequenceReset
 from cdrsync.model import Window
-from cdrsync.ports import SyncSettings
-from cdrsync.store.sql import SqlStore
-from cdrsync.store.tables import cdr
-from cdrsync.sync import Sync
-from tests.rig import LONDON, Rig, rig
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema.tables import cdr
+from cdrsync.sync.ports import SyncSettings
+from cdrsync.sync.steps import Sync
+from tests.support.rig import LONDON, Rig, rig
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Row

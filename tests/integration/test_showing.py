@@ -12,15 +12,15 @@ from zoneinfo import ZoneInfo
 import httpx
 from sqlalchemy import func, select
 
-from cdrsync.comparison import Figures
+from cdrsync.audit.figures import Figures
 from cdrsync.model import Verdict
 from cdrsync.sandbox import Settings, World, running
-from cdrsync.store.engine import open_engine
-from cdrsync.store.showing import records
-from cdrsync.store.tables import cdr
-from tests.canary import DOORBELL_TOKEN, LOGIN
-from tests.deployed import CALLS, filled
-from tests.processes import Daemon, daemon, environment, until
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.reads.status import records
+from cdrsync.store.schema.tables import cdr
+from tests.support.canary import DOORBELL_TOKEN, LOGIN
+from tests.support.deployed import CALLS, filled
+from tests.support.processes import Daemon, daemon, environment, until
 
 if TYPE_CHECKING:
     from datetime import date

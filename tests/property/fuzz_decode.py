@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer
-from cdrsync.source import printed, tree
+from cdrsync.source import xml_any, xml_fast
 from cdrsync.source.decode import decode
-from tests.answers import GOLDEN, LONDON, envelope, golden, logged_in, record, records, refused, response
+from tests.support.answers import GOLDEN, LONDON, envelope, golden, logged_in, record, records, refused, response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdrsync.source.envelope import Response
+    from cdrsync.source.response import Response
 
 SLOWEST = 2.0  # seconds of processor time that one small answer may take
 
@@ -130,8 +130,8 @@ def _one(body: bytes, figures: Figures) -> None:
     figures.cases += 1
     try:
         read = _outcome(lambda: decode(body, timezone=LONDON).responses)
-        by_tree = _outcome(lambda: tree.responses(body, LONDON))
-        figures.printed += printed.responses(body, LONDON) is not None
+        by_tree = _outcome(lambda: xml_any.responses(body, LONDON))
+        figures.printed += xml_fast.responses(body, LONDON) is not None
     except Exception as error:  # noqa: BLE001 - any exception at all is what is looked for
         figures.problems.append(f"{error!r} for {body!r}")
         return

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync import offsets, reading, sync
 from cdrsync.model import Origin, Page
-from cdrsync.sync import Sync
+from cdrsync.sync import high_water, offsets, steps, windows
+from cdrsync.sync.steps import Sync
 from tests.property.simulate import main, simulate
 
 if TYPE_CHECKING:
@@ -92,15 +92,15 @@ def _short(self: offsets.Offsets, batch: Batch, answered_at: datetime) -> int:
 
 RARE = {"no order is mistrusted": 2990}  # the first seed to try, where few worlds show the mistake
 MISTAKES = {
-    "any page is taken for ascending": (reading, "_follows", lambda _, cdrs: bool(cdrs)),
-    "EndDate is taken for included": (reading.EndDates, "of", lambda _, window: window.last),
+    "any page is taken for ascending": (windows, "_follows", lambda _, cdrs: bool(cdrs)),
+    "EndDate is taken for included": (windows.EndDates, "of", lambda _, window: window.last),
     "a repeated record counts twice": (offsets.Offsets, "take", _len),
     "a short page is taken for the end": (offsets.Offsets, "take", _short),
-    "the mark is ahead": (reading.HighWater, "see", lambda self, *_: setattr(self, "uid", self.uid + 1)),
+    "the mark is ahead": (high_water.HighWater, "see", lambda self, *_: setattr(self, "uid", self.uid + 1)),
     "a pause is forgotten": (Sync, "_last_read", lambda _self, _stream, now: now),
     "no order is mistrusted": (Sync, "_proven", lambda self, *_: self._store.save(Page(Origin.LOOKBACK, []))),
     "days are not read": (Sync, "read_days", _no_pages),
-    "a fall of uids goes unnoticed": (sync, "refuse_reset", lambda *_: None),
+    "a fall of uids goes unnoticed": (steps, "refuse_reset", lambda *_: None),
     "every day is taken for downloaded": (Sync, "_missing", lambda *_: []),
 }
 

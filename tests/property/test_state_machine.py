@@ -20,14 +20,14 @@ from sqlalchemy import select
 
 from cdrsync.errors import ApiUnreachable, DatabaseUnavailable
 from cdrsync.model import Cdr, Page, PageSaved, Window
-from cdrsync.ports import SyncSettings
-from cdrsync.store import migrate
-from cdrsync.store.engine import open_engine
-from cdrsync.store.sql import SqlStore
-from cdrsync.store.tables import cdr as cdr_table
-from cdrsync.sync import Sync
-from tests.listing import LONDON, NOW, Listing, call
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema.tables import cdr as cdr_table
+from cdrsync.sync.ports import SyncSettings
+from cdrsync.sync.steps import Sync
 from tests.property.memory import MemoryStore
+from tests.support.listing import LONDON, NOW, Listing, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

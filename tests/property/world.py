@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final, Literal
 
 from cdrsync.model import Cdr, Reject
-from cdrsync.ports import SyncSettings
+from cdrsync.sync.ports import SyncSettings
 from tests.property.operator import LONDON, NUMBERS, Call, Habits, Order
 
 if TYPE_CHECKING:

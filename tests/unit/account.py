@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from cdrsync.ports import SyncSettings
-from cdrsync.sync import Sync
-from tests.listing import LONDON, Listing
+from cdrsync.sync.ports import SyncSettings
+from cdrsync.sync.steps import Sync
 from tests.property.memory import MemoryStore
+from tests.support.listing import LONDON, Listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

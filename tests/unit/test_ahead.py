@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from cdrsync.ahead import TOGETHER, read_ahead
 from cdrsync.errors import ApiUnreachable
 from cdrsync.model import RECORD_BYTES, Checkpoint, Origin, Page, Reject
+from cdrsync.sync.read_ahead import TOGETHER, read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

@@ -15,9 +15,9 @@ from cdrsync.errors import ApiUnreachable, BadAnswer, LoginRefused
 from cdrsync.model import Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
 from cdrsync.source.api import NoveroApi, RequestDone
 from cdrsync.source.retry import RetryPolicy
-from tests.answers import LONDON, envelope, golden, logged_in, record, records, refused, response
-from tests.canary import PASSWORD, VKEY
-from tests.peer import Seen, http, peer
+from tests.support.answers import LONDON, envelope, golden, logged_in, record, records, refused, response
+from tests.support.canary import PASSWORD, VKEY
+from tests.support.peer import Seen, http, peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import pytest
 
 from cdrsync.errors import ConfigError
 from cdrsync.source.api import NoveroApi
-from tests.answers import LONDON
+from tests.support.answers import LONDON
 from tests.unit.test_api import api
 
 

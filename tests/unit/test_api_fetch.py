@@ -8,8 +8,8 @@ import pytest
 
 from cdrsync.errors import BadAnswer, RequestRefused
 from cdrsync.model import Batch
-from tests.answers import envelope, logged_in, refused, response
-from tests.peer import Seen, http, peer
+from tests.support.answers import envelope, logged_in, refused, response
+from tests.support.peer import Seen, http, peer
 from tests.unit.test_api import SESSION, api, obliging
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import pytest
 from cdrsync.errors import ApiUnreachable, BadAnswer
 from cdrsync.source.api import Timeouts
 from cdrsync.source.retry import RetryPolicy
-from tests.peer import DEADLINE, Reset, Seen, http, peer
+from tests.support.peer import DEADLINE, Reset, Seen, http, peer
 from tests.unit.test_api import ASK, AT_ONCE, answering, api, obliging
 
 if TYPE_CHECKING:

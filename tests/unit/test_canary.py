@@ -1,4 +1,4 @@
-"""The alarm of `tests/canary.py` goes off on every road, shows no secret, and keeps quiet where nothing got out."""
+"""The alarm of `tests/support/canary.py` goes off on every road, shows no secret, and is quiet otherwise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from textwrap import dedent, indent
 import pytest
 
 from cdrsync.sandbox import DEMO_LOGIN, ManualClock, World
-from tests.canary import CANARIES, LOGIN
+from tests.support.canary import CANARIES, LOGIN
 
 REPOSITORY = Path(__file__).parents[2]
 PROLOGUE = """\
@@ -21,7 +21,7 @@ import click, flask, httpx
 from click.testing import CliRunner
 from cdrsync.errors import LoginRefused
 from cdrsync.sandbox import World, running
-from tests.canary import *
+from tests.support.canary import *
 echo = [sys.executable, "-c", "import sys; print(sys.stdin.read())"]
 """
 ROADS = {
@@ -82,7 +82,16 @@ def _run(folder: Path, tests: dict[str, str]) -> tuple[int, str]:
     config.write_text("[pytest]\n")
     bodies = (f"def test_{name}(tmp_path, capsys):\n{indent(dedent(body), '    ')}\n" for name, body in tests.items())
     (folder / "test_it.py").write_text("\n".join([PROLOGUE, *bodies]))
-    options = ["-p", "tests.canary", "-p", "no:cacheprovider", "-c", str(config), "--basetemp", str(folder / "inner")]
+    options = [
+        "-p",
+        "tests.support.canary",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        str(config),
+        "--basetemp",
+        str(folder / "inner"),
+    ]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", *options, str(folder / "test_it.py")],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from cdrsync import cli
 from cdrsync.cli import output
 from cdrsync.errors import LoginRefused
-from tests.canary import DATABASE_PASSWORD, PASSWORD, VKEY
-from tests.processes import REPOSITORY
+from tests.support.canary import DATABASE_PASSWORD, PASSWORD, VKEY
+from tests.support.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 
 from cdrsync.model import WallClock
 from cdrsync.source.clock import plain_offset, started_at, started_column
-from tests.answers import LONDON
+from tests.support.answers import LONDON
 
 
 def _ref(instant: datetime) -> str:

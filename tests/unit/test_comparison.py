@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cdrsync.comparison import Figures, Readings, compare
+from cdrsync.audit.figures import Figures, Readings, compare
 from cdrsync.model import Period, Totals
 
 HELD = Figures(calls=10, duration=605, charge=Decimal("1.234"))

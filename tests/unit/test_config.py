@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cdrsync.config import KEYS, AccountSettings, Inputs, Listen, Settings, Start, load, read
 from cdrsync.config.values import mask_url, show, url_password
 from cdrsync.errors import ConfigError
-from tests.canary import DATABASE_PASSWORD, PASSWORD, VKEY
+from tests.support.canary import DATABASE_PASSWORD, PASSWORD, VKEY
 
 LOGIN = {"CDRSYNC_USERNAME": "canary@example.com", "CDRSYNC_PASSWORD": PASSWORD, "CDRSYNC_VKEY": VKEY}
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.exposition import generate_latest
 
-from cdrsync.board import AccountState, Board, Phase
 from cdrsync.config import Inputs, load
 from cdrsync.daemon.tasks import URGENT, Due, Schedule, Task
 from cdrsync.daemon.troubles import LONGEST_PAUSE, Troubles
-from cdrsync.metrics import Metrics
 from cdrsync.model import Origin, PageSaved
-from tests.canary import LOGIN
+from cdrsync.monitor.activity import AccountState, Board, Phase
+from cdrsync.monitor.metrics import Metrics
+from tests.support.canary import LOGIN
 
 NOW = datetime(2024, 5, 23, 8, 30, tzinfo=UTC)
 

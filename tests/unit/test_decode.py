@@ -10,9 +10,9 @@ import pytest
 
 from cdrsync.errors import BadAnswer
 from cdrsync.model import Cdr, Period, Reject, TotalsAsk
+from cdrsync.source.answers import read_totals
 from cdrsync.source.decode import decode, decode_record
-from cdrsync.source.totals import read_totals
-from tests.answers import FOLDER, GOLDEN, LONDON, as_json, envelope, golden, record, records, response
+from tests.support.answers import FOLDER, GOLDEN, LONDON, as_json, envelope, golden, record, records, response
 
 if TYPE_CHECKING:
     from cdrsync.model import Batch

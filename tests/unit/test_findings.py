@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from cdrsync.comparison import Figures, Readings
-from cdrsync.findings import (
+from cdrsync.audit.figures import Figures, Readings
+from cdrsync.audit.findings import (
     Finding,
     Snapshot,
     merged,

@@ -7,9 +7,9 @@ from itertools import islice
 
 import pytest
 
-from cdrsync.history import HISTORY_STREAM
 from cdrsync.model import Window
-from tests.listing import call
+from cdrsync.sync.history import HISTORY_STREAM
+from tests.support.listing import call
 from tests.unit.account import World, run
 
 # ── start_date = "all" ──────────────────────────────────────────────────────────────────────────────────────────────

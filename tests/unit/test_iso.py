@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdrsync.store import iso
+from cdrsync.store.databases import iso
 
 FIRST = datetime(1990, 1, 1, tzinfo=UTC)
 WHOLE_SECONDS = st.integers(0, 4 * 10**9).map(lambda seconds: FIRST + timedelta(seconds=seconds))

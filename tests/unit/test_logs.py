@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync import logs
-from tests.canary import PASSWORD, VKEY
+from cdrsync.monitor import logs
+from tests.support.canary import PASSWORD, VKEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import pytest
 
 MEASURE = """
 import ctypes, gc
-from cdrsync import memory
+from cdrsync import tuning as memory
 
 if not hasattr(ctypes.CDLL(None), "malloc_trim"):
     raise SystemExit("no glibc")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cdrsync.numbers import RULES_VERSION, classify, classify_slowly
+from cdrsync.store.numbering import RULES_VERSION, classify, classify_slowly
 
 
 @pytest.mark.parametrize(

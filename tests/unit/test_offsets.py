@@ -9,9 +9,10 @@ import pytest
 
 from cdrsync.errors import NoProgress
 from cdrsync.model import Batch, Cdr, Document, Origin, Refusal, Reject, Totals, Window
-from cdrsync.offsets import READINGS, Offsets
-from cdrsync.reading import EndDates, tail_pages, window_pages
-from tests.listing import NOW, Listing, call
+from cdrsync.sync.offsets import READINGS, Offsets
+from cdrsync.sync.tail import tail_pages
+from cdrsync.sync.windows import EndDates, window_pages
+from tests.support.listing import NOW, Listing, call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

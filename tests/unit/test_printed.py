@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from cdrsync.source import printed, tree
-from tests.answers import LONDON, envelope, golden, logged_in, record, records, refused, response
+from cdrsync.source import xml_any, xml_fast
+from tests.support.answers import LONDON, envelope, golden, logged_in, record, records, refused, response
 
 
 @pytest.mark.parametrize(
@@ -17,10 +17,10 @@ from tests.answers import LONDON, envelope, golden, logged_in, record, records, 
 )
 def test_the_operators_pages_are_printed(name: str) -> None:
     """The answers of the operator's page take the fast road, and mean the same on both."""
-    found = printed.responses(golden(name), LONDON)
+    found = xml_fast.responses(golden(name), LONDON)
 
     assert found is not None
-    assert tree.responses(golden(name), LONDON) == found
+    assert xml_any.responses(golden(name), LONDON) == found
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ def test_the_operators_pages_are_printed(name: str) -> None:
 def test_still_printed(changes: dict[str, str | None]) -> None:
     """Escaped and foreign text and absent flags don't leave the fast road, and mean the same on both."""
     body = envelope(response(*records(2), record(**changes), *records(2, 900)))
-    found = printed.responses(body, LONDON)
+    found = xml_fast.responses(body, LONDON)
 
     assert found is not None
-    assert tree.responses(body, LONDON) == found
+    assert xml_any.responses(body, LONDON) == found
 
 
 _GOOD = envelope(logged_in(), response(*records(3)), response(request_id="Request2"))
@@ -48,10 +48,10 @@ _GOOD = envelope(logged_in(), response(*records(3)), response(request_id="Reques
 
 def test_several_responses_are_printed() -> None:
     """A login and several pages in one document take the fast road."""
-    found = printed.responses(_GOOD, LONDON)
+    found = xml_fast.responses(_GOOD, LONDON)
 
     assert found is not None
-    assert tree.responses(_GOOD, LONDON) == found
+    assert xml_any.responses(_GOOD, LONDON) == found
     assert [None if one.batch is None else len(one.batch) for one in found] == [None, 3, 0]
 
 
@@ -89,7 +89,7 @@ def test_several_responses_are_printed() -> None:
 )
 def test_not_printed(body: bytes) -> None:
     """Anything that has another form is left to the tree."""
-    assert printed.responses(body, LONDON) is None
+    assert xml_fast.responses(body, LONDON) is None
 
 
 _ODD = [
@@ -118,10 +118,10 @@ def test_a_few_odd_records_leave_the_others_printed(odd: str, place: int) -> Non
     page = records(40)
     page.insert(place, odd)
     body = envelope(response(*page))
-    found = printed.responses(body, LONDON)
+    found = xml_fast.responses(body, LONDON)
 
     assert found is not None
-    assert tree.responses(body, LONDON) == found
+    assert xml_any.responses(body, LONDON) == found
 
 
 @pytest.mark.parametrize("odd", _NOT_BY_ITSELF)
@@ -130,7 +130,7 @@ def test_what_is_not_whole_by_itself_is_not_printed(odd: str) -> None:
     page = records(60)
     page.insert(13, odd)
 
-    assert printed.responses(envelope(response(*page)), LONDON) is None
+    assert xml_fast.responses(envelope(response(*page)), LONDON) is None
 
 
 @pytest.mark.parametrize("gap", ["", "\n", "\t ", "\n" * 60])
@@ -139,15 +139,15 @@ def test_white_space_may_differ_from_record_to_record(gap: str) -> None:
     page = [re.sub(r"\s+<", f"{gap}<", one) if place % 2 else one for place, one in enumerate(records(40))]
     for some in (page, page[1:]):
         body = envelope(response(*some))
-        found = printed.responses(body, LONDON)
+        found = xml_fast.responses(body, LONDON)
 
         assert found is not None
-        assert tree.responses(body, LONDON) == found
+        assert xml_any.responses(body, LONDON) == found
 
 
 def test_many_odd_records_are_not_printed() -> None:
     """A page whose records mostly have another form goes through the tree as a whole."""
-    assert printed.responses(envelope(response(*records(3), *[record(novel="x")] * 3)), LONDON) is None
+    assert xml_fast.responses(envelope(response(*records(3), *[record(novel="x")] * 3)), LONDON) is None
 
 
 def test_printed_answers_need_no_lxml() -> None:

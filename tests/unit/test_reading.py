@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import BadAnswer, NoProgress, RequestRefused
-from cdrsync.model import Batch, Cdr, Document, Origin, Page, Refusal, Reject, Totals
-from cdrsync.reading import PLAUSIBLE_STEP, batches, tail_pages
-from tests.listing import NOW, Listing, call
+from cdrsync.model import Batch, Cdr, Document, Origin, Page, Refusal, Reject, Totals, batches
+from cdrsync.sync.high_water import PLAUSIBLE_STEP
+from cdrsync.sync.tail import tail_pages
+from tests.support.listing import NOW, Listing, call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cdrsync.ports import Source
+    from cdrsync.sync.ports import Source
 
 
 def tail(

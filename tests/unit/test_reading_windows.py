@@ -11,13 +11,14 @@ import pytest
 
 from cdrsync.errors import NoProgress
 from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, Reject, Window
-from cdrsync.reading import DOCUMENT_RECORDS, DOCUMENT_REQUESTS, DOCUMENT_ROOM, EndDates, HighWater, window_pages
-from tests.listing import NOW, Listing, call
+from cdrsync.sync.high_water import HighWater
+from cdrsync.sync.windows import DOCUMENT_RECORDS, DOCUMENT_REQUESTS, DOCUMENT_ROOM, EndDates, window_pages
+from tests.support.listing import NOW, Listing, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cdrsync.ports import Source
+    from cdrsync.sync.ports import Source
 
 TODAY = date(2026, 5, 10)
 FRIDAY = 5

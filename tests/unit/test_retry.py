@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import ApiUnreachable, BadAnswer, LoginRefused, RequestRefused
-from cdrsync.source.halt import Halt
 from cdrsync.source.retry import RetryPolicy, run
+from cdrsync.source.transport import Halt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

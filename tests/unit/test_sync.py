@@ -9,10 +9,10 @@ import pytest
 
 from cdrsync.errors import ApiUnreachable, SequenceReset
 from cdrsync.model import CdrsAsk, Reject, Window
-from cdrsync.ports import SyncSettings
-from cdrsync.sync import LOOKBACK_STREAM, SWEEP_STREAM, Sync
-from tests.listing import LONDON, Listing, call
+from cdrsync.sync.ports import SyncSettings
+from cdrsync.sync.steps import LOOKBACK_STREAM, SWEEP_STREAM, Sync
 from tests.property.memory import MemoryStore
+from tests.support.listing import LONDON, Listing, call
 from tests.unit.account import Clock, World, run
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from cdrsync.store.engine import open_engine
+from cdrsync.store.databases.engine import open_engine
 
 
 class Told(Exception):

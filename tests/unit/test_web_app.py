@@ -14,11 +14,11 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from cdrsync.board import AccountState, Phase
 from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
+from cdrsync.monitor.activity import AccountState, Phase
 from cdrsync.web import AccountNow, Doorbell, create_app, serve
-from tests.canary import DOORBELL_TOKEN
-from tests.web import AT, HOSTILE, LONDON, Shown, healthy, now, refused, troubled, well
+from tests.support.canary import DOORBELL_TOKEN
+from tests.support.web import AT, HOSTILE, LONDON, Shown, healthy, now, refused, troubled, well
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 
 from cdrsync.model import Verdict
-from cdrsync.status import DayLine
-from cdrsync.web import chart, ledger
-from cdrsync.web.ledger import Cell, Mark
+from cdrsync.monitor.status import DayLine
+from cdrsync.web import calendar, chart
+from cdrsync.web.calendar import Cell, Mark
 from cdrsync.web.words import ago, pounds, span, visible
 
 NOON = datetime(2025, 7, 23, 12, tzinfo=UTC)
@@ -53,7 +53,7 @@ def day(text: str, verdict: Verdict, *, downloaded: bool = True, operator: int |
 
 def test_calendar_has_a_square_for_every_day() -> None:
     today = date(2025, 3, 1)
-    shown = ledger.view([day("2025-02-27", Verdict.COMPLETE), day("2025-02-28", Verdict.GAP, operator=1201)], today)
+    shown = calendar.view([day("2025-02-27", Verdict.COMPLETE), day("2025-02-28", Verdict.GAP, operator=1201)], today)
     assert [month.title for month in shown.recent] == ["March 2025", "February 2025"]
     assert shown.recent[0].weeks[0] == [None] * 5 + [Cell(1, today=True), Cell(2)]
     assert shown.recent[1].weeks[-1] == [
@@ -73,20 +73,20 @@ def test_legend_counts_every_mark_and_not_the_day_that_goes_on() -> None:
         day("2025-02-05", Verdict.COMPLETE),
         day("2025-02-06", Verdict.UNAUDITED, downloaded=False),
     ]
-    shown = ledger.view(days, date(2025, 2, 6))
+    shown = calendar.view(days, date(2025, 2, 6))
     assert {line.mark.value: line.days for line in shown.legend} == {
         "complete": 2, "healed": 1, "gap": 0, "unaudited": 1, "unread": 1,
     }  # fmt: skip
 
 
 def test_months_beyond_half_a_year_are_folded_away() -> None:
-    shown = ledger.view([day("2024-01-31", Verdict.COMPLETE)], date(2025, 1, 1))
+    shown = calendar.view([day("2024-01-31", Verdict.COMPLETE)], date(2025, 1, 1))
     assert [month.title for month in shown.recent][::5] == ["January 2025", "August 2024"]
     assert [month.title for month in shown.earlier][::6] == ["July 2024", "January 2024"]
 
 
 def test_empty_ledger_is_this_month() -> None:
-    shown = ledger.view([], date(2025, 12, 31))
+    shown = calendar.view([], date(2025, 12, 31))
     assert ([month.title for month in shown.recent], shown.first, shown.days) == (["December 2025"], None, 0)
 
 

@@ -1,0 +1,1 @@
+"""Held against stated: what is held, compared with the operator's totals."""

@@ -1,0 +1,331 @@
+"""The audit: what is held against the operator's own totals, day by day where they differ, and healing.
+
+The operator's totals are of one moment, and calls go on arriving. So the tail is asked in the same document before and
+after GetTotals: the totals must be those of what was held and visible before, plus the first few of what arrived
+between. Whatever still disagrees is looked at again after a look-back (late records), and only then is a Gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from cdrsync.audit.figures import Comparison, Figures, Readings, compare
+from cdrsync.audit.findings import (
+    AuditReport,
+    Finding,
+    Snapshot,
+    merged,
+    narrow,
+    overruled,
+    period_window,
+    tampered,
+    verdicts,
+    within,
+)
+from cdrsync.errors import BadAnswer, RequestRefused
+from cdrsync.model import (
+    Batch,
+    Cdr,
+    CdrsAsk,
+    Checkpoint,
+    Period,
+    Refusal,
+    Totals,
+    TotalsAsk,
+    Verdict,
+    Window,
+    national,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from zoneinfo import ZoneInfo
+
+    from cdrsync.sync.ports import Source
+    from cdrsync.sync.steps import Sync
+
+ATTEMPTS = 4
+"""Looks at a disagreement before it is believed: the first one sends a look-back, the others let arrivals settle."""
+
+HEALING_PAUSE = timedelta(days=7)
+"""A day that reading it again did not mend is left alone for so long, unless what is held of it changes: a gap that
+nothing mends must not cost the whole history every night."""
+
+MIDNIGHT_MARGIN = timedelta(seconds=60)
+"""So near to midnight by the operator's clock it can't be said which day its totals mean: no alarm, ask later."""
+
+
+class Ledger(Protocol):
+    """What the audit reads and keeps of an account. Writes no CDR."""
+
+    def checkpoint(self, stream: str) -> Checkpoint | None:
+        """The checkpoint of a stream."""
+
+    def snapshot(self, *, number: str | None, up_to_uid: int | None) -> Snapshot:
+        """Calls per day, counted from the rows, and the ledger; of one number where one is given."""
+
+    def held_uids(self, uids: Iterable[int]) -> set[int]:
+        """Those of the uids that are held."""
+
+    def open_rejects(self) -> int:
+        """Records in quarantine."""
+
+    def established(self) -> Readings:
+        """The readings of undocumented figures that earlier audits established."""
+
+    def proven_before(self) -> bool:
+        """Whether an audit of `all` has agreed before."""
+
+    def recount(self, days: Iterable[date]) -> None:
+        """Count the ledger's figures of these days from the rows again."""
+
+    def record_audit(self, report: AuditReport, verdicts: Mapping[date, Verdict]) -> None:
+        """Keep findings and verdicts, in one transaction."""
+
+
+class Audit:
+    """Compares one account with the operator's totals."""
+
+    def __init__(self, source: Source, ledger: Ledger, sync: Sync, *, timezone: ZoneInfo, page_size: int) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._sync = sync
+        self._timezone = timezone
+        self._page_size = page_size
+        self._read_in_vain: dict[date, tuple[datetime, Figures]] = {}
+
+    def run(self, periods: Sequence[Period], *, number: str | None = None, heal: bool = False) -> AuditReport:
+        """Compare the periods; with `heal`, read the days at fault once more and compare again.
+
+        Only healing needs the lease. Raises RequestRefused where the operator refuses every period.
+        """
+        observed, days = self._settle(periods, number, writer=heal)
+        if heal and observed.gaps:
+            observed, days = self._heal(observed, periods, number)
+        if number is None:
+            self._ledger.record_audit(observed, days)
+        return observed
+
+    # ── comparing ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _settle(
+        self, periods: Sequence[Period], number: str | None, *, writer: bool
+    ) -> tuple[AuditReport, dict[date, Verdict]]:
+        """Look until all agrees, at most ATTEMPTS times. Who may write brings the tail in first."""
+        for attempt in range(ATTEMPTS):
+            if writer:
+                _run(self._sync.look_back() if attempt == 1 else self._sync.poll())
+            report, days = self._look(periods, number, writer=writer)
+            if report.clean:
+                break
+        return report, days
+
+    def _look(
+        self, periods: Sequence[Period], number: str | None, *, writer: bool
+    ) -> tuple[AuditReport, dict[date, Verdict]]:
+        wanted = self._sync.numbers if number is None else (number,)
+        established = self._ledger.established()
+        findings: list[list[Finding]] = []  # of each number, by period
+        for one in wanted:
+            moment = self._observe(periods, one, writer=writer)
+            judged = [self._judge(answer, period, moment, one, established) for period, answer in moment.totals]
+            findings.append(overruled(judged))
+        snapshot = moment.snapshot if wanted == (number,) else self._ledger.snapshot(number=None, up_to_uid=None)
+        altered = [] if number is not None else tampered(snapshot)
+        known = {gap.window.first for gap in altered}
+        gaps = altered + [gap for of_one in findings for gap in narrow(of_one, known)]
+        of_periods = findings[0] if number is not None else [merged(of_one) for of_one in zip(*findings, strict=True)]
+        proven = any(f.period is Period.ALL and f.verdict is Verdict.COMPLETE for f in of_periods) and not altered
+        report = AuditReport(
+            moment.answered_at,
+            of_periods,
+            gaps,
+            proven=proven,
+            first_proof=proven and number is None and not self._ledger.proven_before(),
+        )
+        vouched = [finding.window for finding in of_periods if finding.verdict is Verdict.COMPLETE]
+        return report, verdicts(snapshot.ledger, vouched, gaps)
+
+    def _observe(self, periods: Sequence[Period], number: str | None, *, writer: bool) -> _Moment:
+        """Tail, totals, tail: one document, so one moment; then the rows of that moment."""
+        mark = self._ledger.checkpoint(self._sync.tail_stream(number))
+        uid = None if mark is None else mark.high_water_uid
+        asks: list[CdrsAsk | TotalsAsk] = [TotalsAsk(period, number) for period in periods]
+        if uid is not None:
+            tail = CdrsAsk(limit=self._page_size, after_uid=uid, number=number)
+            asks = [tail, *asks, tail]
+        document = self._source.ask(asks)
+        answers = document.answers
+        before: list[Cdr] = []
+        after: list[Cdr] = []
+        if uid is not None:
+            before, after = _records(answers[0]), _records(answers[-1])
+            answers = answers[1:-1]
+        if all(isinstance(answer, Refusal) for answer in answers):
+            refusal = next(answer for answer in answers if isinstance(answer, Refusal))
+            raise RequestRefused(f"the operator refused GetTotals: {refusal.message}", code=refusal.code)
+        top = max((cdr.uid for cdr in before), default=uid)
+        snapshot = self._ledger.snapshot(number=number, up_to_uid=top)
+        known = self._ledger.held_uids(cdr.uid for cdr in before)
+        seen = {cdr.uid for cdr in before}
+        fresh = [cdr for cdr in before if cdr.uid not in known]
+        return _Moment(
+            document.answered_at,
+            list(zip(periods, answers, strict=True)),
+            snapshot,
+            fresh=fresh,
+            behind=bool(fresh) and not writer,
+            arrived=sorted((cdr for cdr in after if cdr.uid not in seen), key=lambda cdr: cdr.uid),
+        )
+
+    def _judge(
+        self,
+        answer: Batch | Totals | Refusal,
+        period: Period,
+        moment: _Moment,
+        number: str | None,
+        established: Readings,
+    ) -> Finding:
+        local = moment.answered_at.astimezone(self._timezone)
+        window = period_window(period, local.date())
+        if isinstance(answer, Refusal):
+            problem = f"the operator refused: {answer.message}"
+            return Finding(period, window, number, Verdict.UNAUDITED, Figures(), None, established, problem)
+        if not isinstance(answer, Totals):
+            raise BadAnswer("the answer to GetTotals holds no totals")
+        comparison = _best(moment, window, answer, established)
+        finding = Finding(
+            period,
+            window,
+            number,
+            Verdict.COMPLETE,
+            comparison.held,
+            answer,
+            comparison.readings,
+            remark="; ".join(comparison.remarks),
+        )
+        if comparison.agrees:
+            return finding
+        if comparison.unusable:
+            problem = f"the operator's totals can't be read: {'; '.join(comparison.unusable)}"
+            return replace(finding, verdict=Verdict.UNAUDITED, problem=problem)
+        excuse = self._excuse(period, window, moment, local, number)
+        problem = "; ".join(comparison.differences)
+        if excuse:
+            return replace(finding, verdict=Verdict.UNAUDITED, problem=f"{problem} ({excuse})")
+        rejects = self._ledger.open_rejects()
+        if rejects:
+            problem += f" ({rejects} records that could not be typed wait in the quarantine)"
+        return replace(finding, verdict=Verdict.GAP, problem=problem)
+
+    def _excuse(self, period: Period, window: Window, moment: _Moment, local: datetime, number: str | None) -> str:
+        """Why a disagreement of this period proves nothing; empty where it does."""
+        if number is not None and any(window.first <= day <= window.last for day in moment.snapshot.deleted):
+            return "retention has deleted calls of its days, and the ledger counts them for all numbers together"
+        for shift in (-MIDNIGHT_MARGIN, MIDNIGHT_MARGIN):
+            if (local + shift).date() != local.date():
+                return "too near to midnight to say which day the operator means"
+        if moment.behind and period is not Period.LAST_MONTH:
+            return "new calls are not stored yet"
+        return self._not_downloaded(period, window, number)
+
+    def _not_downloaded(self, period: Period, window: Window, number: str | None) -> str:
+        """Which calls of a period were never to be held, or not yet; empty where all should be."""
+        limited_to = {national(one) for one in self._sync.numbers if one is not None}
+        if number is not None and limited_to and national(number) not in limited_to:
+            return "the account is limited to other numbers"
+        start = self._sync.start_day()
+        if start is None:
+            return "the history before it is still being downloaded"
+        pending = [day for day in self._sync.pending_days() if window.first <= day <= window.last]
+        if pending:
+            return f"{len(pending)} of its days are still to be downloaded"
+        late = start > window.first and not self._sync.wants_all
+        if late and (period is not Period.ALL or self._sync.calls_before(start, number)):
+            return f"it begins before start_date, {start}"
+        return ""
+
+    # ── healing ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _heal(
+        self, found: AuditReport, periods: Sequence[Period], number: str | None
+    ) -> tuple[AuditReport, dict[date, Verdict]]:
+        """Read the days at fault once through the one write path, then compare again."""
+        self._sync.reopen_history()
+        before = self._ledger.snapshot(number=None, up_to_uid=None)
+        ledger_days = [day.day for day in before.ledger]
+        start = self._sync.start_day()
+        first = min([*ledger_days, found.audited_at.date()] if start is None else [*ledger_days, start])
+        today = self._sync.today()
+        held = _by_day(before)
+        days = {day for gap in found.gaps for day in within(gap.window, first, today)}
+        days -= {day for day in days if self._was_in_vain(day, held.get(day, Figures()), found.audited_at)}
+        mended: set[date] = set()
+        listed: dict[date, Figures] = {}
+        records = 0
+        for day in sorted(days, reverse=True):
+            changed, calls = self._sync.reread(day)
+            listed[day] = Figures.of_calls(calls.values())
+            if changed:
+                mended.add(day)
+                records += changed
+        # The ledger follows the rows only where they are what the operator lists: a row too many stays in sight.
+        held = _by_day(self._ledger.snapshot(number=None, up_to_uid=None))
+        self._ledger.recount(day for day, figures in listed.items() if figures == held.get(day, Figures()))
+        report, verdicts_after = self._settle(periods, number, writer=True)
+        left = {day for gap in report.gaps for day in within(gap.window, first, today)}
+        self._read_in_vain |= {day: (report.audited_at, held.get(day, Figures())) for day in days & left}
+        healed = tuple(sorted(mended - left))
+        verdicts_after |= dict.fromkeys(healed, Verdict.HEALED)
+        return replace(report, healed=healed, records_healed=records), verdicts_after
+
+    def _was_in_vain(self, day: date, held: Figures, now: datetime) -> bool:
+        """Whether the day was read again lately, and nothing of it has changed since."""
+        at, then = self._read_in_vain.get(day, (None, None))
+        return at is not None and now - at < HEALING_PAUSE and held == then
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    answered_at: datetime
+    totals: list[tuple[Period, Batch | Totals | Refusal]]
+    snapshot: Snapshot
+    fresh: list[Cdr]  # visible before the totals, not held yet
+    behind: bool  # another process is to write them, and may be writing
+    arrived: list[Cdr]  # became visible while the document was answered, oldest first
+
+
+def _by_day(snapshot: Snapshot) -> dict[date, Figures]:
+    return {day.day: Figures.of([day]) for day in snapshot.rows}
+
+
+def _best(moment: _Moment, window: Window, totals: Totals, established: Readings) -> Comparison:
+    """The comparison that agrees, over every number of arrivals that the totals may already have seen."""
+    figures = Figures.of(day for day in moment.snapshot.held if window.first <= day.day <= window.last)
+    for cdr in moment.fresh:
+        if window.first <= cdr.call_date <= window.last:
+            figures = figures.plus(cdr)
+    first = comparison = compare(figures, totals, established)
+    for cdr in moment.arrived:
+        if comparison.agrees or comparison.unusable:
+            break
+        if window.first <= cdr.call_date <= window.last:
+            figures = figures.plus(cdr)
+            comparison = compare(figures, totals, established)
+    return comparison if comparison.agrees else first
+
+
+def _records(answer: Batch | Totals | Refusal) -> list[Cdr]:
+    """The records of an answer to GetCDRs. Raises RequestRefused."""
+    if isinstance(answer, Refusal):
+        raise RequestRefused(f"the operator refused GetCDRs: {answer.message}", code=answer.code)
+    if not isinstance(answer, Batch):
+        raise BadAnswer("the answer to GetCDRs holds no CDRs")
+    return answer.cdrs
+
+
+def _run(pages: Iterable[object]) -> None:
+    for _ in pages:
+        pass

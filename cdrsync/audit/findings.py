@@ -1,0 +1,168 @@
+"""What an audit finds: from disagreeing periods to the days at fault. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cdrsync.audit.figures import Figures, Readings
+from cdrsync.model import BEGINNING, Gap, Held, LedgerDay, Period, Totals, Verdict, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the database holds at one moment (one read transaction)."""
+
+    held: list[Held]  # counted from the rows up to the uid asked for
+    rows: list[Held]  # counted from all rows
+    ledger: list[LedgerDay]
+    deleted: frozenset[date] = frozenset()  # days whose calls retention has deleted: the ledger is what is left
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the audit says of one period. `problem` is empty where the verdict is COMPLETE."""
+
+    period: Period
+    window: Window
+    number: str | None
+    verdict: Verdict
+    held: Figures
+    totals: Totals | None
+    readings: Readings
+    problem: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """One audit: a finding for each period, the gaps left, and the days that healing mended."""
+
+    audited_at: datetime  # the operator's clock, UTC
+    findings: list[Finding]
+    gaps: list[Gap] = field(default_factory=list)
+    healed: tuple[date, ...] = ()
+    records_healed: int = 0
+    proven: bool = False  # `all` agrees: nothing is missing
+    first_proof: bool = False  # ... for the first time
+
+    @property
+    def clean(self) -> bool:
+        """Whether no gap is left."""
+        return not self.gaps
+
+
+def period_window(period: Period, today: date) -> Window:
+    """The days that a period of GetTotals means: UK days, weeks from Monday."""
+    month = today.replace(day=1)
+    match period:
+        case Period.DAY:
+            return Window(today, today)
+        case Period.WEEK:
+            return Window(today - timedelta(days=today.weekday()), today)
+        case Period.MONTH:
+            return Window(month, today)
+        case Period.LAST_MONTH:
+            last = month - timedelta(days=1)
+            return Window(last.replace(day=1), last)
+        case Period.ALL:
+            return Window(BEGINNING, today)
+
+
+def tampered(snapshot: Snapshot) -> list[Gap]:
+    """Days whose rows are not what was written: changed behind cdrsync's back."""
+    rows = {day.day: Figures(day.calls, day.duration, day.charge) for day in snapshot.rows}
+    ledger = {day.day: Figures(day.calls, day.duration, day.charge) for day in snapshot.ledger}
+    gaps = []
+    for day in sorted(rows.keys() | ledger.keys()):
+        is_held, written = rows.get(day, Figures()), ledger.get(day, Figures())
+        if is_held != written:
+            problem = (
+                f"the table holds {is_held.calls} calls, {is_held.duration} s, £{is_held.charge.normalize():f}; "
+                f"cdrsync wrote {written.calls} calls, {written.duration} s, £{written.charge.normalize():f}"
+            )
+            gaps.append(Gap(Window(day, day), problem))
+    return gaps
+
+
+def overruled(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings of one look, without the gaps of periods that lie in one that agrees: that one vouches for them.
+
+    On which day the operator's week begins is not documented, nor by which clock its day does.
+    """
+    vouched = [finding for finding in findings if finding.verdict is Verdict.COMPLETE]
+    left = []
+    for finding in findings:
+        around = next((sure for sure in vouched if _lies_in(finding.window, sure.window)), None)
+        if finding.verdict is Verdict.GAP and around is not None:
+            problem = f"{finding.problem} ({around.period}, which holds all of its days, agrees)"
+            left.append(replace(finding, verdict=Verdict.UNAUDITED, problem=problem))
+        else:
+            left.append(finding)
+    return left
+
+
+def merged(findings: Sequence[Finding]) -> Finding:
+    """One finding of a period for an account out of those of its numbers: the worst verdict, sums, all problems."""
+    first = findings[0]
+    if len(findings) == 1:
+        return replace(first, number=None)
+    worst = max(findings, key=lambda finding: (Verdict.COMPLETE, Verdict.UNAUDITED, Verdict.GAP).index(finding.verdict))
+    return Finding(
+        first.period,
+        first.window,
+        None,
+        worst.verdict,
+        Figures.of(finding.held for finding in findings),
+        None,  # the operator states none for several numbers together
+        worst.readings,
+        problem="; ".join(f"{finding.number}: {finding.problem}" for finding in findings if finding.problem),
+        remark="; ".join(f"{finding.number}: {finding.remark}" for finding in findings if finding.remark),
+    )
+
+
+def _lies_in(inner: Window, outer: Window) -> bool:
+    return outer.first <= inner.first and inner.last <= outer.last
+
+
+def narrow(findings: Sequence[Finding], known: set[date]) -> list[Gap]:
+    """The days at fault, as far as the periods tell: those of a disagreeing period that no agreeing one vouches for.
+
+    A shorter disagreeing period explains the longer ones around it, and so does a day already known to be at fault.
+    """
+    disagreeing = [finding for finding in findings if finding.verdict is Verdict.GAP]
+    vouched = [finding.window for finding in findings if finding.verdict is Verdict.COMPLETE]
+    gaps: list[Gap] = []
+    explained = set(known)
+    for finding in sorted(disagreeing, key=lambda finding: finding.window.last - finding.window.first):
+        if any(finding.window.first <= day <= finding.window.last for day in explained):
+            continue
+        window = finding.window
+        for sure in sorted(vouched, key=lambda sure: sure.last, reverse=True):
+            if sure.first <= window.last <= sure.last and sure.first > window.first:
+                window = Window(window.first, sure.first - timedelta(days=1))
+        gaps.append(Gap(window, f"{finding.period}: {finding.problem}"))
+        explained.add(window.last)
+    return gaps
+
+
+def verdicts(ledger: Sequence[LedgerDay], vouched: Sequence[Window], gaps: Sequence[Gap]) -> dict[date, Verdict]:
+    """The verdict of each day in the ledger that this audit speaks of. A healed day stays healed while it agrees."""
+    verdicts: dict[date, Verdict] = {}
+    for entry in ledger:
+        day = entry.day
+        if any(gap.window.first <= day <= gap.window.last for gap in gaps):
+            verdicts[day] = Verdict.GAP
+        elif any(window.first <= day <= window.last for window in vouched):
+            verdicts[day] = Verdict.HEALED if entry.verdict is Verdict.HEALED else Verdict.COMPLETE
+    return verdicts
+
+
+def within(window: Window, first: date, last: date) -> list[date]:
+    """Days of the window between `first` and `last`, both included, oldest first."""
+    start, end = max(window.first, first), min(window.last, last)
+    return Window(start, end).days() if start <= end else []

@@ -1,0 +1,209 @@
+"""Looks at each step between the configuration and a committed row, and says what to do: `cdrsync doctor`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import text
+
+from cdrsync.config import read
+from cdrsync.config.values import mask_url
+from cdrsync.errors import EXIT_OK, EXIT_UNREACHABLE, CdrsyncError, LeaseHeld, SchemaMismatch
+from cdrsync.model import Period, TotalsAsk, utc_now
+from cdrsync.monitor import logs
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.errors import translated
+from cdrsync.wiring import accounts, database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdrsync.config import AccountSettings, Inputs, Settings
+
+CONNECT_SECONDS = 10.0
+CLOCK_SECONDS = 120.0  # a clock further off than this puts calls on the wrong day around midnight
+FREE_BYTES = 200 * 1024 * 1024
+CERTIFICATE_DAYS = 14
+PRIVILEGES = (
+    "SELECT has_schema_privilege(current_schema(), 'CREATE'), has_database_privilege(current_database(), 'TEMP')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `state`: ok, warning, failed, skipped."""
+
+    check: str
+    state: str
+    detail: str
+    remedy: str = ""
+    exit_code: int = EXIT_OK
+
+
+def examine(settings: Settings, inputs: Inputs) -> Iterator[Finding]:
+    """Look at everything, in the order in which a sync needs it. Nothing is changed."""
+    names = ", ".join(account.name for account in settings.accounts)
+    yield Finding("configuration", "ok", f"accounts: {names}")
+    yield from _secrets_readable(inputs)
+    seen: set[str] = set()
+    for account in settings.accounts:
+        if account.api_url not in seen:
+            seen.add(account.api_url)
+            yield from _network(account.api_url)
+        yield from _login(account)
+    yield from _database(settings)
+
+
+def _secrets_readable(inputs: Inputs) -> Iterator[Finding]:
+    """Warn of a configuration file with secrets that others may read."""
+    reading = read(inputs)
+    held = [
+        v for found in (reading.shared, *reading.accounts.values()) for v in found.values() if v.key.secret and v.value
+    ]
+    if reading.file is None or not any(value.source.startswith(str(reading.file)) for value in held):
+        return
+    if reading.file.stat().st_mode & 0o004:
+        yield Finding(
+            "configuration file",
+            "warning",
+            f"{reading.file} holds secrets and everybody may read it",
+            f"chmod o-r {reading.file}",
+        )
+
+
+def _network(url: str) -> Iterator[Finding]:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError as error:
+        yield Finding(
+            "DNS", "failed", f"{host}: {error.strerror}", "Check api_url and this machine's resolver", EXIT_UNREACHABLE
+        )
+        return
+    yield Finding("DNS", "ok", f"{host} is {', '.join(sorted(addresses))}")
+    try:
+        with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
+            if parts.scheme != "https":
+                yield Finding("connection", "ok", f"{host}:{port} answers (plain http, this machine only)")
+                return
+            context = ssl.create_default_context()
+            with context.wrap_socket(connection, server_hostname=host) as tls:
+                yield _certificate(tls)
+    except ssl.SSLError as error:
+        remedy = "Check this machine's clock and certificates (package ca-certificates), and proxies in between"
+        yield Finding("TLS", "failed", f"{host}: {error.reason or error}", remedy, EXIT_UNREACHABLE)
+    except OSError as error:
+        remedy = "A firewall may drop outgoing connections; proxies are taken from HTTPS_PROXY"
+        yield Finding("connection", "failed", f"{host}:{port}: {error.strerror or error}", remedy, EXIT_UNREACHABLE)
+
+
+def _certificate(tls: ssl.SSLSocket) -> Finding:
+    ends: Any = (tls.getpeercert() or {}).get("notAfter")
+    days = (ssl.cert_time_to_seconds(ends) - datetime.now(UTC).timestamp()) / 86400 if ends else None
+    detail = f"{tls.version()}, certificate valid" + (f" for {days:.0f} days" if days is not None else "")
+    if days is not None and days < CERTIFICATE_DAYS:
+        return Finding("TLS", "warning", detail, "The operator must renew it soon")
+    return Finding("TLS", "ok", detail)
+
+
+def _login(account: AccountSettings) -> Iterator[Finding]:
+    """Log in and ask for one small thing, then compare the clocks."""
+    check = f"login {account.name}"
+    try:
+        with accounts.source(account) as api:
+            document = api.ask([TotalsAsk(Period.DAY)])
+    except CdrsyncError as error:
+        yield Finding(check, "failed", logs.redact(error.message), error.hint, error.exit_code)
+        return
+    yield Finding(check, "ok", f"{account.username} is let in")
+    offset = (utc_now() - document.answered_at).total_seconds()
+    if abs(offset) > CLOCK_SECONDS:
+        detail = f"this machine is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} the operator"
+        yield Finding("clock", "warning", detail, "Let chrony or systemd-timesyncd set it")
+    else:
+        yield Finding("clock", "ok", f"within {max(1, round(abs(offset)))} s of the operator's")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    where = mask_url(settings.database_url)
+    try:
+        yield from _schema(settings)
+        yield from _permissions(settings)
+    except LeaseHeld as error:
+        yield Finding("writing", "ok", f"a running instance has the lease: {error.message}")
+    except SchemaMismatch as error:
+        yield Finding("schema", "failed", error.message, error.hint, error.exit_code)
+    except CdrsyncError as error:
+        yield Finding("database", "failed", f"{where}: {logs.redact(error.message)}", error.hint, error.exit_code)
+    yield from _disk(settings)
+
+
+def _schema(settings: Settings) -> Iterator[Finding]:
+    path = database.sqlite_file(settings.database_url)
+    if path is not None and not path.exists():
+        yield Finding("database", "ok", f"{path} will be made by the first sync")
+        return
+    with database.engine(settings.database_url) as engine:
+        found = migrate.current(engine)
+        yield Finding("database", "ok", f"{engine.dialect.name} answers")
+        if found is None and settings.auto_migrate:
+            yield Finding("schema", "ok", "none yet: the first sync makes it")
+            return
+        migrate.check(engine)
+        yield Finding("schema", "ok", f"version {found}")
+
+
+def _permissions(settings: Settings) -> Iterator[Finding]:
+    """Ask whether the user may do what sync does, without doing it."""
+    path = database.sqlite_file(settings.database_url)
+    if path is not None:
+        target = path if path.exists() else path.absolute().parent
+        if not os.access(target, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
+            remedy = f"Let this user write in {path.absolute().parent}"
+            yield Finding("permissions", "failed", f"{target} is read-only for this user", remedy, EXIT_UNREACHABLE)
+            return
+        yield Finding("permissions", "ok", f"{target} can be written")
+        return
+    missing = missing_privileges(settings.database_url)
+    if missing:
+        remedy = "Grant them, or let another user run cdrsync db upgrade and grant this one the rest"
+        yield Finding("permissions", "warning", f"this user may not {', '.join(missing)}", remedy)
+    else:
+        yield Finding("permissions", "ok", "this user may read, write and migrate")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    path = database.sqlite_file(settings.database_url)
+    if path is None:
+        yield Finding("disk space", "skipped", "the database server's own matter")
+        return
+    directory = next(parent for parent in (path.absolute().parent, *path.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(directory).free
+    detail = f"{free / 1e9:.1f} GB free at {directory}"
+    if free < FREE_BYTES:
+        yield Finding("disk space", "warning", detail, "A million calls take some 300 MB")
+    else:
+        yield Finding("disk space", "ok", detail)
+
+
+def missing_privileges(database_url: str) -> list[str]:
+    """Return what sync needs and this user of a database server may not do. Raises DatabaseUnavailable."""
+    with database.engine(database_url) as opened, translated(), opened.connect() as connection:
+        if opened.dialect.name == "postgresql":
+            may = connection.execute(text(PRIVILEGES)).one()
+            return [
+                what
+                for what, allowed in zip(("create tables", "make temporary tables"), may, strict=True)
+                if not allowed
+            ]
+        grants = " ".join(connection.execute(text("SHOW GRANTS")).scalars().all()).upper()
+        needed = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "INDEX", "CREATE VIEW")
+        return [] if "ALL PRIVILEGES" in grants else [word for word in needed if word not in grants]

@@ -1,0 +1,1 @@
+"""What is told: each account's activity, its status, metrics and logs."""

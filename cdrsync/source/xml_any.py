@@ -1,0 +1,257 @@
+"""Any well-formed answer → responses, through lxml: slower than `printed`, and the measure of what is right.
+
+Hardened: no document type, no entities but XML's own five, no network, libxml2's limits on depth and size left on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from lxml import etree
+
+from cdrsync.errors import BadAnswer
+from cdrsync.model import Batch, Cdr, Reject
+from cdrsync.source.record import ELEMENTS, Untypeable, typed, uid_of
+from cdrsync.source.response import OK, Response, TotalsSent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from zoneinfo import ZoneInfo
+
+_KNOWN = frozenset(ELEMENTS)
+_BATCH_NAMES = frozenset({"GetCDRs", "GetCDR"})
+
+# Everything up to the root element, byte by byte as XML has it: declaration, comments, processing instructions and
+# white space, but no document type. Nothing else reaches the parser, so no DTD is ever read.
+_PROLOG = re.compile(
+    rb"(?:\xef\xbb\xbf)?+"
+    rb"(?P<declaration><\?xml[ \t\r\n][^?>]*+\?>)?+"
+    rb"(?:[ \t\r\n]++|<!--(?:[^-]++|-[^-])*+-->|<\?(?!xml[ \t\r\n?])[^?]*+(?:\?(?!>)[^?]*+)*+\?>)*+"
+    rb"<NoveroResponse(?=[ \t\r\n/>])"
+)
+_ENCODING = re.compile(rb"""encoding[ \t\r\n]*=[ \t\r\n]*["']([A-Za-z0-9._-]*)["']""")
+
+# Encodings in which the bytes of `_PROLOG` mean what they seem to mean.
+_ENCODINGS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"})
+
+
+def responses(body: bytes, timezone: ZoneInfo) -> list[Response]:
+    """Read a whole answer. Raises BadAnswer for anything that is not a complete `<NoveroResponse>`."""
+    root = _root(body)
+    _no_text(root)
+    found = []
+    for element in root:
+        if element.tag != "Response":
+            raise BadAnswer(f"the answer holds <{_name(element)}> where a <Response> belongs")
+        found.append(_response(element, timezone))
+    return found
+
+
+def records(body: bytes, timezone: ZoneInfo) -> Batch:
+    """Read a `<CDRs>` that stands alone, encoded in UTF-8 and without a prolog. Raises BadAnswer."""
+    return _batch(_parse(body), timezone)
+
+
+def _root(body: bytes) -> etree._Element:
+    prolog = _PROLOG.match(body)
+    if not prolog:
+        raise BadAnswer(f"the answer is {_what_it_is(body)}")
+    encoding = _ENCODING.search(prolog["declaration"] or b"")
+    if encoding and encoding[1].lower() not in _ENCODINGS:
+        raise BadAnswer(f"the answer is encoded in {encoding[1].decode()!r}, which cdrsync does not read")
+    root = _parse(body)
+    if root.tag != "NoveroResponse" or root.getroottree().docinfo.internalDTD is not None:
+        raise BadAnswer(f"the answer's root is <{_name(root)}>")
+    return root
+
+
+def _parse(body: bytes) -> etree._Element:
+    # A parser per document: one shared by threads would make them wait for each other.
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        load_dtd=False,
+        dtd_validation=False,
+        no_network=True,
+        huge_tree=False,
+        recover=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    try:
+        return etree.fromstring(body, parser)
+    except etree.XMLSyntaxError as error:
+        raise BadAnswer(f"the answer is not well-formed XML: {error.msg}") from None
+
+
+def _what_it_is(body: bytes) -> str:
+    """Say in a few words, for people, what came instead of an answer."""
+    start = body[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start:
+        return "empty"
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "a web page (HTML)"
+    if b"<!doctype" in start:
+        return "XML with a document type declaration, which the API never sends"
+    return "not a <NoveroResponse>"
+
+
+def _response(element: etree._Element, timezone: ZoneInfo) -> Response:
+    _no_text(element)
+    code = (element.get("Code") or "").strip()
+    read = _Content(timezone)
+    if code == OK:
+        for child in element:
+            read.add(child)
+    else:
+        read.message = _message(element)
+    batch = read.batch
+    name = element.get("name") or ""
+    if batch is None and code == OK and name in _BATCH_NAMES and not read.message:
+        batch = Batch([])  # no <CDRs> at all: the operator has none; with a message, `answers` says what that means
+    return Response(
+        target=element.get("target") or "",
+        name=name,
+        code=code,
+        request_id=element.get("RequestId") or "",
+        message=read.message,
+        session_id=read.session_id,
+        batch=batch,
+        totals=tuple(read.totals),
+    )
+
+
+class _Content:
+    """What the children of one Response carry."""
+
+    def __init__(self, timezone: ZoneInfo) -> None:
+        self.timezone = timezone
+        self.message = ""
+        self.session_id: str | None = None
+        self.batch: Batch | None = None
+        self.totals: list[TotalsSent] = []
+
+    def add(self, child: etree._Element) -> None:
+        """Take one child in. Raises BadAnswer where it is nothing known and might hold records."""
+        match child.tag:
+            case "CDRs":
+                self._add_batch(_batch(child, self.timezone))
+            case "CDR":
+                self._add_batch(_batch_of([child], self.timezone))
+            case "CDRTotals":
+                self.totals.append(_totals(child))
+            case "SessionId":
+                self.session_id = "".join(_texts_in(child)).strip()
+            case "ResponseMessage":
+                self.message = _one_line(_texts_in(child))
+            case _ if len(child):
+                raise BadAnswer(f"a Response holds <{_name(child)}>, which the operator's page does not know")
+            case _:
+                pass  # a new leaf beside the records says nothing about a call
+
+    def _add_batch(self, more: Batch) -> None:
+        before = self.batch or Batch([])
+        self.batch = Batch(before.cdrs + more.cdrs, before.rejects + more.rejects)
+
+
+def _batch(element: etree._Element, timezone: ZoneInfo) -> Batch:
+    _no_text(element)
+    for child in element:
+        if child.tag != "CDR" and len(child):
+            raise BadAnswer(f"<CDRs> holds <{_name(child)}>, which the operator's page does not know")
+    return _batch_of(element.iterchildren("CDR"), timezone)
+
+
+def _batch_of(elements: Iterable[etree._Element], timezone: ZoneInfo) -> Batch:
+    batch = Batch([])
+    for element in elements:
+        one = _record(element, timezone)
+        if isinstance(one, Cdr):
+            batch.cdrs.append(one)
+        else:
+            batch.rejects.append(one)
+    return batch
+
+
+def _record(element: etree._Element, timezone: ZoneInfo) -> Cdr | Reject:
+    texts: dict[str, str] = {}
+    try:
+        unknown = _sort(element, texts)
+        return typed(texts, _extra(unknown) if unknown else None, timezone)
+    except Untypeable as problem:
+        raw = etree.tostring(element, encoding="unicode", with_tail=False)
+        return Reject(uid_of(texts), raw, str(problem))
+
+
+def _sort(element: etree._Element, texts: dict[str, str]) -> list[etree._Element]:
+    """Put the text of each documented element into `texts`; give the others. Raises Untypeable."""
+    unknown = []
+    problem = "text between the elements" if _is_text(element.text) else ""
+    for child in element:
+        tag = child.tag
+        if _is_text(child.tail):
+            problem = problem or "text between the elements"
+        if tag not in _KNOWN:
+            unknown.append(child)
+        elif tag in texts:
+            problem = problem or f"{tag}: stands twice"
+            texts[str(tag)] = ""  # neither of the two is known to be right
+        elif len(child):
+            problem = problem or f"{tag}: holds markup"
+        else:
+            texts[str(tag)] = child.text or ""
+    if problem:
+        raise Untypeable(problem)
+    return unknown
+
+
+def _extra(unknown: list[etree._Element]) -> str:
+    """Give the canonical JSON of elements we don't know: {name: text}, a list where a name stands more than once."""
+    values: dict[str, list[str]] = {}
+    for child in unknown:
+        values.setdefault(str(child.tag), []).append(_value(child))
+    plain = {name: texts[0] if len(texts) == 1 else texts for name, texts in values.items()}
+    return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _value(element: etree._Element) -> str:
+    """Give an element's text, or the whole of its XML where it holds more than text."""
+    if len(element) or element.attrib:
+        return etree.tostring(element, encoding="unicode", with_tail=False)
+    return element.text or ""
+
+
+def _totals(element: etree._Element) -> TotalsSent:
+    return TotalsSent(
+        number=element.get("Number"),
+        period=element.get("Period"),
+        texts={str(child.tag): _value(child) for child in element},
+    )
+
+
+def _message(element: etree._Element) -> str:
+    found = element.find(".//ResponseMessage")
+    return "" if found is None else _one_line(_texts_in(found))
+
+
+def _texts_in(element: etree._Element) -> list[str]:
+    return [str(text) for text in element.itertext()]
+
+
+def _one_line(texts: list[str]) -> str:
+    return " ".join("".join(texts).split())
+
+
+def _no_text(element: etree._Element) -> None:
+    """Refuse words between elements that hold only elements: something printed into the answer."""
+    if _is_text(element.text) or any(_is_text(child.tail) for child in element):
+        raise BadAnswer(f"<{_name(element)}> of the answer holds loose text")
+
+
+def _is_text(text: str | None) -> bool:
+    return bool(text and text.strip(" \t\r\n"))
+
+
+def _name(element: etree._Element) -> str:
+    return str(element.tag)[:60]

@@ -1,0 +1,1 @@
+"""The schema's own work: migrations, the dictionary, grants."""

@@ -1,0 +1,95 @@
+"""The data dictionary: every table, view and column with its type and meaning.
+
+One source each: the comments of `tables` and those of `migrations/views/*.toml`. The migrations write the same into
+the database, where it has comments.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cdrsync.store.admin.migrate import migrations_directory
+from cdrsync.store.schema.tables import metadata
+from cdrsync.store.schema.types import Exact, Instant, JsonText, Pounds, WallTime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Table
+
+KINDS: tuple[tuple[type[Any], str], ...] = (
+    (Exact, "text"),
+    (JsonText, "json"),
+    (Instant, "timestamptz"),
+    (Pounds, "numeric"),
+    (WallTime, "time"),
+)
+"""Our own column types by the names that PostgreSQL gives them; every other type is called what SQL calls it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedColumn:
+    """A column: its name, its type in PostgreSQL's words, its meaning."""
+
+    name: str
+    type: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A table or view (`kind`) with its columns in their order."""
+
+    name: str
+    kind: str
+    comment: str
+    columns: tuple[DescribedColumn, ...]
+
+
+def dictionary() -> list[Described]:
+    """Everything that can be read: the views first, they are what people mean."""
+    return [*views(), *tables()]
+
+
+def views() -> list[Described]:
+    """The views as the newest migration that speaks of each leaves it."""
+    newest: dict[str, Described] = {}
+    for file in sorted((migrations_directory() / "views").glob("[0-9]*.toml")):
+        for name, view in tomllib.loads(file.read_text(encoding="utf-8")).items():
+            columns = tuple(DescribedColumn(column, *said) for column, said in view["columns"].items())
+            newest[name] = Described(name, "view", view["comment"], columns)
+    return list(newest.values())
+
+
+def tables() -> list[Described]:
+    """The tables, `cdr` first."""
+    order = sorted(metadata.tables.values(), key=lambda table: (table.name != "cdr", table.name))
+    return [Described(table.name, "table", table.comment or "", _columns(table)) for table in order]
+
+
+def markdown(described: Iterable[Described]) -> str:
+    """The dictionary as Markdown: a heading and a table for each."""
+    parts = []
+    for one in described:
+        rows = "\n".join(f"| {c.name} | {c.type} | {_cell(c.comment)} |" for c in one.columns)
+        parts.append(
+            f"## {one.name} ({one.kind})\n\n{one.comment}.\n\n| column | type | meaning |\n|---|---|---|\n{rows}\n"
+        )
+    return "\n".join(parts)
+
+
+def _columns(table: Table) -> tuple[DescribedColumn, ...]:
+    return tuple(DescribedColumn(column.name, _type(column.type), column.comment or "") for column in table.columns)
+
+
+def _type(kind: object) -> str:
+    for ours, name in KINDS:
+        if isinstance(kind, ours):
+            return name
+    return str(kind).lower()
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

@@ -1,0 +1,1 @@
+"""What each database does its own way, behind one port: one file is one database."""

@@ -1,0 +1,300 @@
+"""Personal data has an end: old calls lose their numbers or go, and one person's number goes when they ask.
+
+First the rule is put down (`erasure`), so that nothing erased comes in again; then what is held is treated, day by day
+or number by number, in small transactions beside whoever writes. A run that was cut off is completed by the next.
+The ledger keeps the figures of every day: a day whose calls are gone still counts in an audit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from calendar import monthrange
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
+
+from cdrsync.errors import ConfigError
+from cdrsync.model import Cdr, national, utc_now
+from cdrsync.store.databases.choose import rows_for
+from cdrsync.store.databases.errors import translated
+from cdrsync.store.databases.port import WRITER
+from cdrsync.store.numbering import FINAL
+from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, Key, Rules
+from cdrsync.store.schema.tables import account, cdr, cdr_change, coverage, erasure, number, reject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import Connection, Engine
+
+    from cdrsync.store.databases.port import Number
+
+BATCH = 1000  # calls of one transaction
+AT_ONCE = 500  # bound parameters of one statement
+PERSONAL = ("anumber", "dialled", "extra")
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What a run has treated so far."""
+
+    calls: int = 0
+    rejects: int = 0  # records deleted from quarantine: they hold numbers as sent
+    day: date | None = None  # the day that was just done
+
+
+def months_before(today: date, months: int) -> date:
+    """The same day so many months ago, or the month's last."""
+    year, month = divmod(today.year * 12 + today.month - 1 - months, 12)
+    return date(year, month + 1, min(today.day, monthrange(year, month + 1)[1]))
+
+
+class Eraser:
+    """Erases in one account. Needs no lease: `erasure` says how writers learn of it."""
+
+    def __init__(
+        self, engine: Engine, account_name: str, key: Key | None, *, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._engine = engine
+        self._key = key
+        self._clock = clock
+        with self._transaction() as connection:
+            found = connection.execute(select(account.c.id).where(account.c.name == account_name)).scalar()
+        if found is None:
+            raise ConfigError([f"the database has no account {account_name!r}"])
+        self._account_id: int = found
+
+    def prune(self, before: date, policy: str) -> Iterator[Erased]:
+        """Pseudonymise or delete (`policy`) the calls of every day before a day; yields after each day and at the end.
+
+        Raises ConfigError where pseudonyms need a key, DatabaseUnavailable.
+        """
+        key = None if policy == DELETE else self._needed_key()
+        days = self._days(before, policy)
+        rules = Rules(key=key, pseudonymise_before=date.max)
+        seen: set[str] = set()
+        done = Erased()
+        run = self._put_down(what=policy, before_day=before, key_check=key and key.check) if days else None
+        for day in days:
+            for uids in self._batches(cdr.c.call_date == day):
+                with self._transaction() as connection:
+                    done = Erased(done.calls + self._treat(connection, uids, rules, seen))
+            with self._transaction() as connection:
+                here = and_(coverage.c.account_id == self._account_id, coverage.c.call_date == day)
+                connection.execute(update(coverage).where(here).values(pruned=policy))
+            yield Erased(done.calls, day=day)
+        if run is not None:
+            yield self._finish(run, done, seen, reject.c.last_seen_at < _midnight(before))
+
+    def erase_number(self, wanted: str) -> Erased:
+        """Erase one person's number, in whatever form it is given, as caller and destination, now and for good.
+
+        Raises ConfigError without a key, DatabaseUnavailable.
+        """
+        key = self._needed_key()
+        forms = forms_of(wanted)
+        token = key.token(forms[0])
+        run = self._put_down(what=NUMBER, token=token, key_check=key.check)
+        rules = Rules(key=key, tokens=frozenset([token]))
+        seen = set(forms)
+        done = Erased()
+        changed = select(cdr_change.c.uid).where(
+            cdr_change.c.account_id == self._account_id,
+            or_(cdr_change.c.old_value.in_(forms), cdr_change.c.new_value.in_(forms)),
+        )
+        for uids in self._batches(or_(cdr.c.anumber.in_(forms), cdr.c.dialled.in_(forms), cdr.c.uid.in_(changed))):
+            with self._transaction() as connection:
+                done = Erased(done.calls + self._treat(connection, uids, rules, seen))
+        texts = [reject.c.raw.contains(f">{form}<", autoescape=True) for form in forms]
+        return self._finish(run, done, seen, or_(*texts))
+
+    # ── the steps ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _transaction(self) -> contextlib.AbstractContextManager[Connection]:
+        return _transaction(self._engine)
+
+    def _needed_key(self) -> Key:
+        if self._key is None:
+            raise ConfigError(
+                ["erasing numbers needs a pseudonym_key"], hint="Set it to any long random text, and keep it for good"
+            )
+        return self._key
+
+    def _put_down(self, **rule: Any) -> int:
+        """Make the rule hold: whoever saves from now on obeys it. Waits for the page that is being saved."""
+        with self._transaction() as connection:
+            here = account.c.id == self._account_id
+            connection.execute(select(account.c.id).where(here).with_for_update())
+            connection.execute(update(account).where(here).values(erasures=account.c.erasures + 1))
+            values = {"account_id": self._account_id, "begun_at": self._clock(), "calls": 0, "rejects": 0, **rule}
+            made = connection.execute(insert(erasure).values(values)).inserted_primary_key
+        return int(made[0]) if made else 0
+
+    def _days(self, before: date, policy: str) -> list[date]:
+        """Days that the policy has not been carried out on, oldest first."""
+        left: ColumnElement[bool] = coverage.c.pruned.is_(None)
+        if policy == DELETE:
+            left = or_(left, coverage.c.pruned == PSEUDONYMISE)
+        query = select(coverage.c.call_date).where(
+            coverage.c.account_id == self._account_id, coverage.c.call_date < before, left
+        )
+        with self._transaction() as connection:
+            return sorted(connection.execute(query).scalars())
+
+    def _batches(self, where: ColumnElement[bool]) -> Iterator[list[int]]:
+        """The uids of the calls in question, some at a time."""
+        last = 0
+        while True:
+            query = select(cdr.c.uid).where(cdr.c.account_id == self._account_id, where, cdr.c.uid > last)
+            with self._transaction() as connection:
+                uids = list(connection.execute(query.order_by(cdr.c.uid).limit(BATCH)).scalars())
+            if not uids:
+                return
+            yield uids
+            last = uids[-1]
+
+    def _treat(self, connection: Connection, uids: list[int], rules: Rules, seen: set[str]) -> int:
+        """Treat some calls and the history of their changes; the numbers that went are added to `seen`."""
+        columns = [cdr.c[name] for name in Cdr._fields]
+        calls: list[Cdr] = []
+        for some in _pieces(uids):
+            here = and_(cdr.c.account_id == self._account_id, cdr.c.uid.in_(some))
+            calls += [Cdr._make(row) for row in connection.execute(select(*columns).where(here).with_for_update())]
+        changes = self._changes(connection, uids)
+        seen.update(text for call in calls for text in (call.anumber, call.dialled) if text)
+        seen.update(text for row in changes for text in (row.old_value, row.new_value) if text)
+        if rules.key is None:
+            for some in _pieces(uids):
+                for table in (cdr, cdr_change):
+                    connection.execute(
+                        delete(table).where(table.c.account_id == self._account_id, table.c.uid.in_(some))
+                    )
+            return len(calls)
+        treated = [(call, rules.one(call)) for call in calls]
+        self._note_pseudonyms(connection, treated)
+        self._write(connection, [new for old, new in treated if new != old])
+        self._rewrite_changes(connection, changes, rules)
+        return sum(new != old for old, new in treated)
+
+    def _write(self, connection: Connection, calls: list[Cdr]) -> None:
+        if calls:
+            values = [
+                {"of_uid": call.uid, "of_account": self._account_id, **{name: getattr(call, name) for name in PERSONAL}}
+                for call in calls
+            ]
+            connection.execute(_REPLACE, values)
+
+    def _changes(self, connection: Connection, uids: list[int]) -> list[Any]:
+        found: list[Any] = []
+        for some in _pieces(uids):
+            here = and_(cdr_change.c.account_id == self._account_id, cdr_change.c.uid.in_(some))
+            query = select(cdr_change, cdr.c.call_date).join(
+                cdr, and_(cdr.c.account_id == cdr_change.c.account_id, cdr.c.uid == cdr_change.c.uid)
+            )
+            found += connection.execute(query.where(here, cdr_change.c.column_name.in_(PERSONAL))).all()
+        return found
+
+    def _rewrite_changes(self, connection: Connection, changes: list[Any], rules: Rules) -> None:
+        """The history forgets what the calls forget."""
+        for row in changes:
+            if row.column_name == "extra":
+                values: dict[str, Any] = {"old_value": None, "new_value": None}
+            else:
+                values = {name: rules.text(getattr(row, name), row.call_date) for name in ("old_value", "new_value")}
+            connection.execute(update(cdr_change).where(cdr_change.c.id == row.id).values(values))
+
+    def _note_pseudonyms(self, connection: Connection, treated: list[tuple[Cdr, Cdr]]) -> None:
+        """A pseudonym keeps the kind and the country of its number, and nothing else."""
+        became = {
+            before: after
+            for old, new in treated
+            for before, after in ((old.anumber, new.anumber), (old.dialled, new.dialled))
+            if before and after and before != after
+        }
+        facts: dict[str, Any] = {}
+        for some in _pieces(sorted(became)):
+            for row in connection.execute(select(number).where(number.c.number.in_(some))):
+                facts[row.number] = row
+        rows = {after: _pseudonym_row(after, facts.get(before)) for before, after in became.items()}
+        if rows:
+            ordered = [rows[after] for after in sorted(rows)]
+            rows_for(connection.dialect.name).note_numbers(connection, ordered, self._clock())
+
+    def _finish(self, run: int, done: Erased, seen: Collection[str], quarantined: ColumnElement[bool]) -> Erased:
+        """Numbers that no call has any more go, and the quarantine's records; the log says that it is done."""
+        open_runs = and_(erasure.c.account_id == self._account_id, erasure.c.ended_at.is_(None))
+        with self._transaction() as connection:
+            cut_off = connection.execute(select(erasure.c.id).where(open_runs, erasure.c.id != run)).first()
+            if cut_off is not None:  # which numbers it had treated, nobody knows
+                seen = set(connection.execute(select(number.c.number)).scalars())
+            forgotten = self._unused(connection, seen) if seen else []
+        with self._transaction() as connection:
+            gone = connection.execute(delete(reject).where(reject.c.account_id == self._account_id, quarantined))
+            for some in _pieces(forgotten):
+                connection.execute(delete(number).where(number.c.number.in_(some)))
+            here = account.c.id == self._account_id  # writers forget which numbers are in the table
+            connection.execute(update(account).where(here).values(erasures=account.c.erasures + 1))
+            done = Erased(done.calls, gone.rowcount)
+            log = {"ended_at": self._clock(), "calls": done.calls, "rejects": done.rejects}
+            connection.execute(update(erasure).where(erasure.c.id == run).values(log))
+            connection.execute(update(erasure).where(open_runs).values(ended_at=self._clock()))
+        return done
+
+    def _unused(self, connection: Connection, seen: Collection[str]) -> list[str]:
+        """Those of the numbers that no call of any account has."""
+        unused = {text for text in seen if not text.startswith("~") and text not in ("", "0")}
+        # Few are destinations, and no index is there for them: one pass over all.
+        unused -= set(connection.execute(select(cdr.c.dialled).distinct()).scalars())
+        for column in (cdr.c.anumber, cdr.c.bnumber):
+            for some in _pieces(sorted(unused)):
+                unused -= set(connection.execute(select(column).where(column.in_(some)).distinct()).scalars())
+        return sorted(unused)
+
+
+def forms_of(wanted: str) -> list[str]:
+    """The ways in which the operator may send a number: national, with 0, with country code; or the text itself.
+
+    Raises ConfigError for a text that is neither a number nor a mailbox (`V:` and an e-mail address).
+    """
+    text = wanted.strip()
+    if text.startswith("V:"):
+        return [text]
+    digits = "".join(filter(str.isdigit, text)).removeprefix("00")
+    if not digits.strip("0"):
+        raise ConfigError([f"{wanted!r} is no number"])
+    plain = national(digits)
+    return [plain, f"0{plain}", f"44{plain}"]
+
+
+@contextlib.contextmanager
+def _transaction(engine: Engine) -> Iterator[Connection]:
+    with translated(), engine.connect() as connection:
+        connection.execution_options(**{WRITER: True})
+        with connection.begin():
+            yield connection
+
+
+def _pieces(items: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]
+
+
+def _pseudonym_row(text: str, facts: Any) -> Number:
+    if text == ERASED or facts is None:
+        return text, None, "erased" if text == ERASED else None, None, FINAL
+    abroad = facts.e164 and not facts.e164.startswith("+44")
+    return text, None, "international" if abroad else facts.kind, facts.region, FINAL
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+_REPLACE = (
+    update(cdr)
+    .where(cdr.c.account_id == bindparam("of_account"), cdr.c.uid == bindparam("of_uid"))
+    .values({name: bindparam(name) for name in PERSONAL})
+)

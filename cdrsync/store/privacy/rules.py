@@ -1,0 +1,172 @@
+"""What has been erased stays so: the rules that `save` puts every page through before anything is compared or written.
+
+Three rules of an account, each put down in `erasure` before it is carried out (`retention`):
+
+    delete          calls of days before a day are not stored
+    pseudonymise    calls of days before a day have pseudonyms for the caller and the destination
+    number          a number that a person had erased is replaced wherever it is caller or destination
+
+A pseudonym is a keyed hash of the number: the same number has the same pseudonym, and a page that is read again is
+equal to what is held. Whoever puts down a rule locks the account's row, which `save` shares: no page that was begun
+under the old rules is committed after the new ones hold.
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b32encode
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from cdrsync.errors import ConfigError
+from cdrsync.model import national
+from cdrsync.store.privacy.raw_record import documented, record_of
+from cdrsync.store.schema.tables import account, erasure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from cdrsync.model import Cdr, Reject
+
+PSEUDONYMISE, DELETE, NUMBER = "pseudonymise", "delete", "number"
+ERASED = "~erased"
+"""Stands for the number of a person who had it erased."""
+
+_MARK = "~"  # begins every pseudonym; no number as sent has it
+_MAILBOX = "V:"
+_PLAIN = ("", "0")  # withheld, nothing dialled: nobody's number
+_REMEMBERED = 50_000  # hashes kept in memory, some 10 MB
+_LENGTH = (
+    10  # bytes of the hash in a pseudonym: that two of a million numbers share one has a chance of 1 in 2 trillion
+)
+
+
+class Key:
+    """The secret `pseudonym_key`. Without it neither a pseudonym nor a token can be made."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+        self._hashes: dict[tuple[str, str], str] = {}
+
+    @property
+    def check(self) -> str:
+        """By which another key is noticed."""
+        return self._hash("check", "")
+
+    def token(self, number: str) -> str:
+        """By which a number that was erased is known again, whichever way it is sent."""
+        return self._hash("token", national(number) if number.isdigit() else number)
+
+    def pseudonym(self, number: str | None) -> str | None:
+        """What stands for a number. What is nobody's number, or stands for one already, stays."""
+        if number is None or number in _PLAIN or number.removeprefix(_MAILBOX).startswith(_MARK):
+            return number
+        mailbox = _MAILBOX if number.startswith(_MAILBOX) else ""  # a voicemail is still seen to be one
+        digest = bytes.fromhex(self._hash("pseudonym", number))[:_LENGTH]
+        return f"{mailbox}{_MARK}{b32encode(digest).decode()}"
+
+    def _hash(self, purpose: str, text: str) -> str:
+        found = self._hashes.get((purpose, text))
+        if found is None:
+            if len(self._hashes) >= _REMEMBERED:
+                self._hashes.clear()
+            found = hmac.new(self._secret, f"{purpose}\0{text}".encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+            self._hashes[purpose, text] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of one account."""
+
+    version: int = 0
+    key: Key | None = None
+    delete_before: date = date.min
+    pseudonymise_before: date = date.min
+    tokens: frozenset[str] = frozenset()
+
+    def apply(self, calls: Sequence[Cdr]) -> Sequence[Cdr]:
+        """The calls as they may be stored."""
+        oldest = max(self.delete_before, self.pseudonymise_before)
+        if not self.tokens and (oldest == date.min or all(call.call_date >= oldest for call in calls)):
+            return calls
+        return [self.one(call) for call in calls if call.call_date >= self.delete_before]
+
+    def one(self, call: Cdr) -> Cdr:
+        """A call without what was erased. Elements we don't know go too: they may name anybody."""
+        if self.key is None:
+            return call
+        caller, destination = self.text(call.anumber, call.call_date), self.text(call.dialled, call.call_date)
+        if call.call_date >= self.pseudonymise_before and (caller, destination) == (call.anumber, call.dialled):
+            return call
+        return call._replace(anumber=caller, dialled=destination, extra=None)
+
+    def quarantine(self, records: Sequence[Reject]) -> list[Reject]:
+        """The records as they may be kept in quarantine: treated like calls, as far as they can be read."""
+        if not self.version:
+            return list(records)
+        return [treated for record in records if (treated := self._record(record)) is not None]
+
+    def _record(self, record: Reject) -> Reject | None:
+        texts = documented(record.raw)
+        day = _day(dict(texts).get("call_date", ""))
+        if day < self.delete_before:
+            return None
+        treated = [
+            (column, self.text(text, day) or "" if column in ("anumber", "dialled") else text) for column, text in texts
+        ]
+        if day >= self.pseudonymise_before and treated == texts:
+            return record
+        return record._replace(raw=record_of(treated))
+
+    def text(self, number: str | None, day: date) -> str | None:
+        """A caller or destination of a day as it may be stored."""
+        if self.key is None or not number:
+            return number
+        if self.tokens and self.key.token(number) in self.tokens:
+            return ERASED
+        return self.key.pseudonym(number) if day < self.pseudonymise_before else number
+
+
+def _day(text: str) -> date:
+    """A record that does not say its day counts as a new one: what can't be read must not be lost."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return date.max
+
+
+def current_rules(connection: Connection, account_id: int, known: Rules, key: Key | None) -> Rules:
+    """The rules that hold until the caller's transaction ends; `known` where they are still the same.
+
+    Raises ConfigError where they need a key and there is none, or another.
+    """
+    query = select(account.c.erasures).where(account.c.id == account_id).with_for_update(read=True, key_share=True)
+    version: int = connection.execute(query).scalar_one()
+    return known if version == known.version else read_rules(connection, account_id, version, key)
+
+
+def read_rules(connection: Connection, account_id: int, version: int, key: Key | None) -> Rules:
+    """Read the rules. Raises ConfigError as `current_rules`."""
+    delete = pseudonymise = date.min
+    tokens = set()
+    for row in connection.execute(select(erasure).where(erasure.c.account_id == account_id)):
+        if row.what == DELETE:
+            delete = max(delete, row.before_day)
+            continue
+        if key is None or row.key_check != key.check:
+            problem = "is not set" if key is None else "is not the one that was used before"
+            raise ConfigError(
+                [f"numbers of this account were erased, and pseudonym_key {problem}"],
+                hint="Set pseudonym_key to what it was: without it, erased numbers would come back",
+            )
+        if row.what == PSEUDONYMISE:
+            pseudonymise = max(pseudonymise, row.before_day)
+        else:
+            tokens.add(row.token)
+    return Rules(version, key, delete, pseudonymise, frozenset(tokens))

@@ -1,0 +1,1 @@
+"""What is read back from the tables, without the lease."""

@@ -1,0 +1,271 @@
+"""What the audit reads and keeps: calls per day counted from the rows, the ledger, verdicts. Writes no CDR.
+
+It needs no lease: `cdrsync audit` runs beside the daemon.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Column, and_, delete, func, insert, literal, or_, select, update
+
+from cdrsync.audit.figures import Readings
+from cdrsync.audit.findings import Snapshot
+from cdrsync.errors import ConfigError
+from cdrsync.model import Held, LedgerDay, Period, Totals, Verdict, national
+from cdrsync.store.databases.errors import translated
+from cdrsync.store.schema.tables import account as account_table
+from cdrsync.store.schema.tables import audit_result, cdr, coverage, operator_totals, reject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import date, datetime
+
+    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy.engine import Connection, Engine
+
+    from cdrsync.audit.findings import AuditReport, Finding
+    from cdrsync.model import Checkpoint
+
+UIDS_AT_ONCE = 500  # bound parameters of one statement; SQLite's limit is the lowest
+
+
+class SqlLedger:
+    """One account's ledger (the audit's `Ledger` port)."""
+
+    def __init__(self, engine: Engine, account: str) -> None:
+        self._engine = engine
+        self._account = account
+        self._id: int | None = None
+
+    def checkpoint(self, stream: str) -> Checkpoint | None:
+        """The checkpoint of a stream."""
+        from cdrsync.store.position import read_checkpoint
+
+        with translated(), self._engine.connect() as connection:
+            return read_checkpoint(connection, self._account_id(connection), stream)
+
+    def snapshot(self, *, number: str | None, up_to_uid: int | None) -> Snapshot:
+        """Calls per day and the ledger, of one moment. The index of days answers; no row is read."""
+        with translated(), self._engine.connect() as connection:
+            if self._engine.dialect.name != "sqlite":  # SQLite's read transactions are snapshots anyway
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            account_id = self._account_id(connection)
+            where = and_(cdr.c.account_id == account_id, *_of_number(number))
+            rows = _by_day(connection, where)
+            newer = [] if up_to_uid is None else _by_day(connection, and_(where, cdr.c.uid > up_to_uid))
+            query = select(coverage).where(coverage.c.account_id == account_id).order_by(coverage.c.call_date)
+            days = connection.execute(query).all()
+            ledger = [
+                LedgerDay(
+                    row.call_date,
+                    row.calls,
+                    row.duration,
+                    row.charge,
+                    row.downloaded_at,
+                    row.audited_at,
+                    Verdict(row.verdict),
+                )
+                for row in days
+            ]
+        deleted = [row for row in days if row.pruned == "delete"]
+        if number is None:
+            left = [Held(row.call_date, row.calls, row.duration, row.charge) for row in deleted]
+            rows = sorted([*rows, *left], key=lambda held: held.day)
+        return Snapshot(_less(rows, newer), rows, ledger, frozenset(row.call_date for row in deleted))
+
+    def held_uids(self, uids: Iterable[int]) -> set[int]:
+        """Those of the uids that are held."""
+        wanted = sorted(set(uids))
+        held: set[int] = set()
+        with translated(), self._engine.connect() as connection:
+            account_id = self._account_id(connection)
+            for start in range(0, len(wanted), UIDS_AT_ONCE):
+                some = wanted[start : start + UIDS_AT_ONCE]
+                query = select(cdr.c.uid).where(cdr.c.account_id == account_id, cdr.c.uid.in_(some))
+                held.update(connection.scalars(query))
+        return held
+
+    def open_rejects(self) -> int:
+        """Records in quarantine."""
+        with translated(), self._engine.connect() as connection:
+            open_ones = and_(reject.c.account_id == self._account_id(connection), reject.c.resolved_at.is_(None))
+            return connection.scalar(select(func.count()).select_from(reject).where(open_ones)) or 0
+
+    def established(self) -> Readings:
+        """The readings that the latest agreement of the account established."""
+        with translated(), self._engine.connect() as connection:
+            return established(connection, self._account_id(connection))
+
+    def proven_before(self) -> bool:
+        """Whether an audit of `all` has agreed before."""
+        with translated(), self._engine.connect() as connection:
+            query = (
+                select(literal(1))
+                .where(
+                    audit_result.c.account_id == self._account_id(connection),
+                    audit_result.c.period == Period.ALL.value,
+                    audit_result.c.verdict == Verdict.COMPLETE.value,
+                )
+                .limit(1)
+            )
+            return connection.scalar(query) is not None
+
+    def recount(self, days: Iterable[date]) -> None:
+        """Count the ledger's figures of these days from the rows again."""
+        with translated(), self._engine.begin() as connection:
+            account_id = self._account_id(connection)
+            for day in set(days) - _deleted(connection, account_id):
+                rows = _by_day(connection, and_(cdr.c.account_id == account_id, cdr.c.call_date == day))
+                figures = rows[0] if rows else None
+                here = and_(coverage.c.account_id == account_id, coverage.c.call_date == day)
+                if figures is None:
+                    values: dict[str, Any] = {"calls": 0, "duration": 0, "charge": Decimal(0)}
+                else:
+                    values = {"calls": figures.calls, "duration": figures.duration, "charge": figures.charge}
+                if not connection.execute(update(coverage).where(here).values(**values)).rowcount and figures:
+                    key = {"account_id": account_id, "call_date": day, "verdict": Verdict.UNAUDITED.value}
+                    connection.execute(insert(coverage).values(**key, **values))
+
+    def record_audit(self, report: AuditReport, verdicts: Mapping[date, Verdict]) -> None:
+        """Keep findings, totals and verdicts, in one transaction."""
+        at = report.audited_at
+        notes = [(gap.window, gap.problem) for gap in report.gaps]
+        with translated(), self._engine.begin() as connection:
+            account_id = self._account_id(connection)
+            for finding in report.findings:
+                connection.execute(insert(audit_result).values(account_id=account_id, **_audit_columns(finding, at)))
+                if finding.totals is not None:
+                    _insert_totals(connection, account_id, finding.totals, at)
+            changes = [
+                {
+                    "of_account": account_id,
+                    "of_day": day,
+                    "verdict": verdict.value,
+                    "audited_at": at,
+                    "note": next((note for window, note in notes if window.first <= day <= window.last), None),
+                }
+                for day, verdict in sorted(verdicts.items())
+            ]
+            if changes:
+                connection.execute(_set_verdict(), changes)
+
+    def record_totals(self, totals: Totals, at: datetime) -> None:
+        """Keep an answer to GetTotals."""
+        with translated(), self._engine.begin() as connection:
+            _insert_totals(connection, self._account_id(connection), totals, at)
+
+    def forget_totals_before(self, instant: datetime) -> None:
+        """Drop old answers to GetTotals: a daily audit would gather them for years."""
+        with translated(), self._engine.begin() as connection:
+            old = and_(
+                operator_totals.c.account_id == self._account_id(connection), operator_totals.c.fetched_at < instant
+            )
+            connection.execute(delete(operator_totals).where(old))
+
+    def _account_id(self, connection: Connection) -> int:
+        """Our number of the account. Raises ConfigError while it was never synced."""
+        if self._id is None:
+            self._id = connection.scalar(select(account_table.c.id).where(account_table.c.name == self._account))
+        if self._id is None:
+            raise ConfigError([f"the database has no account {self._account!r} yet"], hint="cdrsync sync makes it")
+        return self._id
+
+
+def established(connection: Connection, account_id: int) -> Readings:
+    """The readings that the latest agreement of an account established. A disagreement says nothing of them."""
+    query = (
+        select(audit_result.c.interpretation)
+        .where(
+            audit_result.c.account_id == account_id,
+            audit_result.c.interpretation.is_not(None),
+            audit_result.c.verdict == Verdict.COMPLETE.value,
+        )
+        .order_by(audit_result.c.id.desc())
+        .limit(1)
+    )
+    return Readings.parse(connection.scalar(query))
+
+
+def _of_number(number: str | None) -> list[ColumnElement[bool]]:
+    if number is None:
+        return []
+    plain = national(number)
+    return [or_(cdr.c.bnumber == plain, cdr.c.bnumber == f"0{plain}", cdr.c.bnumber == f"44{plain}")]
+
+
+def _by_day(connection: Connection, where: ColumnElement[bool]) -> list[Held]:
+    columns: list[Column[Any] | ColumnElement[Any]] = [
+        cdr.c.call_date,
+        func.count(),
+        func.sum(cdr.c.duration),
+        func.sum(cdr.c.user_cost),
+    ]
+    query: Select[Any] = select(*columns).where(where).group_by(cdr.c.call_date).order_by(cdr.c.call_date)
+    return [Held(day, calls, int(duration), charge) for day, calls, duration, charge in connection.execute(query)]
+
+
+def _less(rows: list[Held], newer: list[Held]) -> list[Held]:
+    late = {day.day: day for day in newer}
+    return [
+        Held(day.day, day.calls - off.calls, day.duration - off.duration, day.charge - off.charge)
+        if (off := late.get(day.day))
+        else day
+        for day in rows
+    ]
+
+
+def _deleted(connection: Connection, account_id: int) -> set[date]:
+    """Days whose calls retention has deleted: what the ledger says of them can't be counted any more."""
+    query = select(coverage.c.call_date).where(coverage.c.account_id == account_id, coverage.c.pruned == "delete")
+    return set(connection.execute(query).scalars())
+
+
+def _set_verdict() -> Any:
+    from sqlalchemy import bindparam
+
+    here = and_(coverage.c.account_id == bindparam("of_account"), coverage.c.call_date == bindparam("of_day"))
+    values: dict[str, Any] = {name: bindparam(name) for name in ("verdict", "audited_at", "note")}
+    return update(coverage).where(here).values(**values)
+
+
+def _audit_columns(finding: Finding, at: datetime) -> dict[str, Any]:
+    stated = finding.totals
+    counts = None if stated is None else (stated.answered, stated.missed, stated.voicemail)
+    return {
+        "period": finding.period.value,
+        "number": finding.number,
+        "first_day": finding.window.first,
+        "last_day": finding.window.last,
+        "audited_at": at,
+        "verdict": finding.verdict.value,
+        "held_calls": finding.held.calls,
+        "held_duration": finding.held.duration,
+        "held_charge": finding.held.charge,
+        "operator_calls": None if counts is None or None in counts else sum(count or 0 for count in counts),
+        "operator_duration": None,
+        "operator_charge": None if stated is None else stated.charge,
+        "interpretation": str(finding.readings) or None,
+        "note": "; ".join(text for text in (finding.problem, finding.remark) if text) or None,
+    }
+
+
+def _insert_totals(connection: Connection, account_id: int, totals: Totals, at: datetime) -> None:
+    import json
+
+    connection.execute(
+        insert(operator_totals).values(
+            account_id=account_id,
+            period=totals.period.value,
+            number=totals.number,
+            fetched_at=at,
+            answered=totals.answered,
+            missed=totals.missed,
+            voicemail=totals.voicemail,
+            minutes_no_format=totals.minutes_no_format,
+            charge=totals.charge,
+            texts=json.dumps(totals.texts, ensure_ascii=False, sort_keys=True),
+            unusable="\n".join(totals.unusable) or None,
+        )
+    )

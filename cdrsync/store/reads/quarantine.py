@@ -1,0 +1,83 @@
+"""The quarantine: records that could not be typed or held, to be looked at and tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from cdrsync.store.databases.errors import translated
+from cdrsync.store.schema.tables import account, reject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from sqlalchemy import Select
+    from sqlalchemy.engine import Engine, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One record in quarantine. Instants are aware, UTC."""
+
+    number: int  # for `cdrsync rejects show`
+    account: str
+    uid: int | None  # where it could be read
+    problem: str
+    seen: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    resolved_at: datetime | None
+    raw: str  # as sent, XML
+
+
+class Quarantine:
+    """The rejects of all accounts of a database. Every method raises DatabaseUnavailable."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def records(self, names: Iterable[str] = (), *, resolved: bool = False) -> list[Kept]:
+        """Open rejects of these accounts (none named: of all), oldest first; `resolved`: those of the past, too."""
+        query = _query().order_by(reject.c.id)
+        wanted = list(names)
+        if wanted:
+            query = query.where(account.c.name.in_(wanted))
+        if not resolved:
+            query = query.where(reject.c.resolved_at.is_(None))
+        with translated(), self._engine.connect() as connection:
+            return [_kept(row) for row in connection.execute(query)]
+
+    def record(self, number: int) -> Kept | None:
+        """One reject, open or not; None where there is none of that number."""
+        with translated(), self._engine.connect() as connection:
+            row = connection.execute(_query().where(reject.c.id == number)).one_or_none()
+        return None if row is None else _kept(row)
+
+    def resolve(self, numbers: Iterable[int], at: datetime) -> None:
+        """Close rejects whose record is stored now: `save` knows only those whose uid could be read before."""
+        with translated(), self._engine.begin() as connection:
+            for number in numbers:
+                where = (reject.c.id == number, reject.c.resolved_at.is_(None))
+                connection.execute(update(reject).where(*where).values(resolved_at=at))
+
+
+def _query() -> Select[tuple[object, ...]]:
+    columns = [column for column in reject.c if column.name not in ("account_id", "fingerprint")]
+    return select(account.c.name.label("account"), *columns).join(account, account.c.id == reject.c.account_id)
+
+
+def _kept(row: Row[tuple[object, ...]]) -> Kept:
+    return Kept(
+        row.id,
+        row.account,
+        row.uid,
+        row.problem,
+        row.seen,
+        row.first_seen_at,
+        row.last_seen_at,
+        row.resolved_at,
+        row.raw,
+    )

@@ -1,0 +1,331 @@
+"""`store.save(page)`: the one way in which CDRs are written, with everything that is true once they are.
+
+One transaction for a page, on the connection that holds the lease:
+
+    lease still held?
+    erased    what was erased is taken out of the page                                  (erasure, prepared)
+    compare   calls of the page that are held; of those, the ones that differ          (rows, rows_*)
+    insert    the new ones                                                              (rows_*)
+    change    the different ones; flags that were not said keep their value             (changes)
+    ledger    calls, duration and charge of each day touched; days read to their end    (upsert)
+    rejects   kept once, counted; resolved where their record could now be stored       (upsert)
+    numbers   each distinct one once                                                    (prepared, rows_*)
+    checkpoint  never backwards                                                         (upsert)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from cdrsync.model import MAX_UID, Page, PageSaved, Reject, Verdict, utc_now
+from cdrsync.store.changes import DayDelta, apply, deltas
+from cdrsync.store.compare import compare, write_back
+from cdrsync.store.databases.choose import rows_for
+from cdrsync.store.databases.upsert import complete_day, count_day, keep_reject, move_checkpoint
+from cdrsync.store.position import Positions
+from cdrsync.store.prepared import Effect, Numbers, PreparedPage, numbers_of, prepared
+from cdrsync.store.privacy.raw_record import as_xml
+from cdrsync.store.privacy.rules import Key, Rules, current_rules
+from cdrsync.store.runs import Runs
+from cdrsync.store.schema.tables import cdr_change, checkpoint, reject
+from cdrsync.store.session import WriterSession
+from cdrsync.tuning import READING, saving_first
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import date, datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cdrsync.model import Cdr, Checkpoint, NumberFacts, Origin
+
+REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
+TOO_LONG_TO_INDEX = "54000"  # PostgreSQL: a value that does not fit into an index page
+
+_STARTED = attrgetter("started_at")
+
+
+class SqlStore(Positions, Runs):
+    """One account in a SQL database. `open` before anything else; `save` from one thread at a time.
+
+    Every method raises DatabaseUnavailable or LeaseLost when the database or the lease is away; after either, nothing
+    of the page in hand is stored, and `open` is what helps.
+    """
+
+    _session: WriterSession
+
+    def __init__(
+        self,
+        url: str,
+        account: str,
+        *,
+        classify: Callable[[str], NumberFacts] | None = None,
+        pseudonym_key: str | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.account = account
+        self._key = Key(pseudonym_key) if pseudonym_key else None
+        self._rules = Rules()  # what was erased, and must not come back
+        self._clock = clock
+        self._session = WriterSession(url, account, clock)
+        self._rows = rows_for(self._session.dialect)
+        self._numbers = Numbers(classify)
+        self._expects_new = True  # whether the next page has new calls: the last one had, or there was none
+        self._rejected: set[int] = set()  # uids of open rejects
+        dialect = self._session.dialect
+        self._count_day = count_day(dialect)
+        self._complete_day = complete_day(dialect)
+        self._keep_reject = keep_reject(dialect)
+        self._move_checkpoint = move_checkpoint(dialect)
+
+    def open(self) -> None:
+        """Connect and take the account's lease, making the account on its first use. After an error: all of it anew.
+
+        Raises LeaseHeld, SchemaMismatch, ConfigError.
+        """
+        self._session.open()
+        self._forget()
+
+    def close(self) -> None:
+        """Free the lease and the connection."""
+        self._session.close()
+
+    def prepare(self, page: Page) -> Page:
+        """Work out ahead what needs no database. Any thread may ask."""
+        try:
+            with READING:
+                return self._prepared(page)
+        except (ValueError, OverflowError):
+            return page  # `save` comes upon it again, and finds out which call it is
+
+    def save(self, page: Page) -> PageSaved:
+        """Commit the page whole, or nothing of it. A call that the database can't hold becomes a Reject."""
+        try:
+            return self._commit(page)
+        except (DBAPIError, ValueError, OverflowError) as error:
+            if not _value_error(error):
+                raise
+        unholdable = self._unholdable(page.origin, page.cdrs)
+        rejects = [Reject(call.uid, as_xml(call), problem) for call, problem in unholdable]
+        bad = {id(call) for call, _ in unholdable}
+        rest = [call for call in page.cdrs if id(call) not in bad]
+        saved = self._commit(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
+        return replace(saved, unholdable=tuple(call.uid for call, _ in unholdable))
+
+    # ── one transaction ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _prepared(self, page: Page) -> PreparedPage:
+        if isinstance(page, PreparedPage) and page.rules is self._rules:
+            return page
+        return prepared(page, self._rules, self._rows, self._numbers if self._expects_new else None)
+
+    def _commit(self, page: Page) -> PageSaved:
+        now = self._clock()
+        with self._session.transaction() as connection:
+            with saving_first():
+                self._learn_rules(connection)
+            page = self._prepared(page)
+            rejects = self._rules.quarantine(page.rejects)
+            new, changed, effect = self._write(connection, page, now)
+            with saving_first():
+                self._count(connection, effect.days)
+                self._complete(connection, page.completes, now)
+                self._reject(connection, rejects, page.calls, now)
+                numbers = self._numbers.rows(effect.numbers)
+            if numbers:
+                self._rows.note_numbers(connection, numbers, now)
+            high_water = self._move(connection, page.checkpoint, now)
+        self._numbers.noted(numbers)
+        self._expects_new = bool(new) or not page.calls
+        self._rejected -= page.calls.keys()
+        self._rejected |= {record.uid for record in rejects if record.uid is not None}
+        return PageSaved(
+            page.origin,
+            inserted=len(new),
+            updated=len(changed),
+            unchanged=len(page.cdrs) - len(new) - len(changed),
+            rejected=len(page.rejects),
+            high_water_uid=high_water,
+            completed=page.completes,
+            newest_started_at=max(map(_STARTED, page.calls.values()), default=None),
+        )
+
+    def _learn_rules(self, connection: Connection) -> None:
+        """Erasures since the last page."""
+        rules = current_rules(connection, self._session.account_id, self._rules, self._key)
+        if rules is not self._rules:
+            self._rules = rules
+            self._numbers.forget()  # an erasure takes numbers away that no call has any more
+
+    def _write(
+        self, connection: Connection, page: PreparedPage, now: datetime
+    ) -> tuple[Mapping[int, Cdr], Sequence[Cdr], Effect]:
+        """Rows and their history: the calls that were inserted (by uid), those that changed, and what that means."""
+        if not page.calls:
+            return {}, [], Effect({}, {}, 0)
+        account_id = self._session.account_id
+        known = compare(self._rows, connection, account_id, page.forms, expects_new=self._expects_new)
+        changed, history = apply(known.different, page.calls)
+        new = {uid: call for uid, call in page.calls.items() if uid not in known.uids}
+        effect = page.if_new
+        if known.uids or effect is None or effect.as_of != self._numbers.forgotten:
+            numbers = self._numbers.unknown(numbers_of([*new.values(), *changed]))
+            effect = Effect(deltas(new.values(), changed, known.different), numbers, self._numbers.forgotten)
+        if new:
+            self._rows.insert(connection, account_id, [page.forms[uid] for uid in new], now)
+        if changed:
+            write_back(connection, account_id, changed, now)
+        if history:
+            connection.execute(
+                insert(cdr_change),
+                [{"account_id": account_id, "changed_at": now, **change._asdict()} for change in history],
+            )
+        return new, changed, effect
+
+    def _count(self, connection: Connection, days: Mapping[date, DayDelta]) -> None:
+        if days:
+            counted = [
+                {
+                    "account_id": self._session.account_id,
+                    "call_date": day,
+                    "calls": delta.calls,
+                    "duration": delta.duration,
+                    "charge": delta.charge,
+                    "verdict": Verdict.UNAUDITED.value,
+                }
+                for day, delta in sorted(days.items())
+            ]
+            connection.execute(self._count_day, counted)
+
+    def _complete(self, connection: Connection, days: Iterable[date], now: datetime) -> None:
+        empty = {"calls": 0, "duration": 0, "charge": Decimal(0), "verdict": Verdict.UNAUDITED.value}
+        completed = [
+            {"account_id": self._session.account_id, "call_date": day, "downloaded_at": now, **empty}
+            for day in sorted(set(days))
+        ]
+        if completed:
+            connection.execute(self._complete_day, completed)
+
+    def _reject(
+        self, connection: Connection, rejects: Sequence[Reject], calls: Mapping[int, Cdr], now: datetime
+    ) -> None:
+        stored = self._rejected & calls.keys()
+        if stored:
+            connection.execute(
+                update(reject)
+                .where(
+                    reject.c.account_id == self._session.account_id,
+                    reject.c.uid.in_(stored),
+                    reject.c.resolved_at.is_(None),
+                )
+                .values(resolved_at=now)
+            )
+        seen = Counter(map(fingerprint, rejects))
+        if seen:
+            records = {fingerprint(record): record for record in rejects}
+            connection.execute(
+                self._keep_reject,
+                [
+                    {
+                        "account_id": self._session.account_id,
+                        "uid": record.uid if record.uid is None or record.uid <= MAX_UID else None,
+                        "raw": holdable(record.raw),
+                        "problem": holdable(record.problem),
+                        "fingerprint": mark,
+                        "seen": seen[mark],
+                        "first_seen_at": now,
+                        "last_seen_at": now,
+                    }
+                    for mark, record in sorted(records.items())
+                ],
+            )
+
+    def _move(self, connection: Connection, to: Checkpoint | None, now: datetime) -> int | None:
+        """Write the page's checkpoint; answers the high-water mark that is true then."""
+        if to is None:
+            return None
+        connection.execute(
+            self._move_checkpoint,
+            {
+                "account_id": self._session.account_id,
+                "stream": to.stream,
+                "high_water_uid": to.high_water_uid,
+                "high_water_ended_at": to.high_water_ended_at,
+                "window_first": to.window and to.window.first,
+                "window_last": to.window and to.window.last,
+                "begun_at": to.begun_at,
+                "done": to.done,
+                "updated_at": now,
+            },
+        )
+        mark = select(checkpoint.c.high_water_uid).where(
+            checkpoint.c.account_id == self._session.account_id, checkpoint.c.stream == to.stream
+        )
+        found: int | None = connection.execute(mark).scalar_one()
+        return found
+
+    # ── what the database can't hold ───────────────────────────────────────────────────────────────────────────────
+
+    def _unholdable(self, origin: Origin, calls: list[Cdr]) -> list[tuple[Cdr, str]]:
+        """Find the calls that can't be stored, by halves: one bad call in 5,000 takes some 25 rehearsals."""
+        problem = self._rehearse(Page(origin, calls))
+        if problem is None:
+            return []
+        if len(calls) == 1:
+            return [(calls[0], problem)]
+        middle = len(calls) // 2
+        return self._unholdable(origin, calls[:middle]) + self._unholdable(origin, calls[middle:])
+
+    def _rehearse(self, page: Page) -> str | None:
+        """Write the calls and roll back: None if that went well, otherwise the value error in one line."""
+        try:
+            with self._session.rehearsal() as connection:
+                self._write(connection, self._prepared(page), self._clock())
+        except (DBAPIError, ValueError, OverflowError) as error:
+            if not _value_error(error):
+                raise
+            return f"the database can't hold it: {_reason(error)}"
+        return None
+
+    # ── what is remembered between pages ───────────────────────────────────────────────────────────────────────────
+
+    def _forget(self) -> None:
+        self._numbers.forget()
+        opened = select(reject.c.uid).where(
+            reject.c.account_id == self._session.account_id, reject.c.resolved_at.is_(None), reject.c.uid.is_not(None)
+        )
+        with self._session.transaction() as connection:
+            self._rejected = set(connection.execute(opened).scalars())
+
+
+def fingerprint(record: Reject) -> str:
+    """By which a rejected record is known again."""
+    return hashlib.sha256(record.raw.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def holdable(text: str) -> str:
+    """Text that every database takes: what no encoding knows, and NUL, are written out; the rest of a giant is cut."""
+    if len(text) > REJECT_LENGTH:
+        text = f"{text[:REJECT_LENGTH]}… ({len(text)} characters)"
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _value_error(error: Exception) -> bool:
+    """Whether a value is at fault, not the database's state."""
+    if not isinstance(error, DBAPIError):
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, DataError | IntegrityError) or state == TOO_LONG_TO_INDEX
+
+
+def _reason(error: Exception) -> str:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(original).split())

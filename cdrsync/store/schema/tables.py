@@ -1,0 +1,276 @@
+"""The tables: one definition for SQLite, PostgreSQL, MySQL and MariaDB. Migrations make them; tests hold the two equal.
+
+The table `cdr` holds what the operator's API said, in its own words (`noverocdr-api`, GetCDRs); the views hold what
+people mean. Every comment here ends up in the database where it has comments.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    UniqueConstraint,
+)
+
+from cdrsync.store.schema.types import MYSQL_FAMILY, Exact, Instant, JsonText, Pounds, WallTime
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+ACCOUNT_NAME_LENGTH = 128
+STREAM_LENGTH = 64
+NUMBER_LENGTH = 320  # an e-mail address after "V:" is the longest thing dialled; longer texts are no numbers
+
+# What only CREATE says (engines, lengths of indexed prefixes, WITHOUT ROWID, BRIN) stands in the migrations: an option
+# of a dialect named here would import that dialect at every start.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite hands out 64-bit ids only for a column declared INTEGER.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _is_mysql(*_: Any, dialect: Dialect, **__: Any) -> bool:
+    return dialect.name in MYSQL_FAMILY
+
+
+def _table(name: str, comment: str, *parts: Any) -> Table:
+    return Table(name, metadata, *parts, comment=comment)
+
+
+def _account_id(**options: Any) -> Column[int]:
+    return Column(
+        "account_id", Integer, ForeignKey("account.id"), nullable=False, comment="The account, account.id", **options
+    )
+
+
+account = _table(
+    "account",
+    "One operator login whose calls are kept",
+    Column("id", Integer, primary_key=True, comment="Our number of the account"),
+    Column("name", Exact(ACCOUNT_NAME_LENGTH), nullable=False, comment="Its name in the configuration"),
+    Column("created_at", Instant, nullable=False, comment="When it was first used, UTC"),
+    Column("holder", Exact, comment="Who took the lease last: process and host. The lock itself is the database's own"),
+    Column("held_since", Instant, comment="When the lease was taken last, UTC"),
+    Column(
+        "erasures",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="Grows with every erasure: a writer that knows of fewer reads the table erasure again",
+    ),
+    UniqueConstraint("name"),
+)
+
+checkpoint = _table(
+    "checkpoint",
+    "How far each stream of an account has come; written only with the records it speaks of",
+    _account_id(primary_key=True),
+    Column("stream", Exact(STREAM_LENGTH), primary_key=True, comment="tail: the newest calls. backfill: history"),
+    Column("high_water_uid", BigInteger, comment="Highest uid up to which the stream is held; never moves backwards"),
+    Column("high_water_ended_at", Instant, comment="When it was reached, by the operator's clock, UTC"),
+    Column("window_first", Date, comment="First day of the job, UK wall clock"),
+    Column("window_last", Date, comment="Last day of the job, UK wall clock"),
+    Column("begun_at", Instant, comment="When the job began, UTC"),
+    Column("done", Boolean, nullable=False, comment="The job has reached its end"),
+    Column("updated_at", Instant, nullable=False, comment="When this row was last written, UTC"),
+)
+
+coverage = _table(
+    "coverage",
+    "The ledger of days: what is held of each, and what an audit said",
+    _account_id(primary_key=True),
+    Column("call_date", Date, primary_key=True, comment="Day, UK wall clock"),
+    Column("calls", Integer, nullable=False, comment="Calls held"),
+    Column("duration", BigInteger, nullable=False, comment="Their duration, seconds"),
+    Column("charge", Pounds(24), nullable=False, comment="Their cost, pounds (SQLite: millionths of a pound)"),
+    Column("downloaded_at", Instant, comment="When the whole day was last read to its end, UTC; NULL: never"),
+    Column("audited_at", Instant, comment="When it was last compared with the operator's totals, UTC"),
+    Column("verdict", Exact(16), nullable=False, comment="unaudited, complete, gap or healed"),
+    Column("operator_calls", Integer, comment="Calls the operator counts, where it stated this day"),
+    Column("operator_duration", BigInteger, comment="Duration the operator states, seconds"),
+    Column("operator_charge", Pounds(24), comment="Charge the operator states, pounds (SQLite: millionths)"),
+    Column("note", Exact, comment="The audit's finding in words"),
+    Column(
+        "pruned",
+        Exact(16),
+        comment="What retention made of the day's calls: pseudonymise or delete; NULL: nothing. The figures stay",
+    ),
+)
+
+reject = _table(
+    "reject",
+    "Quarantine: records that could not be typed or held, kept as sent",
+    Column("id", _Id, primary_key=True, comment="Number for cdrsync rejects show"),
+    _account_id(),
+    Column("uid", BigInteger, comment="The operator's uid, where it could be read"),
+    Column("raw", Exact(long=True), nullable=False, comment="The record as sent, XML"),
+    Column("problem", Exact, nullable=False, comment="What is wrong with it"),
+    Column("fingerprint", Exact(64), nullable=False, comment="SHA-256 of raw: the same record is kept once"),
+    Column("seen", Integer, nullable=False, comment="How often it came"),
+    Column("first_seen_at", Instant, nullable=False, comment="UTC"),
+    Column("last_seen_at", Instant, nullable=False, comment="UTC"),
+    Column("resolved_at", Instant, comment="When the record could be stored after all, UTC; NULL: still open"),
+    UniqueConstraint("account_id", "fingerprint"),
+    Index(None, "account_id", "uid"),
+)
+
+sync_run = _table(
+    "sync_run",
+    "Work done: one row for each catch-up, backfill, sweep or audit that did something",
+    Column("id", _Id, primary_key=True, comment="Our number of the run"),
+    _account_id(),
+    Column("origin", Exact(32), nullable=False, comment="Which step of the algorithm: tail, backfill, sweep and so on"),
+    Column("started_at", Instant, nullable=False, comment="UTC"),
+    Column("ended_at", Instant, comment="UTC; NULL: running, or killed"),
+    Column("outcome", Exact(32), comment="ok, or the kind of failure"),
+    Column("inserted", Integer, nullable=False, comment="New calls"),
+    Column("updated", Integer, nullable=False, comment="Calls that changed"),
+    Column("unchanged", Integer, nullable=False, comment="Calls already held"),
+    Column("rejected", Integer, nullable=False, comment="Records put into quarantine"),
+    Column("message", Exact, comment="The failure in words"),
+    Index(None, "account_id", "started_at"),
+)
+
+cdr_change = _table(
+    "cdr_change",
+    "History: each known value of a call that the operator changed later",
+    Column("id", _Id, primary_key=True, comment="Order of the changes"),
+    _account_id(),
+    Column("uid", BigInteger, nullable=False, comment="The call, cdr.uid"),
+    Column("changed_at", Instant, nullable=False, comment="When we saw it, UTC"),
+    Column("column_name", Exact(32), nullable=False, comment="Column of cdr"),
+    Column("old_value", Exact, comment="Before, as text"),
+    Column("new_value", Exact, comment="After, as text"),
+    Index(None, "account_id", "uid"),
+)
+
+number = _table(
+    "number",
+    "Each distinct number of the calls once, as sent",
+    Column("number", Exact(NUMBER_LENGTH), primary_key=True, comment="As in cdr.anumber, bnumber or dialled"),
+    Column("e164", Exact(32), comment="International form with +; NULL where it is no telephone number"),
+    Column("kind", Exact(32), comment="mobile, geographic, freephone and so on; NULL: not classified yet"),
+    Column("region", Exact(8), comment="Country, ISO 3166"),
+    Column("rules_version", Exact(32), comment="Edition of the numbering rules that said so; NULL: not classified yet"),
+    Column("first_seen_at", Instant, nullable=False, comment="UTC"),
+)
+
+audit_result = _table(
+    "audit_result",
+    "Each comparison of what is held with the operator's totals",
+    Column("id", _Id, primary_key=True, comment="Order of the audits"),
+    _account_id(),
+    Column("period", Exact(16), nullable=False, comment="day, week, month, last-month or all"),
+    Column("number", Exact(NUMBER_LENGTH), comment="The number compared; NULL: all of the account"),
+    Column("first_day", Date, comment="First day compared, UK wall clock; NULL: from the beginning"),
+    Column("last_day", Date, comment="Last day compared, UK wall clock"),
+    Column("audited_at", Instant, nullable=False, comment="UTC"),
+    Column("verdict", Exact(16), nullable=False, comment="complete, gap, healed or unusable"),
+    Column("held_calls", Integer, comment="Calls held"),
+    Column("held_duration", BigInteger, comment="Their duration, seconds"),
+    Column("held_charge", Pounds(24), comment="Their cost, pounds (SQLite: millionths of a pound)"),
+    Column("operator_calls", Integer, comment="Calls the operator counts"),
+    Column("operator_duration", BigInteger, comment="Duration the operator states, seconds"),
+    Column("operator_charge", Pounds(24), comment="Charge the operator states, pounds (SQLite: millionths)"),
+    Column("interpretation", Exact, comment="How the operator's undocumented figures had to be read to agree"),
+    Column("note", Exact, comment="The finding in words"),
+    Index(None, "account_id", "audited_at"),
+)
+
+operator_totals = _table(
+    "operator_totals",
+    "The operator's own totals (GetTotals) as fetched",
+    Column("id", _Id, primary_key=True, comment="Order of the answers"),
+    _account_id(),
+    Column("period", Exact(16), nullable=False, comment="day, week, month, last-month or all"),
+    Column("number", Exact(NUMBER_LENGTH), comment="The number asked for; NULL: all of the account"),
+    Column("fetched_at", Instant, nullable=False, comment="The operator's clock, UTC"),
+    Column("answered", Integer, comment="AnsweredTotal; NULL where it could not be read"),
+    Column("missed", Integer, comment="MissedTotal"),
+    Column("voicemail", Integer, comment="VoicemailTotal"),
+    Column(
+        "minutes_no_format", Pounds(24), comment="MinsTotalNoFormat: its unit is not documented (SQLite: millionths)"
+    ),
+    Column("charge", Pounds(24), comment="ChargeTotal, pounds (SQLite: millionths of a pound)"),
+    Column("texts", JsonText, nullable=False, comment="Every figure as sent: element and text"),
+    Column("unusable", Exact, comment="Figures that could not be read, one a line"),
+    CheckConstraint("json_valid(texts)", name="texts_json").ddl_if(callable_=_is_mysql),
+    Index(None, "account_id", "fetched_at"),
+)
+
+erasure = _table(
+    "erasure",
+    "Log of what was erased, and the rules by which it stays so",
+    Column("id", _Id, primary_key=True, comment="Order of the erasures"),
+    _account_id(),
+    Column(
+        "what",
+        Exact(16),
+        nullable=False,
+        comment="pseudonymise or delete (calls of old days), or number (one person's)",
+    ),
+    Column("before_day", Date, comment="The calls of the days before this one, UK wall clock"),
+    Column("token", Exact(64), comment="Keyed hash by which the number is known again; the number is kept nowhere"),
+    Column("key_check", Exact(64), comment="Tells whether pseudonym_key is still the same"),
+    Column("begun_at", Instant, nullable=False, comment="UTC. From then on it holds for whatever comes in"),
+    Column("ended_at", Instant, comment="When all that was held had been treated, UTC; NULL: not yet"),
+    Column("calls", Integer, nullable=False, comment="Calls treated"),
+    Column("rejects", Integer, nullable=False, comment="Records deleted from quarantine"),
+    Index(None, "account_id"),
+)
+
+# No foreign key: it would cost a look-up for each of a hundred million rows, and store.save is the only writer.
+cdr = _table(
+    "cdr",
+    "Call data records as the operator's API sent them: one row per call",
+    Column("account_id", Integer, primary_key=True, autoincrement=False, comment="The account, account.id"),
+    Column("uid", BigInteger, primary_key=True, autoincrement=False, comment="The operator's number of the record"),
+    Column("ref", Exact, comment="The operator's reference of the call"),
+    Column("call_date", Date, nullable=False, comment="Day the call began, UK wall clock, as sent"),
+    Column("call_time", WallTime, nullable=False, comment="Time the call began, UK wall clock, as sent"),
+    Column("started_at", Instant, nullable=False, comment="When the call began, UTC, computed from the two"),
+    Column("wall_clock", Exact(32), comment="How started_at was read where the clocks changed; NULL: plain"),
+    Column("anumber", Exact, comment="Caller, as sent: UK national without the leading 0; empty: withheld"),
+    Column("anumber_location", Exact, comment="Where or what the caller is, as sent"),
+    Column("bnumber", Exact, comment="Number called, as sent: UK national without the leading 0"),
+    Column("alias", Exact, comment="Name given to the number, as sent; empty or - where there is none"),
+    Column(
+        "dialled", Exact, comment="Where the call was sent, as sent: 0 nowhere, digits, or V: and an e-mail address"
+    ),
+    Column("dialled_location", Exact, comment="Where or what that is, as sent"),
+    Column("duration", Integer, nullable=False, comment="Seconds"),
+    Column("ring_time", Integer, comment="Seconds"),
+    Column("user_cost", Pounds(18), nullable=False, comment="Cost, pounds (SQLite: millionths of a pound)"),
+    Column("reason", Integer, comment="Why the call ended, the operator's code; 1: completed"),
+    Column("reason_q805", Integer, comment="A second code of the operator's for why it ended"),
+    Column("has_recorded_call", Boolean, comment="A recording is kept; NULL: the operator did not say"),
+    Column("has_voicemail_recording", Boolean, comment="A voicemail is kept; NULL: the operator did not say"),
+    Column("has_fax_document", Boolean, comment="A fax is kept; NULL: the operator did not say"),
+    Column("extra", JsonText, comment="Elements that cdrsync does not know: name and text"),
+    Column("first_seen_at", Instant, nullable=False, comment="When the row was first stored, UTC"),
+    Column("changed_at", Instant, nullable=False, comment="When a value of the row last changed, UTC"),
+    CheckConstraint("extra IS NULL OR json_valid(extra)", name="extra_json").ddl_if(callable_=_is_mysql),
+    # Each index costs every insert. The first answers audits and daily views without touching the rows.
+    Index("ix_cdr_day", "account_id", "call_date", "duration", "user_cost"),
+    Index("ix_cdr_anumber", "anumber"),
+    Index("ix_cdr_bnumber", "bnumber"),
+    Index("ix_cdr_started_at", "started_at"),  # readers filter by time (Grafana) and ask for the newest calls
+)

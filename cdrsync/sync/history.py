@@ -1,0 +1,99 @@
+"""`start_date = "all"`: the way back to the first call that the operator has, month by month."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from cdrsync.errors import RequestRefused
+from cdrsync.model import BEGINNING, CdrsAsk, Checkpoint, Origin, Page, PageSaved, Window, batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    from cdrsync.sync.ports import Source, Store, SyncSettings
+
+HISTORY_STREAM = "history"
+EMPTY_MONTHS = 12
+"""Months in a row without a call after which the operator is asked whether there is any older one."""
+
+
+class History:
+    """How far back one account has been read. The position is kept in the checkpoint of `history`."""
+
+    def __init__(self, source: Source, store: Store, settings: SyncSettings, clock: Callable[[], datetime]) -> None:
+        self._source = source
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+
+    def first_day(self) -> date | None:
+        """The day before which the operator has no call; None while the walk goes on."""
+        walk = self._store.checkpoint(HISTORY_STREAM)
+        return walk.window.first if walk is not None and walk.window is not None and walk.done else None
+
+    def walk_back(self, today: date, read: Callable[[Window], Iterator[PageSaved]]) -> Iterator[PageSaved]:
+        """Read month by month into the past until the operator has nothing older. How far it has come is kept.
+
+        `read` reads what is missing of a window. GetTotals can't say when everything is held: how it counts calls is
+        not documented.
+        """
+        walk = self._store.checkpoint(HISTORY_STREAM)
+        reached = Window(today, today) if walk is None or walk.window is None else walk.window
+        oldest, busy = reached.first, reached.last  # read back to the one; no calls seen between it and the other
+        yield from read(Window(oldest, today - timedelta(days=1)))
+        while True:
+            while _months(oldest, busy) < EMPTY_MONTHS:
+                last = oldest - timedelta(days=1)
+                oldest = last.replace(day=1)
+                month, records = Window(oldest, last), 0
+                for saved in read(month):
+                    records += saved.records
+                    yield saved
+                if records or self._store.holds_calls(month):  # whoever had read it before
+                    busy = oldest
+                yield self._walked(oldest, busy)
+            if not self._goes_on_before(oldest):
+                break
+            busy = oldest
+        yield self._walked(oldest, busy, done=True)
+
+    def reopen(self) -> None:
+        """Let the walk go on where it ended although the operator has older calls."""
+        first = self.first_day()
+        if first is not None and self._goes_on_before(first):
+            self._walked(first, first)
+
+    def _goes_on_before(self, oldest: date) -> bool:
+        if oldest <= BEGINNING:
+            return False
+        try:
+            return calls_before(self._source, oldest, self._settings)
+        except RequestRefused:  # an operator that answers no such question; the empty months have to do
+            return False
+
+    def _walked(self, oldest: date, busy: date, *, done: bool = False) -> PageSaved:
+        checkpoint = Checkpoint(HISTORY_STREAM, window=Window(oldest, busy), begun_at=self._clock(), done=done)
+        return self._store.save(Page(Origin.BACKFILL, [], checkpoint=checkpoint))
+
+
+def calls_before(source: Source, day: date, settings: SyncSettings, numbers: Sequence[str | None] = ()) -> bool:
+    """Whether the operator has calls before a day, of the account's numbers or of those given.
+
+    Whether EndDate is included is not documented: both are asked. Raises RequestRefused.
+    """
+    eve = day - timedelta(days=1)
+    asks = [
+        ask
+        for number in numbers or settings.numbers or (None,)
+        for ask in (
+            CdrsAsk(limit=1, start_date=BEGINNING, end_date=eve, number=number),
+            CdrsAsk(limit=settings.page_size, start_date=eve, end_date=day, number=number),
+        )
+    ]
+    return any(cdr.call_date < day for batch in batches(source.ask(asks)) for cdr in batch.cdrs)
+
+
+def _months(first: date, last: date) -> int:
+    return (last.year - first.year) * 12 + last.month - first.month

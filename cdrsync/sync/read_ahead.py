@@ -1,0 +1,132 @@
+"""Reading ahead: while pages are being saved, the next ones are fetched and decoded in threads.
+
+Pages that wait are joined: a database that is slower than the operator gets fewer and larger transactions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from cdrsync import tuning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from cdrsync.model import Page
+
+T = TypeVar("T")
+BLOCK = 8
+
+TOGETHER = 5_000
+"""Weight of one transaction at most (one page, where that has more). Threads read on while less waits to be saved."""
+
+
+def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
+    """Every record of every stream, each stream in its own order and read in a thread of its own, pages joined.
+
+    An exception of a stream is raised here, after the pages read before it; the other streams then stop after the page
+    they are at.
+    """
+    tuning.keep()
+    tuning.give_way_soon()
+    return _Ahead(streams).pages()
+
+
+class _Ahead:
+    """Pages that wait to be taken, and the threads that read them."""
+
+    def __init__(self, streams: Sequence[Iterator[Page]]) -> None:
+        self._streams = streams
+        self._waiting: deque[Page] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+
+    def pages(self) -> Iterator[Page]:
+        """Take what waits, joined, until every stream has ended or one has failed."""
+        pool = ThreadPoolExecutor(max_workers=len(self._streams), thread_name_prefix="read-ahead")
+        reading = [pool.submit(self._read, stream) for stream in self._streams]
+        for one in reading:
+            one.add_done_callback(self._ended)
+        try:
+            while self._something(reading):
+                with self._changed:
+                    page = _taken(self._waiting)
+                    self._changed.notify_all()
+                yield page
+                del page  # it is gone while the next one is waited for
+            for one in reading:
+                if one.done():
+                    one.result()  # raises what a stream has raised
+        finally:
+            self._stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, stream: Iterator[Page]) -> None:
+        for page in stream:
+            with self._changed:
+                self._waiting.append(page)
+                del page
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._stopped or _weight(self._waiting) < TOGETHER)
+                if self._stopped:
+                    return
+
+    def _something(self, reading: Sequence[Future[None]]) -> bool:
+        """Wait for a page. False where none waits and none will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopped or all(one.done() for one in reading))
+            return bool(self._waiting)
+
+    def _ended(self, one: Future[None]) -> None:
+        """Of a stream that failed, tell the others."""
+        with self._changed:
+            self._stopped = self._stopped or one.cancelled() or one.exception() is not None
+            self._changed.notify_all()
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def _taken(waiting: deque[Page]) -> Page:
+    """Take the first page, joined with those behind it that weigh no more than TOGETHER with it."""
+    pages = [waiting.popleft()]
+    weight = pages[0].weight
+    while waiting and weight + waiting[0].weight <= TOGETHER:
+        pages.append(waiting.popleft())
+        weight += pages[-1].weight
+    return pages[0].joined(pages[1:])
+
+
+def _weight(pages: Iterable[Page]) -> int:
+    return sum(page.weight for page in pages)
+
+
+class Shared(Generic[T]):
+    """An iterator that several threads may take from."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Shared[T]:
+        return self
+
+    def __next__(self) -> T:
+        with self._lock:
+            return next(self._items)
+
+
+def blocks(items: Iterator[T]) -> Iterator[list[T]]:
+    """The items in lists of up to BLOCK, for threads that should each have neighbours.
+
+    Pages of neighbouring days have uids of their own: the store need not look through another thread's calls.
+    """
+    while block := list(itertools.islice(items, BLOCK)):
+        yield block

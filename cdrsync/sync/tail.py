@@ -1,0 +1,69 @@
+"""The tail: records after a uid, page by page until an empty one ("Downloading CDRs" of the reference page)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from cdrsync.model import Cdr, CdrsAsk, Origin, Page, batches
+from cdrsync.sync.high_water import HighWater
+from cdrsync.sync.offsets import Offsets, _of_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cdrsync.sync.ports import Source
+
+
+def tail_pages(
+    source: Source,
+    *,
+    origin: Origin,
+    stream: str,
+    after_uid: int,
+    mark: int,
+    limit: int,
+    number: str | None = None,
+) -> Iterator[Page]:
+    """Pages of the records after a uid; those that end above `mark` carry the checkpoint that is then true.
+
+    The tail takes a page in ascending order for proof that nothing lies between its records, so the next LastId is its
+    last uid. A page out of order, or of one record, proves nothing: the same LastId is then read on by offset and the
+    mark moves once, with the last page. A look-back trusts no order at all: it is what finds the tail to be wrong.
+    """
+    high, begun = HighWater(mark), None
+    theirs = _of_number(number)
+    document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
+    while origin is Origin.TAIL and _follows(after_uid, batches(document)[0].cdrs):
+        (batch,) = batches(document)
+        if not theirs(batch) or not high.see(batch, document.answered_at):
+            break  # another number's; or each far above all that is known: the same LastId would bring them for ever
+        yield Page(origin, batch.cdrs, batch.rejects, checkpoint=high.checkpoint(stream), size=document.size)
+        if begun is not None and max(cdr.started_at for cdr in batch.cdrs) > begun:
+            return  # where calls arrive as fast as they are read: all that the first answer could show is in hand
+        begun, after_uid = begun or document.answered_at, high.uid
+        document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
+    mark, page = high.uid, None
+    offsets = Offsets(
+        f"LastId {after_uid}",
+        lambda found: theirs(found) and all(one.uid is None or one.uid > after_uid for one in found.records()),
+    )
+    while True:
+        (batch,) = batches(document)
+        if offsets.take(batch, document.answered_at):
+            high.see(batch, document.answered_at)
+        if len(batch):
+            if page is not None:
+                yield page
+            page = Page(origin, batch.cdrs, batch.rejects, size=document.size)
+        if offsets.ended:
+            break
+        document = source.ask([CdrsAsk(limit=limit, offset=offsets.position, after_uid=after_uid, number=number)])
+    if page is not None:
+        yield replace(page, checkpoint=high.checkpoint(stream)) if high.uid > mark else page
+
+
+def _follows(uid: int, cdrs: Sequence[Cdr]) -> bool:
+    """Whether several calls come in ascending order after a uid."""
+    return len(cdrs) > 1 and cdrs[0].uid > uid and all(a.uid < b.uid for a, b in pairwise(cdrs))

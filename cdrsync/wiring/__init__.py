@@ -1,0 +1,1 @@
+"""Settings in, working parts out, and nothing else."""

@@ -1,0 +1,319 @@
+"""The only file that names concrete classes: settings in, working parts out.
+
+They are imported where they are made: a command that needs no API does not wait for the HTTP library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from cdrsync.errors import (
+    LeaseHeld,
+    UnknownAccount,
+)
+from cdrsync.wiring.database import Database, engine, existing
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Collection, Iterator
+    from datetime import datetime
+
+    from sqlalchemy.engine import Engine
+
+    from cdrsync.audit.audit import Audit
+    from cdrsync.config import AccountSettings, Settings
+    from cdrsync.model import NumberFacts, Period, Totals
+    from cdrsync.source.api import NoveroApi, RequestDone
+    from cdrsync.store.privacy.eraser import Erased, Eraser
+    from cdrsync.store.reads.ledger import SqlLedger
+    from cdrsync.store.reads.quarantine import Quarantine
+    from cdrsync.store.reads.status import Standing
+    from cdrsync.store.save import SqlStore
+    from cdrsync.sync.ports import SyncSettings
+    from cdrsync.sync.steps import Sync
+
+NEVER = timedelta.max
+
+
+@dataclass(frozen=True)
+class AccountParts:
+    """One account's parts, working on each other. `store` holds the lease while it is open."""
+
+    name: str
+    source: NoveroApi
+    store: SqlStore
+    sync: Sync
+    _account: AccountSettings
+    _reading: Callable[[], Engine]
+
+    @functools.cached_property
+    def ledger(self) -> SqlLedger:
+        """What the audit reads and keeps; made when it is first asked for, since a poll needs neither."""
+        from cdrsync.store.reads.ledger import SqlLedger
+
+        return SqlLedger(self._reading(), self.name)
+
+    @functools.cached_property
+    def audit(self) -> Audit:
+        """The comparison with the operator's totals."""
+        return _audit(self._account, self.source, self.sync, self.ledger)
+
+
+@contextlib.contextmanager
+def source(
+    account: AccountSettings,
+    *,
+    stop: threading.Event | None = None,
+    on_request: Callable[[RequestDone], None] | None = None,
+) -> Iterator[NoveroApi]:
+    """Make an account's way to the API; nothing is sent yet. `stop` ends every wait in it."""
+    from cdrsync.source.api import NoveroApi
+
+    made = NoveroApi(
+        account.api_url,
+        account.username,
+        account.password,
+        account.vkey,
+        timezone=account.timezone,
+        stop=stop,
+        on_request=on_request,
+    )
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
+def parts(
+    settings: Settings,
+    account: AccountSettings,
+    *,
+    stop: threading.Event | None = None,
+    on_request: Callable[[RequestDone], None] | None = None,
+) -> Iterator[AccountParts]:
+    """Make an account's parts; nothing is connected yet, `store.open()` takes the lease."""
+    from cdrsync.sync.steps import Sync
+
+    with contextlib.ExitStack() as stack:
+        api = stack.enter_context(source(account, stop=stop, on_request=on_request))
+        store = _store(settings, account)
+        stack.callback(store.close)
+        sync = Sync(api, store, sync_settings(account))
+        reading = functools.partial(stack.enter_context, engine(settings.database_url))
+        yield AccountParts(account.name, api, store, sync, account, reading)
+
+
+@contextlib.contextmanager
+def open_account(settings: Settings, account: AccountSettings) -> Iterator[AccountParts]:
+    """Open an account for one command: schema up to date, lease taken.
+
+    Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
+    """
+    with parts(settings, account) as made:
+        Database(settings).open(made.store)
+        yield made
+
+
+@contextlib.contextmanager
+def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) -> Iterator[Audit]:
+    """Open an audit for one command. A `writer` takes the lease (it may heal); others work beside the daemon.
+
+    Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
+    """
+    from cdrsync.store.reads.ledger import SqlLedger
+    from cdrsync.store.reads.reader import SqlReader
+    from cdrsync.sync.steps import Sync
+
+    if writer:
+        with open_account(settings, account) as made:
+            yield made.audit
+        return
+    with existing(settings) as opened, source(account) as api:
+        sync = Sync(api, SqlReader(opened, account.name), sync_settings(account))
+        yield _audit(account, api, sync, SqlLedger(opened, account.name))
+
+
+def _audit(account: AccountSettings, api: NoveroApi, sync: Sync, ledger: SqlLedger) -> Audit:
+    from cdrsync.audit.audit import Audit
+
+    return Audit(api, ledger, sync, timezone=account.timezone, page_size=account.page_size)
+
+
+def fetch_totals(
+    settings: Settings, account: AccountSettings, period: Period, number: str | None
+) -> tuple[Totals, datetime]:
+    """Ask for the operator's totals and keep them; answer them and their moment.
+
+    Raises RequestRefused, ApiUnreachable, LoginRefused, DatabaseUnavailable, SchemaMismatch.
+    """
+    from cdrsync.errors import BadAnswer, RequestRefused
+    from cdrsync.model import Refusal, Totals, TotalsAsk
+    from cdrsync.store.reads.ledger import SqlLedger
+    from cdrsync.store.reads.reader import NEVER_SYNCED, ReadSession
+
+    with source(account) as api:
+        document = api.ask([TotalsAsk(period, number)])
+    (answer,) = document.answers
+    if isinstance(answer, Refusal):
+        raise RequestRefused(f"the operator refused GetTotals: {answer.message}", code=answer.code)
+    if not isinstance(answer, Totals):
+        raise BadAnswer("the answer to GetTotals holds no totals")
+    Database(settings).prepare()
+    with engine(settings.database_url) as opened:
+        session = ReadSession(opened, account.name)
+        if session.account_id == NEVER_SYNCED:
+            # Who takes the lease makes the account's row. Where another instance has it, that one has made the row.
+            with contextlib.closing(_store(settings, account)) as store, contextlib.suppress(LeaseHeld):
+                store.open()
+        if session.account_id != NEVER_SYNCED:
+            SqlLedger(opened, account.name).record_totals(answer, document.answered_at)
+    return answer, document.answered_at
+
+
+def _store(settings: Settings, account: AccountSettings) -> SqlStore:
+    from cdrsync.store.save import SqlStore
+
+    return SqlStore(settings.database_url, account.name, classify=classify, pseudonym_key=settings.pseudonym_key)
+
+
+@contextlib.contextmanager
+def eraser(settings: Settings, account: AccountSettings) -> Iterator[Eraser]:
+    """Make what erases in an account, beside whoever writes there.
+
+    Raises DatabaseUnavailable, SchemaMismatch, ConfigError where the account was never synced.
+    """
+    from cdrsync.store.privacy.eraser import Eraser
+    from cdrsync.store.privacy.rules import Key
+
+    with existing(settings) as opened:
+        yield Eraser(opened, account.name, Key(settings.pseudonym_key) if settings.pseudonym_key else None)
+
+
+def prune(settings: Settings, account: AccountSettings) -> Iterator[Erased]:
+    """Treat the calls that are older than `retention_months`; nothing where it is not set. Yields after each day.
+
+    Raises DatabaseUnavailable, SchemaMismatch, ConfigError.
+    """
+    from datetime import datetime
+
+    from cdrsync.store.privacy.eraser import months_before
+
+    if settings.retention_months is None:
+        return
+    before = months_before(datetime.now(account.timezone).date(), settings.retention_months)
+    with eraser(settings, account) as made:
+        yield from made.prune(before, settings.retention_policy)
+
+
+def classify(number: str) -> NumberFacts:
+    """What a number is. The rules' library is loaded with the first new number: an idle start does without."""
+    from cdrsync.store import numbering
+
+    return numbering.classify(number)
+
+
+def refresh_numbers(settings: Settings) -> int:
+    """Classify anew the numbers that an older edition of the rules classified; answers how many.
+
+    In small transactions beside whoever writes. Raises DatabaseUnavailable.
+    """
+    from cdrsync.store import numbering
+    from cdrsync.store.numbering import RULES_VERSION
+
+    with engine(settings.database_url) as opened:
+        return numbering.refresh(opened, classify, RULES_VERSION)
+
+
+def sync_settings(account: AccountSettings) -> SyncSettings:
+    """Return what `Sync` needs to know of an account."""
+    from cdrsync.sync.ports import SyncSettings
+
+    start = account.start_date
+    looks_back = bool(account.lookback and account.lookback_interval)
+    return SyncSettings(
+        timezone=account.timezone,
+        start=start if isinstance(start, date) else ("all" if start == "all" else "today"),
+        numbers=account.numbers,
+        page_size=account.page_size,
+        lookback=account.lookback,
+        lookback_interval=account.lookback_interval if looks_back else NEVER,
+        sweep_days=account.sweep_days,
+        workers=account.backfill_workers,
+    )
+
+
+def account_named(settings: Settings, name: str | None) -> AccountSettings:
+    """Return the account of that name, or the only one. Raises UnknownAccount where that is not one."""
+    if name is None and len(settings.accounts) == 1:
+        return settings.accounts[0]
+    found = [account for account in settings.accounts if account.name == name]
+    if not found:
+        names = ", ".join(account.name for account in settings.accounts)
+        raise UnknownAccount([f"say which account with --account: {names}"])
+    return found[0]
+
+
+@contextlib.contextmanager
+def quarantine(settings: Settings, names: Collection[str] = ()) -> Iterator[Quarantine]:
+    """Open the quarantine of a database that is there already. Raises UnknownAccount as `standings`."""
+    from cdrsync.store.reads.quarantine import Quarantine
+
+    with existing(settings) as opened:
+        _check_names(settings, opened, names)
+        yield Quarantine(opened)
+
+
+def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, int]:
+    """Read an account's rejects again and store what now fits; answer how many were stored and how many are left.
+
+    A call that the database still can't hold is left. Raises LeaseHeld, DatabaseUnavailable, SchemaMismatch.
+    """
+    from cdrsync.errors import BadAnswer
+    from cdrsync.model import Cdr, Origin, Page, utc_now
+    from cdrsync.source.decode import decode_record
+
+    with quarantine(settings) as kept_aside:
+        fitting: dict[int, Cdr] = {}
+        kept = kept_aside.records([account.name])
+        for one in kept:
+            with contextlib.suppress(BadAnswer):
+                record = decode_record(one.raw, timezone=account.timezone)
+                if isinstance(record, Cdr):
+                    fitting[one.number] = record
+        stored: list[int] = []
+        if fitting:
+            store = _store(settings, account)
+            try:
+                store.open()
+                saved = store.save(Page(Origin.REJECTS, list(fitting.values())))
+            finally:
+                store.close()
+            stored = [number for number, record in fitting.items() if record.uid not in saved.unholdable]
+            kept_aside.resolve(stored, utc_now())
+        return len(stored), len(kept) - len(stored)
+
+
+def standings(settings: Settings, names: Collection[str] = ()) -> list[Standing]:
+    """Where the accounts of a database stand that have these names; none named: all.
+
+    Raises DatabaseUnavailable, SchemaMismatch; UnknownAccount for a name that neither configuration nor database has.
+    """
+    from cdrsync.store.reads import status
+
+    with existing(settings) as opened:
+        _check_names(settings, opened, names)
+        return [one for one in status.standings(opened) if not names or one.name in names]
+
+
+def _check_names(settings: Settings, opened: Engine, names: Collection[str]) -> None:
+    """Refuse names that nobody has: an account that left the configuration can still be looked at."""
+    from cdrsync.store.reads import status
+
+    unknown = set(names) - {account.name for account in settings.accounts}
+    if unknown and (unknown := unknown.difference(status.names(opened))):
+        raise UnknownAccount([f"no account {name!r} in the configuration or the database" for name in sorted(unknown)])

@@ -1,0 +1,102 @@
+"""The database of the settings: opened for one piece of work, its schema checked or brought up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from sqlalchemy.engine import Engine
+
+    from cdrsync.config import Settings
+    from cdrsync.store.save import SqlStore
+
+
+class Database:
+    """The database of the settings, its schema brought up to date once for all accounts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.database_url
+        self._auto_migrate = settings.auto_migrate
+        self._lock = threading.Lock()
+        self._ready = False
+
+    def prepare(self) -> None:
+        """Bring the schema up to date, or refuse it. Raises SchemaMismatch, DatabaseUnavailable, ConfigError."""
+        from cdrsync.store.admin import migrate
+
+        with self._lock:
+            if not self._ready:
+                with engine(self._url) as opened:
+                    migrate.ensure(opened, auto=self._auto_migrate)
+                self._ready = True
+
+    def open(self, store: SqlStore) -> None:
+        """Take an account's lease, on a schema that is up to date: that is seen by the connection that stays.
+
+        Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
+        """
+        try:
+            store.open()
+        except SchemaMismatch:
+            self.prepare()
+            store.open()
+
+    def last_audit(self, name: str) -> tuple[datetime | None, int]:
+        """When an account was audited last (UTC), and the days with a gap since. Raises DatabaseUnavailable."""
+        from cdrsync.store.reads import status
+
+        with engine(self._url) as opened:
+            return status.last_audit(opened, name)
+
+
+@contextlib.contextmanager
+def engine(database_url: str) -> Iterator[Engine]:
+    """Open an engine for reading and schema work; its connections are closed at the end."""
+    from cdrsync.store.databases.engine import open_engine
+
+    opened = open_engine(database_url)
+    try:
+        yield opened
+    finally:
+        opened.dispose()
+
+
+@contextlib.contextmanager
+def found(settings: Settings) -> Iterator[Engine]:
+    """Open a database that is there already, whatever its schema. Raises DatabaseUnavailable, ConfigError."""
+    path = sqlite_file(settings.database_url)
+    if path is not None and not path.exists():  # SQLite would make an empty one
+        raise DatabaseUnavailable(f"there is no database at {path} yet", hint="cdrsync sync makes it")
+    with engine(settings.database_url) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def existing(settings: Settings) -> Iterator[Engine]:
+    """Open a database that is there already, with this program's schema, to read in it.
+
+    Raises DatabaseUnavailable, SchemaMismatch, ConfigError.
+    """
+    from cdrsync.store.admin import migrate
+
+    with found(settings) as opened:
+        migrate.check(opened)
+        yield opened
+
+
+def sqlite_file(database_url: str) -> Path | None:
+    """Return the file of a SQLite database, None for the others."""
+    if not database_url.startswith("sqlite"):
+        return None
+    from sqlalchemy import make_url
+
+    path = make_url(database_url).database
+    return Path(path) if path else None

@@ -1,0 +1,101 @@
+"""The web server of the daemon: the board and the database behind it, the doorbell in front of the workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cdrsync import web
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.reads import status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdrsync.config import Listen, Settings
+    from cdrsync.monitor.activity import Board
+    from cdrsync.monitor.metrics import Metrics
+    from cdrsync.monitor.status import Records
+
+POLLS_MISSED = 5  # an account is not ready when so many polls in a row have not succeeded …
+LEAST_SECONDS = 180.0  # … but a single slow answer of the operator's is no reason
+
+
+class Daemon:
+    """What the page shows: the board, and the database read beside the workers. The page's `StatusSource`."""
+
+    def __init__(self, settings: Callable[[], Settings], board: Board, stuck: Callable[[], str | None]) -> None:
+        self._settings = settings
+        self._board = board
+        self._stuck = stuck
+        self._engine = open_engine(settings().database_url)
+
+    def now(self) -> web.Now:
+        """What the daemon is doing, from memory."""
+        snapshot = self._board.snapshot()
+        configured = {account.name: account for account in self._settings().accounts}
+        accounts = [
+            web.AccountNow(
+                state,
+                configured[state.name].timezone,
+                max(LEAST_SECONDS, POLLS_MISSED * configured[state.name].poll_interval.total_seconds()),
+            )
+            for state in snapshot.accounts
+            if state.name in configured  # between a new configuration and the board's notice of it
+        ]
+        return web.Now(snapshot.started_at, snapshot.taken_at, tuple(accounts), snapshot.stopping, self._stuck())
+
+    def check_database(self) -> None:
+        """Raises DatabaseUnavailable, SchemaMismatch."""
+        migrate.check(self._engine)
+
+    def records(self, account: str) -> Records:
+        """What the database holds. Raises DatabaseUnavailable."""
+        timezone = self._settings().account(account).timezone
+        return status.records(self._engine, account, now=self._board.snapshot().taken_at, timezone=timezone)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+class Server:
+    """The running web server of a daemon. Everything is closed by `close`."""
+
+    def __init__(self, source: Daemon, server: web.WebServer, doorbell: web.Doorbell | None) -> None:
+        self._source = source
+        self._server = server
+        self._doorbell = doorbell
+        self.url = server.url
+
+    def close(self) -> None:
+        """Ring no more, serve no more, read no more."""
+        if self._doorbell is not None:
+            self._doorbell.close()
+        self._server.close()
+        self._source.close()
+
+
+def serve(
+    listen: Listen,
+    *,
+    settings: Callable[[], Settings],
+    board: Board,
+    metrics: Metrics,
+    ring: Callable[[], object],
+    stuck: Callable[[], str | None],
+) -> Server:
+    """Serve health, metrics and the status page on threads of their own, the doorbell where it has a token.
+
+    `settings` are those in force at the moment of the call. Raises OSError where the address can't be had.
+    """
+    token = settings().doorbell_token
+    doorbell = web.Doorbell(token, ring, counted=metrics.doorbell) if token else None
+    source = Daemon(settings, board, stuck)
+    try:
+        app = web.create_app(source, registry=metrics.registry, doorbell=doorbell)
+        server = web.serve(app, listen.host, listen.port)
+    except OSError:
+        source.close()
+        raise
+    return Server(source, server, doorbell)

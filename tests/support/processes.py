@@ -1,0 +1,145 @@
+"""The real program in processes of its own, as an operator's customer runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support.canary import LOGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+REPOSITORY = Path(__file__).parents[2]
+DEADLINE = 60.0  # seconds: long enough for a busy machine; nothing waits so long when all is well
+
+
+def environment(api_url: str, database_url: str, **settings: str) -> dict[str, str]:
+    """The environment of a process with the suite's login, and nothing of ours that the suite's own shell had set.
+
+    History is "all" where a test doesn't say: with the default, today, there are no calls yet just after midnight.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CDRSYNC_", "NOTIFY_"))}
+    return {
+        **kept,
+        "PYTHONPATH": str(REPOSITORY),
+        "CDRSYNC_API_URL": api_url,
+        "CDRSYNC_USERNAME": LOGIN.username,
+        "CDRSYNC_PASSWORD": LOGIN.password,
+        "CDRSYNC_VKEY": LOGIN.vkey,
+        "CDRSYNC_DATABASE_URL": database_url,
+        "CDRSYNC_HTTP_LISTEN": "",
+        "CDRSYNC_START_DATE": "all",
+        **{f"CDRSYNC_{name.upper()}": value for name, value in settings.items()},
+    }
+
+
+def cdrsync(*args: str, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "cdrsync", *args],
+        env=dict(env),
+        cwd=cwd or REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+
+
+def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE) -> Any:
+    """Wait for a condition and return what it gave; fail with `what` was waited for, as it reads then."""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited {deadline:.0f} s for {what!s}")
+
+
+class Daemon:
+    """A running `cdrsync run`, its log read as it comes."""
+
+    def __init__(self, env: Mapping[str, str], *args: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cdrsync", "run", *args],
+            env=dict(env),
+            cwd=REPOSITORY,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The events of that name so far."""
+        parsed = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+        return [event for event in parsed if event["event"] == name]
+
+    def event(self, name: str, count: int = 1) -> dict[str, Any]:
+        """Wait for an event (for the `count`th of that name) and return it."""
+
+        def there() -> list[dict[str, Any]]:
+            found = self.events(name)
+            if len(found) < count and self.process.poll() is not None:
+                raise AssertionError(f"ended with {self.process.returncode} before {name!r}: {self.lines}")
+            return found if len(found) >= count else []
+
+        found: list[dict[str, Any]] = until(there, (name, self.lines))
+        return found[count - 1]
+
+    def listens_to_signals(self) -> bool:
+        """Whether Python's own handler for SIGTERM is set: before that, the kernel ends the process."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def ended(self, deadline: float = DEADLINE) -> int:
+        """Wait for the end and return the exit code."""
+        code = self.process.wait(deadline)
+        self._reader.join(deadline)
+        return code
+
+    def stop(self) -> int:
+        """Tell it to end, and return the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.ended()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+
+
+@contextlib.contextmanager
+def daemon(env: Mapping[str, str], *args: str) -> Iterator[Daemon]:
+    """A daemon that is killed at the end of the block where it still runs."""
+    running = Daemon(env, *args)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.wait(DEADLINE)
+        running._reader.join(DEADLINE)
+        assert running.process.stderr is not None
+        running.process.stderr.close()

@@ -1,0 +1,222 @@
+"""What the status page's tests show: accounts that are well, in trouble, and out to break the page."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from cdrsync.audit.figures import Figures
+from cdrsync.model import Verdict
+from cdrsync.monitor.activity import AccountState, Phase
+from cdrsync.monitor.status import DayLine, OperatorToday, Records, RejectLine, RunLine
+from cdrsync.web import AccountNow, Now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdrsync.errors import CdrsyncError
+
+LONDON = ZoneInfo("Europe/London")
+AT = datetime(2025, 7, 23, 13, 37, 12, tzinfo=UTC)  # a Wednesday in summer time: 14:37 on the wall clock
+TODAY = date(2025, 7, 23)
+
+HOSTILE = "</title><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202egnp.exe{{7*7}}&amp;\u0000"
+HOSTILE_LONG = "W" * 300
+
+
+class Shown:
+    """A `StatusSource` that shows what it was given; `failure` is raised by whatever asks the database."""
+
+    def __init__(self, now: Now, records: dict[str, Records], *, failure: CdrsyncError | None = None) -> None:
+        self.shown = now
+        self.held = records
+        self.failure = failure
+        self.asked = 0  # how often the database was
+        self.on_ask: Callable[[], object] = lambda: None
+
+    def now(self) -> Now:
+        return self.shown
+
+    def check_database(self) -> None:
+        self._ask()
+
+    def records(self, account: str) -> Records:
+        self._ask()
+        return self.held[account]
+
+    def _ask(self) -> None:
+        self.asked += 1
+        self.on_ask()
+        if self.failure is not None:
+            raise self.failure
+
+
+def well(name: str = "default") -> AccountNow:
+    """An account that polls as it should."""
+    state = AccountState(
+        name,
+        phase=Phase.IDLE,
+        lease_held=True,
+        last_success=AT - timedelta(seconds=12),
+        read_until=AT - timedelta(seconds=13),
+        high_water_uid=1_084_183_829,
+        newest_call=AT - timedelta(minutes=3, seconds=20),
+        inserted=48_213,
+        updated=112,
+        next_runs={
+            "poll": AT + timedelta(seconds=48),
+            "look-back": AT + timedelta(minutes=6),
+            "sweep": AT + timedelta(hours=12, minutes=20),
+            "audit": AT + timedelta(hours=13, minutes=53),
+        },
+    )
+    return AccountNow(state, LONDON, stale_after=300)
+
+
+def refused(name: str = "sales") -> AccountNow:
+    """An account whose login the operator refused."""
+    state = AccountState(
+        name,
+        phase=Phase.PARKED,
+        lease_held=True,
+        last_success=AT - timedelta(days=2, hours=4),
+        read_until=AT - timedelta(days=2, hours=4),
+        last_error="the operator refused the login (Code 403: not authorised). Check username, password and vkey, and "
+        "that this machine's public address is on the VKey's allow-list in the operator's control panel",
+        last_error_kind="LoginRefused",
+        last_error_at=AT - timedelta(days=2),
+        high_water_uid=1_084_001_000,
+    )
+    return AccountNow(state, LONDON, stale_after=300)
+
+
+def now(*accounts: AccountNow, stopping: bool = False, stuck: str | None = None) -> Now:
+    """The daemon with these accounts."""
+    return Now(AT - timedelta(days=9, hours=3), AT, accounts, stopping=stopping, stuck=stuck)
+
+
+def hours(random_hours: random.Random) -> tuple[int, ...]:
+    """A business's day."""
+    shape = [1, 0, 0, 0, 0, 1, 4, 16, 62, 110, 128, 119, 92, 104, 121, 117, 98, 61, 22, 12, 8, 5, 3, 2]
+    return tuple(round(count * random_hours.uniform(0.8, 1.2)) for count in shape)
+
+
+def ledger(days: int, marks: dict[date, DayLine] | None = None) -> tuple[DayLine, ...]:
+    """Days up to today: complete, today and yesterday not audited yet."""
+    random_calls = random.Random(3)
+    found = []
+    for ago in range(days - 1, -1, -1):
+        day = TODAY - timedelta(days=ago)
+        calls = random_calls.randint(700, 1100) if day.weekday() < 5 else random_calls.randint(20, 90)
+        verdict = Verdict.COMPLETE if ago > 0 else Verdict.UNAUDITED
+        found.append(
+            (marks or {}).get(day) or DayLine(day, calls, verdict, downloaded=ago > 0, operator_calls=calls or None)
+        )
+    return tuple(found)
+
+
+def healthy_records() -> Records:
+    """What the database holds of an account that is well."""
+    random_hours = random.Random(7)
+    today = (*hours(random_hours)[:14], 71, *[0] * 9)
+    return Records(
+        today=TODAY,
+        held_today=Figures(sum(today), 95_412, Decimal("41.873")),
+        operator_today=OperatorToday(AT - timedelta(minutes=9), sum(today), 95_412, Decimal("41.87")),
+        hours_today=today,
+        hours_yesterday=hours(random_hours),
+        ledger=ledger(400),
+        rejects_open=0,
+        rejects=(),
+        runs=tuple(
+            RunLine(
+                origin,
+                AT - timedelta(minutes=ago),
+                AT - timedelta(minutes=ago) + timedelta(seconds=took),
+                "ok",
+                n,
+                u,
+                0,
+            )
+            for origin, ago, took, n, u in (
+                ("tail", 1, 0.4, 3, 0),
+                ("tail", 4, 0.5, 2, 0),
+                ("lookback", 6, 1.2, 0, 1),
+                ("tail", 9, 0.4, 5, 0),
+                ("audit", 608, 3, 0, 0),
+                ("sweep", 698, 41, 0, 12),
+            )
+        ),
+    )
+
+
+def troubled_records() -> Records:
+    """Gaps, rejects, failures, and texts that would break a page that does not escape."""
+    found = healthy_records()
+    marks = {
+        date(2025, 7, 9): DayLine(
+            date(2025, 7, 9), 901, Verdict.GAP, downloaded=True, operator_calls=904, note=HOSTILE
+        ),
+        date(2025, 6, 30): DayLine(date(2025, 6, 30), 850, Verdict.GAP, downloaded=True, operator_calls=851),
+        date(2025, 7, 2): DayLine(date(2025, 7, 2), 777, Verdict.HEALED, downloaded=True, operator_calls=777),
+        **{
+            date(2025, 7, d): DayLine(date(2025, 7, d), 640 + d, Verdict.UNAUDITED, downloaded=True)
+            for d in (20, 21, 22)
+        },
+        **{date(2025, 5, d): DayLine(date(2025, 5, d), 12, Verdict.UNAUDITED, downloaded=False) for d in range(1, 6)},
+    }
+    return Records(
+        today=TODAY,
+        held_today=Figures(3, 62, Decimal("0.005")),
+        operator_today=OperatorToday(AT - timedelta(hours=3), 1_296, 7_200, Decimal("1204.11")),
+        hours_today=(0,) * 9 + (3,) + (0,) * 14,
+        hours_yesterday=found.hours_yesterday,
+        ledger=ledger(140, marks),
+        rejects_open=1_312,
+        rejects=(
+            RejectLine(1312, 1_084_183_900, f"user_cost: {HOSTILE!r} is no amount", 4, AT - timedelta(hours=2)),
+            RejectLine(1311, None, "uid: missing", 1, AT - timedelta(days=3)),
+            RejectLine(1310, 1_084_183_700, f"alias: {HOSTILE_LONG}", 1, AT - timedelta(days=3)),
+        ),
+        runs=(
+            RunLine("tail", AT - timedelta(minutes=2), None, None, 0, 0, 0),
+            RunLine(
+                "backfill", AT - timedelta(hours=5), AT - timedelta(hours=4), "ApiUnreachable", 120_400, 0, 1_312,
+                f"no answer within 120 s {HOSTILE}",
+            ),
+            *found.runs[2:5],
+        ),
+    )  # fmt: skip
+
+
+def healthy() -> Shown:
+    """One account, all well."""
+    return Shown(now(well()), {"default": healthy_records()})
+
+
+def troubled() -> Shown:
+    """Four accounts, one of them well."""
+    failing = AccountState(
+        HOSTILE,
+        phase=Phase.FAILING,
+        last_success=AT - timedelta(minutes=40),
+        read_until=AT - timedelta(minutes=40),
+        last_error=f"HTTP 502 from the API: {HOSTILE}",
+        last_error_kind="ApiUnreachable",
+        high_water_uid=9_223_372_036_854_775_807,
+    )
+    fresh = AccountState(HOSTILE_LONG)
+    return Shown(
+        now(refused(), AccountNow(failing, LONDON, 300), AccountNow(fresh, LONDON, 300), well("support")),
+        {
+            "sales": troubled_records(),
+            HOSTILE: troubled_records(),
+            HOSTILE_LONG: Records(
+                TODAY, Figures(0, 0, Decimal(0)), None, (0,) * 24, (0,) * 24, (), 0, (), ()
+            ),
+            "support": healthy_records(),
+        },
+    )  # fmt: skip
