@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.store import compare
+from cdrsync.store.databases import port
 from cdrsync.store.databases import choose, engine
 from cdrsync.store.save import SqlStore
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
@@ -95,9 +96,9 @@ def test_a_page_of_more_ranges_than_one_statement_asks_for(
     store: SqlStore, eyes: Eyes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some hold nothing, some calls of the page, some many strangers; what is held is found in all of them."""
-    monkeypatch.setattr(compare, "SLICE", 10)
-    monkeypatch.setattr(compare, "SLACK", 3)
-    monkeypatch.setattr(compare, "RANGES", 2)
+    monkeypatch.setattr(port, "SLICE", 10)
+    monkeypatch.setattr(port, "SLACK", 3)
+    monkeypatch.setattr(port, "RANGES", 2)
     every = [FIRST._replace(uid=uid) for uid in range(1, 101)]
     strangers = [FIRST._replace(uid=1000 + uid) for uid in range(30)]
     held = [call for call in every if 30 < call.uid <= 60 or call.uid in (1, 100)]
