@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.store import compare
-from cdrsync.store.databases import port
-from cdrsync.store.databases import choose, engine
+from cdrsync.store.databases import choose, engine, port
 from cdrsync.store.save import SqlStore
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 
