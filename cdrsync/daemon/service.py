@@ -20,7 +20,7 @@ from cdrsync.daemon.notify import Notifier
 from cdrsync.daemon.signals import STOP_SIGNALS, Signals, listening
 from cdrsync.errors import EXIT_OK, ConfigError
 from cdrsync.monitor import logs
-from cdrsync.monitor.activity import Board, Phase
+from cdrsync.monitor.activity import Activity, Phase
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs, Settings
@@ -40,7 +40,7 @@ class Service:
         self._inputs = inputs
         self._names = names
         self._notifier = Notifier()
-        self._board = Board()
+        self._activity = Activity()
         self._workers: dict[str, Worker] = {}
         self._web: Any = None
         self._fed_at = self._status_at = 0.0
@@ -85,7 +85,7 @@ class Service:
         from cdrsync.monitor.metrics import Metrics
 
         self._log = logs.get()
-        self._metrics = Metrics(self._board)
+        self._metrics = Metrics(self._activity)
         self._schedule = Schedule()
         self._serve()
         self._employ(self._settings, before=None)
@@ -99,7 +99,7 @@ class Service:
         from cdrsync.wiring.database import Database
 
         accounts = {a.name: a for a in settings.accounts}
-        self._board.reset(accounts)
+        self._activity.reset(accounts)
         database = Database(settings)
         moved = before is not None and _database(before) != _database(settings)
         for name, worker in list(self._workers.items()):
@@ -116,7 +116,7 @@ class Service:
                 settings,
                 account,
                 database=database,
-                board=self._board,
+                activity=self._activity,
                 metrics=self._metrics,
                 schedule=self._schedule,
                 after=old,
@@ -137,7 +137,7 @@ class Service:
             self._web = page.serve(
                 listen,
                 settings=lambda: self._settings,
-                board=self._board,
+                activity=self._activity,
                 metrics=self._metrics,
                 ring=lambda: self.ring(None),
                 stuck=self._stuck,
@@ -161,7 +161,7 @@ class Service:
         else:
             self._employ(self._settings, before)
             self._log.info("configuration read again", accounts=", ".join(self._workers))
-        self._notifier.ready(_status(self._board.snapshot()))
+        self._notifier.ready(_status(self._activity.snapshot()))
 
     def _stuck(self) -> str | None:
         """Name an account whose worker makes no progress, in one line. From any thread."""
@@ -180,12 +180,12 @@ class Service:
             self._notifier.feed()
             self._fed_at = now
         if now - self._status_at >= STATUS_INTERVAL:
-            self._notifier.status(_status(self._board.snapshot()))
+            self._notifier.status(_status(self._activity.snapshot()))
             self._status_at = now
 
     def _stop(self, signals: Signals) -> int:
         self._log.info("stopping")
-        self._board.stop()
+        self._activity.stop()
         self._notifier.stopping()
         for worker in self._workers.values():
             worker.stop()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cdrsync.config import AccountSettings, Settings
     from cdrsync.daemon.tasks import Schedule
     from cdrsync.model import PageSaved
-    from cdrsync.monitor.activity import Board
+    from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
     from cdrsync.source.api import RequestDone
     from cdrsync.wiring.accounts import AccountParts
@@ -60,7 +60,7 @@ class Worker(threading.Thread):
         account: AccountSettings,
         *,
         database: Database,
-        board: Board,
+        activity: Activity,
         metrics: Metrics,
         schedule: Schedule,
         after: Worker | None = None,
@@ -70,7 +70,7 @@ class Worker(threading.Thread):
         self.parked: Stop | None = None
         self._settings = settings
         self._database = database
-        self._board = board
+        self._activity = activity
         self._metrics = metrics
         self._schedule = schedule
         self._after = after
@@ -116,7 +116,7 @@ class Worker(threading.Thread):
             self._log.error("account parked", kind=type(error).__name__, message=error.message, hint=error.hint)
         finally:
             self._schedule.end(self.account.name)
-            self._board.publish(self.account.name, phase=phase, lease_held=False, next_runs={})
+            self._activity.publish(self.account.name, phase=phase, lease_held=False, next_runs={})
 
     def _wait_for_predecessor(self) -> None:
         while self._after is not None and self._after.is_alive() and not self._stop_asked.is_set():
@@ -138,7 +138,7 @@ class Worker(threading.Thread):
         if task is None:
             self._due.wait(self._troubles.longest_wait(TICK))
         else:
-            self._board.publish(
+            self._activity.publish(
                 self.account.name, phase=Phase.IDLE, next_runs=self._schedule.next_runs(self.account.name)
             )
 
@@ -152,7 +152,7 @@ class Worker(threading.Thread):
                 self._stand_by(error)
                 raise _Unwound from error
         self._ready, self._standing_by = True, False
-        self._board.publish(self.account.name, lease_held=True)
+        self._activity.publish(self.account.name, lease_held=True)
         self._schedule.begin(self.account, self._due.mark)
         self._due.mark(Task.POLL, Task.LOOKBACK, Task.BACKFILL, Task.SWEEP)
         self._log.info("lease taken")
@@ -162,7 +162,7 @@ class Worker(threading.Thread):
         name = self.account.name
         mark = parts.store.checkpoint(TAIL_STREAM)
         if mark is not None:
-            self._board.publish(name, high_water_uid=mark.high_water_uid)
+            self._activity.publish(name, high_water_uid=mark.high_water_uid)
         self._metrics.rejects_open(name, parts.ledger.open_rejects())
         audited_at, gaps = self._database.last_audit(name)
         if audited_at is not None:
@@ -170,7 +170,7 @@ class Worker(threading.Thread):
 
     def _do(self, task: Task, parts: AccountParts) -> None:
         """Do a task page by page; urgent ones are done in between. Raises _Unwound where the lease may be gone."""
-        self._board.publish(self.account.name, phase=PHASES[task])
+        self._activity.publish(self.account.name, phase=PHASES[task])
         began = utc_now()
         with self._dealing_with(task), self._tallied(task, parts) as tally:
             if task is Task.AUDIT:
@@ -185,7 +185,7 @@ class Worker(threading.Thread):
                     if task not in URGENT:
                         self._do_urgent(task, parts)
             if task is Task.POLL:
-                self._board.publish(self.account.name, last_success=utc_now(), read_until=began)
+                self._activity.publish(self.account.name, last_success=utc_now(), read_until=began)
             if task is Task.BACKFILL and tally.records:
                 self._due.mark(Task.AUDIT)
             if task is Task.SWEEP and not self._stop_asked.is_set():
@@ -237,7 +237,7 @@ class Worker(threading.Thread):
     def _do_urgent(self, task: Task, parts: AccountParts) -> None:
         while (urgent := self._due.take(URGENT)) is not None:
             self._do(urgent, parts)
-            self._board.publish(self.account.name, phase=PHASES[task])
+            self._activity.publish(self.account.name, phase=PHASES[task])
 
     def _pages(self, task: Task, parts: AccountParts) -> Generator[PageSaved]:
         yield from self._steps(task, parts)
@@ -277,7 +277,7 @@ class Worker(threading.Thread):
         self._alive()
         name = self.account.name
         self._metrics.page_saved(name, saved)
-        self._board.count(
+        self._activity.count(
             name,
             inserted=saved.inserted,
             updated=saved.updated,
@@ -285,7 +285,7 @@ class Worker(threading.Thread):
             newest_call=saved.newest_started_at,
         )
         if saved.high_water_uid is not None:
-            self._board.publish(name, high_water_uid=saved.high_water_uid)
+            self._activity.publish(name, high_water_uid=saved.high_water_uid)
         self._log.debug("page saved", origin=saved.origin.value, records=saved.records, inserted=saved.inserted)
 
     # ── what goes wrong ────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,7 +322,7 @@ class Worker(threading.Thread):
         seconds = self._troubles.succeed(task)
         if seconds is not None:
             self._log.info("recovered", after_seconds=round(seconds))
-            self._board.publish(self.account.name, last_error=None, last_error_kind=None)
+            self._activity.publish(self.account.name, last_error=None, last_error_kind=None)
 
     def _leave(self, task: Task | None) -> None:
         if task is not None:
@@ -339,7 +339,7 @@ class Worker(threading.Thread):
     def _report_bug(self, task: Task | None, error: Exception) -> None:
         self._metrics.failed(self.account.name, BUG_KIND)
         message = logs.one_line(error)
-        self._board.publish(
+        self._activity.publish(
             self.account.name,
             last_error=f"internal error: {message}",
             last_error_kind=BUG_KIND,
@@ -351,15 +351,15 @@ class Worker(threading.Thread):
 
     def _after_failure(self, task: Task | None) -> None:
         if task in (None, Task.POLL):
-            self._board.publish(self.account.name, phase=Phase.FAILING)
+            self._activity.publish(self.account.name, phase=Phase.FAILING)
         if not self._ready:
-            self._board.publish(self.account.name, lease_held=False)
+            self._activity.publish(self.account.name, lease_held=False)
             self._sleep(self._troubles.wait(task))
 
     def _note(self, error: CdrsyncError) -> None:
         kind = type(error).__name__
         self._metrics.failed(self.account.name, kind)
-        self._board.publish(
+        self._activity.publish(
             self.account.name, last_error=logs.redact(str(error)), last_error_kind=kind, last_error_at=utc_now()
         )
 
@@ -367,7 +367,7 @@ class Worker(threading.Thread):
         if not self._standing_by:
             self._standing_by = True
             self._log.info("standing by", message=error.message)
-        self._board.publish(self.account.name, phase=Phase.STANDING_BY, lease_held=False)
+        self._activity.publish(self.account.name, phase=Phase.STANDING_BY, lease_held=False)
         self._sleep(STANDBY_PAUSE)
 
     def _sleep(self, seconds: float) -> None:

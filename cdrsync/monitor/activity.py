@@ -67,7 +67,7 @@ class Snapshot:
     accounts: tuple[AccountState, ...]
 
 
-class Board:
+class Activity:
     """The one place where workers say what they do. Safe from any thread."""
 
     def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:

@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from cdrsync.model import PageSaved
-    from cdrsync.monitor.activity import Board, Snapshot
+    from cdrsync.monitor.activity import Activity, Snapshot
 
 REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 class Metrics:
-    """The daemon's counters, and gauges read from the board at every scrape. `registry` is what /metrics prints."""
+    """The daemon's counters, and gauges read from the activity at every scrape. `registry` is what /metrics prints."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, activity: Activity) -> None:
         import prometheus_client as prometheus
 
         # Without a second series for every counter, of use to nobody here. (The library's function has no types.)
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
-        self.registry.register(_BoardCollector(board))
+        self.registry.register(_ActivityCollector(activity))
         registry = self.registry
         prometheus.Info("cdrsync_build", "Version of the program.", registry=registry).info(
             {"version": __version__, "python": platform.python_version()}
@@ -107,11 +107,11 @@ class Metrics:
         self._doorbells.labels(outcome).inc()
 
 
-class _BoardCollector:
-    """Gauges of the board's snapshot, made at each scrape."""
+class _ActivityCollector:
+    """Gauges of the activity's snapshot, made at each scrape."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is collected at registration."""
@@ -121,7 +121,7 @@ class _BoardCollector:
         """One gauge a fact, one sample an account; a fact that is not known has no sample."""
         from prometheus_client.core import GaugeMetricFamily
 
-        snapshot = self._board.snapshot()
+        snapshot = self._activity.snapshot()
         for name, help_text, values in _gauges(snapshot):
             family = GaugeMetricFamily(name, help_text, labels=["account"])
             for account, value in values.items():

@@ -1,6 +1,6 @@
 """What the daemon shows over HTTP: liveness, readiness, metrics, a status page; and the doorbell.
 
-    request ─► app ─► health | page ◄─ recent ◄─ StatusSource (wiring's: the board, the database)
+    request ─► app ─► health | page ◄─ recent ◄─ StatusSource (wiring's: the activity, the database)
                  └──► doorbell ─► ring()
 
 `state` is the seam: frozen values that the web server renders and the one port that it asks. Nothing here knows the

@@ -1,4 +1,4 @@
-"""The web server of the daemon: the board and the database behind it, the doorbell in front of the workers."""
+"""The web server of the daemon: the activity and the database behind it, the doorbell in front of the workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdrsync.config import Listen, Settings
-    from cdrsync.monitor.activity import Board
+    from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
     from cdrsync.monitor.status import Records
 
@@ -22,17 +22,17 @@ LEAST_SECONDS = 180.0  # … but a single slow answer of the operator's is no re
 
 
 class Daemon:
-    """What the page shows: the board, and the database read beside the workers. The page's `StatusSource`."""
+    """What the page shows: the activity, and the database read beside the workers. The page's `StatusSource`."""
 
-    def __init__(self, settings: Callable[[], Settings], board: Board, stuck: Callable[[], str | None]) -> None:
+    def __init__(self, settings: Callable[[], Settings], activity: Activity, stuck: Callable[[], str | None]) -> None:
         self._settings = settings
-        self._board = board
+        self._activity = activity
         self._stuck = stuck
         self._engine = open_engine(settings().database_url)
 
     def now(self) -> web.Now:
         """What the daemon is doing, from memory."""
-        snapshot = self._board.snapshot()
+        snapshot = self._activity.snapshot()
         configured = {account.name: account for account in self._settings().accounts}
         accounts = [
             web.AccountNow(
@@ -41,7 +41,7 @@ class Daemon:
                 max(LEAST_SECONDS, POLLS_MISSED * configured[state.name].poll_interval.total_seconds()),
             )
             for state in snapshot.accounts
-            if state.name in configured  # between a new configuration and the board's notice of it
+            if state.name in configured  # between a new configuration and the activity's notice of it
         ]
         return web.Now(snapshot.started_at, snapshot.taken_at, tuple(accounts), snapshot.stopping, self._stuck())
 
@@ -52,7 +52,7 @@ class Daemon:
     def records(self, account: str) -> Records:
         """What the database holds. Raises DatabaseUnavailable."""
         timezone = self._settings().account(account).timezone
-        return status.records(self._engine, account, now=self._board.snapshot().taken_at, timezone=timezone)
+        return status.records(self._engine, account, now=self._activity.snapshot().taken_at, timezone=timezone)
 
     def close(self) -> None:
         """Close every connection."""
@@ -80,7 +80,7 @@ def serve(
     listen: Listen,
     *,
     settings: Callable[[], Settings],
-    board: Board,
+    activity: Activity,
     metrics: Metrics,
     ring: Callable[[], object],
     stuck: Callable[[], str | None],
@@ -91,7 +91,7 @@ def serve(
     """
     token = settings().doorbell_token
     doorbell = web.Doorbell(token, ring, counted=metrics.doorbell) if token else None
-    source = Daemon(settings, board, stuck)
+    source = Daemon(settings, activity, stuck)
     try:
         app = web.create_app(source, registry=metrics.registry, doorbell=doorbell)
         server = web.serve(app, listen.host, listen.port)

@@ -1,4 +1,4 @@
-"""The daemon's parts by themselves: troubles, due tasks, the schedule, the board, metrics."""
+"""The daemon's parts by themselves: troubles, due tasks, the schedule, the activity, metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cdrsync.config import Inputs, load
 from cdrsync.daemon.tasks import URGENT, Due, Schedule, Task
 from cdrsync.daemon.troubles import LONGEST_PAUSE, Troubles
 from cdrsync.model import Origin, PageSaved
-from cdrsync.monitor.activity import AccountState, Board, Phase
+from cdrsync.monitor.activity import AccountState, Activity, Phase
 from cdrsync.monitor.metrics import Metrics
 from tests.support.canary import LOGIN
 
@@ -182,7 +182,7 @@ def test_the_schedule_marks_tasks_due() -> None:
         schedule.close()
 
 
-# ── board and metrics ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── activity and metrics ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_lag_is_what_may_be_missing() -> None:
@@ -193,30 +193,30 @@ def test_lag_is_what_may_be_missing() -> None:
 
 def test_history_does_not_make_the_youngest_call_older() -> None:
     """A backfill brings older calls after the newest ones: the page and the metric go on showing the youngest."""
-    board = Board(lambda: NOW)
-    board.reset(["default"])
+    activity = Activity(lambda: NOW)
+    activity.reset(["default"])
     for newest in (None, NOW - timedelta(minutes=3), NOW - timedelta(days=40), None):
-        board.count("default", inserted=1, updated=0, rejected=0, newest_call=newest)
-    (state,) = board.snapshot().accounts
+        activity.count("default", inserted=1, updated=0, rejected=0, newest_call=newest)
+    (state,) = activity.snapshot().accounts
     assert (state.newest_call, state.inserted) == (NOW - timedelta(minutes=3), 4)
 
 
 def test_the_board_keeps_what_it_knows_of_accounts_that_stay() -> None:
     """A new configuration forgets only accounts that are gone."""
-    board = Board(lambda: NOW)
-    board.reset(["a", "b"])
-    board.publish("a", phase=Phase.IDLE, high_water_uid=7)
-    board.publish("gone", phase=Phase.IDLE)
-    board.reset(["c", "a"])
-    assert [(s.name, s.high_water_uid) for s in board.snapshot().accounts] == [("c", None), ("a", 7)]
+    activity = Activity(lambda: NOW)
+    activity.reset(["a", "b"])
+    activity.publish("a", phase=Phase.IDLE, high_water_uid=7)
+    activity.publish("gone", phase=Phase.IDLE)
+    activity.reset(["c", "a"])
+    assert [(s.name, s.high_water_uid) for s in activity.snapshot().accounts] == [("c", None), ("a", 7)]
 
 
 def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
     """And no label that could carry a caller's number."""
-    board = Board(lambda: NOW)
-    board.reset(["default"])
-    metrics = Metrics(board)
-    board.publish(
+    activity = Activity(lambda: NOW)
+    activity.reset(["default"])
+    metrics = Metrics(activity)
+    activity.publish(
         "default",
         phase=Phase.PARKED,
         last_success=NOW,
@@ -257,6 +257,6 @@ def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
 @pytest.mark.parametrize("outcome", ["accepted", "refused", "limited"])
 def test_doorbells_are_counted_by_outcome(outcome: str) -> None:
     """A flood of wrong tokens shows."""
-    metrics = Metrics(Board())
+    metrics = Metrics(Activity())
     metrics.doorbell(outcome)
     assert metrics.registry.get_sample_value("cdrsync_doorbells_total", {"outcome": outcome}) == 1
