@@ -28,6 +28,7 @@ COST_PLACES = 6
 """Decimal places kept of a cost in pounds. The operator prints three; six hold a thousandth of a penny and more."""
 
 MAX_UID = 2**63 - 1
+MAX_INT = 2**31 - 1
 
 RECORD_BYTES = 1_000
 """More than a record of an answer has as a rule: some 650. What has more counts as several where memory is bounded."""
@@ -71,8 +72,54 @@ class Cdr(NamedTuple):
     extra: str | None  # canonical JSON object {element: text} of the elements we don't know, None where there are none
 
 
-FLAGS = ("has_recorded_call", "has_voicemail_recording", "has_fax_document")
-"""Columns in which NULL means unknown and never overwrites a known value."""
+class Kind(StrEnum):
+    """What the text of a field means."""
+
+    TEXT = "text"
+    WHOLE = "whole"  # a whole number between `low` and `high`
+    POUNDS = "pounds"  # below 10^9, at most COST_PLACES decimals
+    DATE = "date"  # yyyy-mm-dd
+    TIME = "time"  # HH:MM:SS
+    FLAG = "flag"  # 1 or 0; NULL means unknown and never overwrites a known value
+
+
+class Field(NamedTuple):
+    """One field of a call: our column, the operator's element, and what its text must be."""
+
+    column: str
+    element: str
+    kind: Kind = Kind.TEXT
+    required: bool = False
+    low: int = 0
+    high: int = MAX_INT
+
+
+FIELDS = (
+    Field("uid", "uid", Kind.WHOLE, required=True, low=1, high=MAX_UID),
+    Field("ref", "ref"),
+    Field("call_date", "calldate", Kind.DATE, required=True),
+    Field("call_time", "calltime", Kind.TIME, required=True),
+    Field("anumber", "anumber"),
+    Field("anumber_location", "anumber_location"),
+    Field("bnumber", "bnumber"),
+    Field("alias", "alias"),
+    Field("dialled", "dialled"),
+    Field("dialled_location", "dialled_location"),
+    Field("duration", "duration", Kind.WHOLE, required=True),
+    Field("ring_time", "ring_time", Kind.WHOLE),
+    Field("user_cost", "user_cost", Kind.POUNDS, required=True),
+    Field("reason", "reason", Kind.WHOLE, low=-MAX_INT - 1),
+    Field("reason_q805", "reason_q805", Kind.WHOLE, low=-MAX_INT - 1),
+    Field("has_recorded_call", "HasRecordedCall", Kind.FLAG),
+    Field("has_voicemail_recording", "HasVoicemailRecording", Kind.FLAG),
+    Field("has_fax_document", "HasFaxDocument", Kind.FLAG),
+)
+"""Every field that the API sends, in the order of the operator's page (`noverocdr-api`, GetCDRs).
+
+The other columns of a Cdr are computed: `started_at`, `wall_clock`, `extra`.
+"""
+
+FLAGS = tuple(field.column for field in FIELDS if field.kind is Kind.FLAG)
 
 
 class Reject(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
-from cdrsync.model import TAIL_STREAM
+from cdrsync.model import FIELDS, TAIL_STREAM, Kind
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema import tables
 
@@ -29,11 +29,7 @@ DIFFERENCES_SHOWN = 5
 BLOCKS = " ▁▂▃▄▅▆▇█"
 BLOCKS_ASCII = " .:#"
 
-COMPARED = (
-    "uid", "ref", "call_date", "call_time", "started_at", "anumber", "anumber_location", "bnumber", "alias", "dialled",
-    "dialled_location", "duration", "ring_time", "user_cost", "reason", "reason_q805", "has_recorded_call",
-    "has_voicemail_recording", "has_fax_document", "extra",
-)  # fmt: skip
+COMPARED = (*(field.column for field in FIELDS), "started_at", "extra")
 
 QUERIES = {
     "Busiest callers": """\
@@ -86,15 +82,22 @@ def differences(database: Path, calls: Sequence[Call]) -> list[str]:
 
 def _row_of(call: Call, held: Sequence[Any]) -> tuple[Any, ...]:
     """The row that a call must give. A flag that the operator left out keeps whatever was known of it."""
-    flags = (call.has_recorded_call, call.has_voicemail_recording, call.has_fax_document)
-    first = COMPARED.index("has_recorded_call")
-    return (
-        call.uid, call.ref, date.fromisoformat(call.calldate), datetime.strptime(call.calltime, "%H:%M:%S").time(),  # noqa: DTZ007
-        datetime.fromtimestamp(call.started, UTC), call.anumber, call.anumber_location, call.bnumber, call.alias,
-        call.dialled, call.dialled_location, call.duration, call.ring_time, Decimal(call.user_cost), call.reason,
-        call.reason_q805, *(h if f is None else f for f, h in zip(flags, held[first:], strict=False)),
-        None if not call.extra else held[-1],
-    )  # fmt: skip
+    known = dict(zip(COMPARED, held, strict=True))
+    row: dict[str, Any] = {}
+    for field in FIELDS:
+        sent = getattr(call, field.column if field.kind is Kind.FLAG else field.element)
+        match field.kind:
+            case Kind.DATE:
+                row[field.column] = date.fromisoformat(sent)
+            case Kind.TIME:
+                row[field.column] = time.fromisoformat(sent)
+            case Kind.POUNDS:
+                row[field.column] = Decimal(sent)
+            case Kind.FLAG if sent is None:
+                row[field.column] = known[field.column]
+            case _:
+                row[field.column] = sent
+    return (*row.values(), datetime.fromtimestamp(call.started, UTC), known["extra"] if call.extra else None)
 
 
 def show(console: Console, database: Path, world: World, found: list[str], seconds: float) -> None:

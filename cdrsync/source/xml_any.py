@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 from cdrsync.errors import BadAnswer
-from cdrsync.model import Batch, Cdr, Reject
-from cdrsync.source.record import ELEMENTS, Untypeable, typed, uid_of
+from cdrsync.model import FIELDS, Batch, Cdr, Reject
+from cdrsync.source.record import Untypeable, typed, uid_of
 from cdrsync.source.response import OK, Response, TotalsSent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from zoneinfo import ZoneInfo
 
-_KNOWN = frozenset(ELEMENTS)
+_KNOWN = frozenset(field.element for field in FIELDS)
 _BATCH_NAMES = frozenset({"GetCDRs", "GetCDR"})
 
 # Everything up to the root element, byte by byte as XML has it: declaration, comments, processing instructions and

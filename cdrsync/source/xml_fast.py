@@ -16,9 +16,9 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer
-from cdrsync.model import COST_PLACES, FLAGS, Batch, Cdr
+from cdrsync.model import COST_PLACES, FIELDS, FLAGS, Batch, Cdr
 from cdrsync.source.clock import started_column
-from cdrsync.source.record import ELEMENTS, day_of
+from cdrsync.source.record import day_of
 from cdrsync.source.response import OK, Response
 from cdrsync.tuning import each, pause
 
@@ -60,10 +60,10 @@ def _record(gap: str, *, escaped: bool) -> re.Pattern[str]:
         text = f"{gap}<{name}>({_PATTERNS.get(name, any_text)})</{name}>"
         return f"(?:{text})?+" if name in _MAY_BE_ABSENT else text
 
-    return re.compile(f"<CDR>{''.join(map(element, ELEMENTS))}{_SPACE}</CDR>{_SPACE}")
+    return re.compile(f"<CDR>{''.join(element(field.element) for field in FIELDS)}{_SPACE}</CDR>{_SPACE}")
 
 
-_WIDTH = len(ELEMENTS) + 1  # of what splitting by `_record` gives per record: what stands before it, and its texts
+_WIDTH = len(FIELDS) + 1  # of what splitting by `_record` gives per record: what stands before it, and its texts
 
 # What stands around the records is read as bytes, and is plain ASCII or not printed.
 _GAP = _SPACE.encode()

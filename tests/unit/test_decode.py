@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import BadAnswer
-from cdrsync.model import Cdr, Period, Reject, TotalsAsk
+from cdrsync.model import FIELDS, Cdr, Period, Reject, TotalsAsk
 from cdrsync.source.answers import read_totals
 from cdrsync.source.decode import decode, decode_record
 from tests.support.answers import FOLDER, GOLDEN, LONDON, as_json, envelope, golden, record, records, response
@@ -37,6 +37,14 @@ def test_golden(name: str) -> None:
     expected = json.loads((FOLDER / f"{name}.json").read_text())
 
     assert expected == as_json(decode(golden(name), timezone=LONDON))
+
+
+def test_every_column_of_a_call_is_a_field_or_computed() -> None:
+    """The table of fields names each column of a Cdr once, in its order, but for the three that are computed."""
+    computed = {"started_at", "wall_clock", "extra"}
+
+    assert [field.column for field in FIELDS] == [name for name in Cdr._fields if name not in computed]
+    assert len({field.element for field in FIELDS}) == len(FIELDS)
 
 
 _GOOD = envelope(response(*records(3)))

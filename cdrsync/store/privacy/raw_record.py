@@ -7,35 +7,15 @@ import re
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, unescape
 
+from cdrsync.model import FIELDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cdrsync.model import Cdr
 
-_ELEMENTS = {
-    "uid": "uid",
-    "ref": "ref",
-    "call_date": "calldate",
-    "call_time": "calltime",
-    "anumber": "anumber",
-    "anumber_location": "anumber_location",
-    "bnumber": "bnumber",
-    "alias": "alias",
-    "dialled": "dialled",
-    "dialled_location": "dialled_location",
-    "duration": "duration",
-    "ring_time": "ring_time",
-    "user_cost": "user_cost",
-    "reason": "reason",
-    "reason_q805": "reason_q805",
-    "has_recorded_call": "HasRecordedCall",
-    "has_voicemail_recording": "HasVoicemailRecording",
-    "has_fax_document": "HasFaxDocument",
-}
-"""Column → element, in the order in which the API prints them (`noverocdr-api`, GetCDRs)."""
-
-
-_COLUMNS = {element: column for column, element in _ELEMENTS.items()}
+_ELEMENTS = {field.column: field.element for field in FIELDS}
+_COLUMNS = {field.element: field.column for field in FIELDS}
 _LEAF = re.compile(r"<([A-Za-z_][\w.-]*)(?:\s[^<>]*)?(?:/>|>([^<]*)</\1>)")
 
 
