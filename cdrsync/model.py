@@ -351,6 +351,8 @@ class LedgerDay:
     downloaded_at: datetime | None  # when a page last completed the day, UTC
     audited_at: datetime | None  # UTC
     verdict: Verdict
+    operator_calls: int | None = None  # where the operator stated this day
+    note: str | None = None  # the audit's finding in words
 
 
 @dataclass(frozen=True, slots=True)

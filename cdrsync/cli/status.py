@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,14 @@ from cdrsync.errors import EXIT_OK
 from cdrsync.model import Verdict, utc_now
 
 if TYPE_CHECKING:
-    from datetime import date, datetime
+    from datetime import datetime
 
     from cdrsync.config import AccountSettings, Inputs
     from cdrsync.model import LedgerDay
-    from cdrsync.monitor.status import RunLine
-    from cdrsync.store.reads.status import Standing
+    from cdrsync.monitor.status import AccountStatus, RunLine
 
-RUNS = 3  # that people are shown
+RUNS = 5  # of an account, that programs are told; people see SHOWN_RUNS
+SHOWN_RUNS = 3
 MONTHS = 12  # of the calendar
 MARKS = {Verdict.COMPLETE: "■", Verdict.HEALED: "◆", Verdict.UNAUDITED: "□", Verdict.GAP: "✗"}
 NOT_READ = "·"
@@ -46,7 +45,7 @@ def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
     settings = settings_of(inputs, credentials=False)
     configured = {account.name: account for account in settings.accounts}
-    found = accounts.standings(settings, names)
+    found = accounts.statuses(settings, names)
     now = utc_now()
     if as_json:
         output.emit("status", accounts=[_as_object(one, now) for one in found])
@@ -60,11 +59,7 @@ def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _lag(one: Standing, now: datetime) -> float | None:
-    return None if one.read_at is None else max(0.0, (now - one.read_at).total_seconds())
-
-
-def _as_object(one: Standing, now: datetime) -> dict[str, Any]:
+def _as_object(one: AccountStatus, now: datetime) -> dict[str, Any]:
     return {
         "name": one.name,
         "calls": one.calls,
@@ -72,32 +67,32 @@ def _as_object(one: Standing, now: datetime) -> dict[str, Any]:
         "last_day": one.ledger[-1].day if one.ledger else None,
         "tails": [{"stream": tail.stream, "high_water_uid": tail.high_water_uid} for tail in one.tails],
         "read_at": one.read_at,
-        "lag_seconds": _lag(one, now),
+        "lag_seconds": one.lag(now),
         "holder": one.holder,
         "held_since": one.held_since,
         "days": Counter(day.verdict.value for day in one.ledger),
-        "gaps": [day.day for day in one.ledger if day.verdict is Verdict.GAP],
+        "gaps": one.gaps,
         "not_read": sum(day.downloaded_at is None for day in one.ledger),
         "rejects_open": one.rejects_open,
         "changes": one.changes,
         "audits": [output.fields(line) for line in one.audits],
-        "runs": [output.fields(line) for line in one.runs],
+        "runs": [output.fields(line) for line in one.runs[:RUNS]],
     }
 
 
-def _print(one: Standing, account: AccountSettings | None, now: datetime) -> None:
+def _print(one: AccountStatus, account: AccountSettings | None, now: datetime) -> None:
     busy = [day.day for day in one.ledger if day.calls]
     days = f", {busy[0]} to {busy[-1]}" if busy else ""
     tails = ", ".join(f"uid {tail.high_water_uid}{_of_number(tail.stream)}" for tail in one.tails)
     facts = {
         "calls held": f"{one.calls:,}{days}",
         "high-water mark": tails or "none yet",
-        "last read": f"{output.when(one.read_at)}, {output.ago(_lag(one, now))} ago" if one.read_at else "never",
+        "last read": f"{output.when(one.read_at)}, {output.ago(one.lag(now))} ago" if one.read_at else "never",
         "lease": f"last taken by {one.holder}, {output.when(one.held_since)}" if one.holder else "never taken",
         "rejects": f"{one.rejects_open} open" + (": cdrsync rejects list" if one.rejects_open else ""),
         "changes": f"{one.changes:,} values that the operator changed later (table cdr_change)",
         "audits": "; ".join(f"{a.period} {a.verdict} {output.when(a.audited_at)}" for a in one.audits) or "none yet",
-        "last runs": "; ".join(map(_run, one.runs[:RUNS])) or "none yet",
+        "last runs": "; ".join(map(_run, one.runs[:SHOWN_RUNS])) or "none yet",
         "horizons": _horizons(account) if account else "not in the configuration (any more)",
     }
     output.line(one.name)
@@ -133,21 +128,13 @@ def _calendar(ledger: tuple[LedgerDay, ...]) -> list[str]:
     """Draw a row of days for each of the last months, and the legend."""
     if not ledger:
         return []
-    marks = {day.day: _mark(day) for day in ledger}
-    months = sorted({(day.year, day.month) for day in marks})[-MONTHS:]
+    months: dict[str, list[str]] = {}
+    for day in ledger:
+        months.setdefault(f"{day.day:%Y-%m}", [" "] * 31)[day.day.day - 1] = _mark(day)
     lines = [f"{'':8}" + "".join(f"{day:<5}" for day in range(1, 32, 5)).rstrip()]
-    for year, month in months:
-        length = calendar.monthrange(year, month)[1]
-        row = "".join(marks.get(_day(year, month, day), " ") for day in range(1, length + 1))
-        lines.append(f"{year}-{month:02} {row}".rstrip())
+    lines += [f"{month} {''.join(marks)}".rstrip() for month, marks in [*months.items()][-MONTHS:]]
     return [*lines, LEGEND]
 
 
 def _mark(day: LedgerDay) -> str:
     return NOT_READ if day.downloaded_at is None and day.verdict is Verdict.UNAUDITED else MARKS[day.verdict]
-
-
-def _day(year: int, month: int, day: int) -> date:
-    from datetime import date
-
-    return date(year, month, day)

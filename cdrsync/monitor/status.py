@@ -1,16 +1,18 @@
-"""What is told of an account beside its calls: read by the store, shown by the page. Instants are aware, UTC."""
+"""An account's state: the one shape that `cdrsync status`, its `--json` and the page show. Instants are aware, UTC."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cdrsync.model import Verdict
+
 if TYPE_CHECKING:
     from datetime import date, datetime
     from decimal import Decimal
 
     from cdrsync.audit.figures import Figures
-    from cdrsync.model import Verdict
+    from cdrsync.model import Checkpoint, LedgerDay, Period
 
 HOURS = 24
 
@@ -29,15 +31,14 @@ class OperatorToday:
 
 
 @dataclass(frozen=True, slots=True)
-class DayLine:
-    """One day of the ledger (table `coverage`)."""
+class Today:
+    """The day that still goes on, on the account's wall clock."""
 
     day: date
-    calls: int
-    verdict: Verdict
-    downloaded: bool  # read to its end at least once
-    operator_calls: int | None = None
-    note: str | None = None  # the audit's finding in words
+    held: Figures
+    operator: OperatorToday | None
+    hours: tuple[int, ...]  # calls by hour of the wall clock, HOURS of them
+    hours_yesterday: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,16 @@ class RejectLine:
     problem: str
     seen: int
     first_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """The latest comparison of one period."""
+
+    period: Period
+    audited_at: datetime
+    verdict: Verdict
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +77,32 @@ class RunLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """What the database holds of one account."""
+class AccountStatus:
+    """What the database holds of one account, and what became of the work on it."""
 
-    today: date  # on the account's wall clock
-    held_today: Figures
-    operator_today: OperatorToday | None
-    hours_today: tuple[int, ...]  # calls by wall-clock hour, HOURS of them
-    hours_yesterday: tuple[int, ...]
-    ledger: tuple[DayLine, ...]  # oldest first
-    rejects_open: int
-    rejects: tuple[RejectLine, ...]  # the latest of them, newest first
-    runs: tuple[RunLine, ...]  # the latest, newest first
+    name: str
+    holder: str | None = None  # who took the lease last; whether it still has it only the lock itself can say
+    held_since: datetime | None = None
+    tails: tuple[Checkpoint, ...] = ()  # one, or one for each number that the account is limited to
+    read_at: datetime | None = None  # when the latest look at the operator that left a trace began
+    ledger: tuple[LedgerDay, ...] = ()  # oldest first
+    rejects_open: int = 0
+    rejects: tuple[RejectLine, ...] = ()  # the latest of them, newest first
+    changes: int = 0  # values that the operator changed later
+    audits: tuple[AuditLine, ...] = ()
+    runs: tuple[RunLine, ...] = ()  # the latest, newest first
+    today: Today | None = None  # where it was asked for
+
+    @property
+    def calls(self) -> int:
+        """Calls held, by the ledger."""
+        return sum(day.calls for day in self.ledger)
+
+    @property
+    def gaps(self) -> list[date]:
+        """Days on which the operator counts other calls."""
+        return [day.day for day in self.ledger if day.verdict is Verdict.GAP]
+
+    def lag(self, now: datetime) -> float | None:
+        """Seconds since `read_at`."""
+        return None if self.read_at is None else max(0.0, (now - self.read_at).total_seconds())

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from calendar import Calendar
 from collections import Counter
-from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cdrsync.model import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cdrsync.monitor.status import DayLine
+    from cdrsync.model import LedgerDay
 
 RECENT_MONTHS = 6  # months that are open; older ones are folded away
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -39,8 +38,7 @@ MEANING = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """One square of a month; without a `mark` it is today, or outside the ledger."""
 
     number: int
@@ -49,16 +47,14 @@ class Cell:
     today: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Month:
+class Month(NamedTuple):
     """A month as weeks from Monday to Sunday; None for the squares of its neighbours."""
 
     title: str  # November 2025
     weeks: list[list[Cell | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Legend:
+class Legend(NamedTuple):
     """One line of the legend."""
 
     mark: Mark
@@ -66,8 +62,7 @@ class Legend:
     days: int
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerView:
+class LedgerView(NamedTuple):
     """The calendar, newest month first."""
 
     recent: list[Month]
@@ -77,16 +72,16 @@ class LedgerView:
     days: int
 
 
-def _mark(day: DayLine, today: date) -> Mark | None:
+def _mark(day: LedgerDay, today: date) -> Mark | None:
     """How a day is drawn. A day that still goes on has no mark of its own."""
     if day.verdict is Verdict.UNAUDITED:
         if day.day >= today:
             return None
-        return Mark.UNAUDITED if day.downloaded else Mark.UNREAD
+        return Mark.UNAUDITED if day.downloaded_at else Mark.UNREAD
     return Mark(day.verdict.value)
 
 
-def view(ledger: Iterable[DayLine], today: date) -> LedgerView:
+def view(ledger: Iterable[LedgerDay], today: date) -> LedgerView:
     """The calendar from the first day of the ledger to the month of `today`."""
     days = {day.day: day for day in ledger}
     counts = Counter(mark for day in days.values() if (mark := _mark(day, today)) is not None)
@@ -106,7 +101,7 @@ def _months(first: date, last: date) -> list[date]:
     return [date(number // 12, number % 12 + 1, 1) for number in numbers]
 
 
-def _month(first: date, days: Mapping[date, DayLine], today: date) -> Month:
+def _month(first: date, days: Mapping[date, LedgerDay], today: date) -> Month:
     weeks = [
         [_cell(day, days.get(day), today) if day.month == first.month else None for day in week]
         for week in Calendar().monthdatescalendar(first.year, first.month)
@@ -114,7 +109,7 @@ def _month(first: date, days: Mapping[date, DayLine], today: date) -> Month:
     return Month(f"{first:%B %Y}", weeks)
 
 
-def _cell(day: date, held: DayLine | None, today: date) -> Cell:
+def _cell(day: date, held: LedgerDay | None, today: date) -> Cell:
     if held is None:
         return Cell(day.day, today=day == today)
     calls = "1 call" if held.calls == 1 else f"{held.calls:,} calls"

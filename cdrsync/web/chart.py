@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cdrsync.monitor.status import HOURS
 
@@ -16,8 +15,7 @@ WIDE, NARROW = 8.4, 4.2  # yesterday's and today's bars
 STEPS = (2, 3, 4, 5, 6, 8, 10, 12, 16)  # the scale ends at one of these times a power of ten, and has a whole half
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(NamedTuple):
     """One bar, in the drawing's units."""
 
     x: float
@@ -26,8 +24,7 @@ class Bar:
     height: float
 
 
-@dataclass(frozen=True, slots=True)
-class Hour:
+class Hour(NamedTuple):
     """One line of the chart's table."""
 
     label: str  # 14:00
@@ -35,8 +32,7 @@ class Hour:
     yesterday: int
 
 
-@dataclass(frozen=True, slots=True)
-class HoursChart:
+class HoursChart(NamedTuple):
     """Everything that the drawing and its table need."""
 
     today: list[Bar]

@@ -7,15 +7,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import CdrsyncError
-from cdrsync.model import Verdict
 from cdrsync.monitor.activity import Phase
 from cdrsync.web.words import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdrsync.monitor.status import Records
+    from cdrsync.monitor.status import AccountStatus
     from cdrsync.web.state import AccountNow, Now
+
+
+NAMED_DAYS = 3  # with a gap, the latest
 
 
 class Weight(StrEnum):
@@ -48,17 +50,17 @@ def not_ready(now: Now, database: CdrsyncError | None) -> list[str]:
     return [" ".join(reason.split()) for reason in reasons]
 
 
-def troubles(now: Now, records: dict[str, Records | CdrsyncError]) -> list[Trouble]:
+def troubles(now: Now, answers: dict[str, AccountStatus | CdrsyncError]) -> list[Trouble]:
     """Everything that a person should know, the worst first."""
     found = [Trouble(None, Weight.BAD, now.stuck)] if now.stuck else []
     # One database serves all accounts: its failure is said once.
-    failures = {str(answer): answer for answer in records.values() if isinstance(answer, CdrsyncError)}
+    failures = {str(answer): answer for answer in answers.values() if isinstance(answer, CdrsyncError)}
     found += [Trouble(None, Weight.BAD, failure.message, failure.hint) for failure in failures.values()]
     for account in now.accounts:
         found += _of_worker(account, now)
-        held = records.get(account.state.name)
-        if held is not None and not isinstance(held, CdrsyncError):
-            found += _of_records(account.state.name, held)
+        status = answers.get(account.state.name)
+        if status is not None and not isinstance(status, CdrsyncError):
+            found += _of_status(status)
     return sorted(found, key=lambda trouble: trouble.weight is not Weight.BAD)
 
 
@@ -80,15 +82,14 @@ def _of_worker(account: AccountNow, now: Now) -> Iterator[Trouble]:
         yield Trouble(state.name, Weight.BAD, f"no poll has succeeded for {ago}", "cdrsync doctor looks at each step")
 
 
-def _of_records(account: str, held: Records) -> Iterator[Trouble]:
-    gaps = [day for day in held.ledger if day.verdict is Verdict.GAP]
+def _of_status(status: AccountStatus) -> Iterator[Trouble]:
+    gaps = status.gaps
     if gaps:
-        shown = ", ".join(f"{day.day:%-d %B %Y}" for day in reversed(gaps[-3:]))
-        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""  # noqa: PLR2004 - the three that are named
+        shown = ", ".join(f"{day:%-d %B %Y}" for day in reversed(gaps[-NAMED_DAYS:]))
+        more = f" and {len(gaps) - NAMED_DAYS} more" if len(gaps) > NAMED_DAYS else ""
         days = "1 day" if len(gaps) == 1 else f"{len(gaps)} days"
-        yield Trouble(
-            account, Weight.WARNING, f"the operator counts other calls on {days}: {shown}{more}", "cdrsync audit --heal"
-        )
-    if held.rejects_open:
-        records = "1 record" if held.rejects_open == 1 else f"{held.rejects_open:,} records"
-        yield Trouble(account, Weight.WARNING, f"{records} in quarantine", "cdrsync rejects list")
+        text = f"the operator counts other calls on {days}: {shown}{more}"
+        yield Trouble(status.name, Weight.WARNING, text, "cdrsync audit --heal")
+    if status.rejects_open:
+        records = "1 record" if status.rejects_open == 1 else f"{status.rejects_open:,} records"
+        yield Trouble(status.name, Weight.WARNING, f"{records} in quarantine", "cdrsync rejects list")

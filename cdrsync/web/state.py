@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
     from cdrsync.monitor.activity import AccountState
-    from cdrsync.monitor.status import Records
+    from cdrsync.monitor.status import AccountStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class StatusSource(Protocol):
     def check_database(self) -> None:
         """One round trip. Raises DatabaseUnavailable, or SchemaMismatch where the schema is not this program's."""
 
-    def records(self, account: str) -> Records:
+    def status(self, account: str) -> AccountStatus:
         """What the database holds. Raises DatabaseUnavailable, SchemaMismatch."""
 
 
@@ -64,19 +64,19 @@ class Recent:
         self._source = source
         self._clock = clock
         self._asking = threading.Lock()
-        self._answers: dict[str, tuple[float, Records | CdrsyncError | None]] = {}
+        self._answers: dict[str, tuple[float, AccountStatus | CdrsyncError | None]] = {}
 
     def problem(self) -> CdrsyncError | None:
         """What is wrong with the database or its schema, None where nothing is."""
         answer = self._ask(_CHECK)
         return answer if isinstance(answer, CdrsyncError) else None
 
-    def records(self, account: str) -> Records | CdrsyncError:
+    def status(self, account: str) -> AccountStatus | CdrsyncError:
         """What the database holds of an account, or why that can't be told."""
         answer = self._ask(account)
         return DatabaseUnavailable("the database gave no answer") if answer is None else answer
 
-    def _ask(self, key: str) -> Records | CdrsyncError | None:
+    def _ask(self, key: str) -> AccountStatus | CdrsyncError | None:
         if not self._asking.acquire(timeout=PATIENCE_SECONDS):
             return DatabaseUnavailable("the database has not answered for several seconds")
         try:
@@ -88,10 +88,10 @@ class Recent:
         finally:
             self._asking.release()
 
-    def _answer(self, key: str) -> Records | CdrsyncError | None:
+    def _answer(self, key: str) -> AccountStatus | CdrsyncError | None:
         try:
             if key != _CHECK:
-                return self._source.records(key)
+                return self._source.status(key)
             self._source.check_database()
         except CdrsyncError as error:
             return error

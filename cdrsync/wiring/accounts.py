@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from cdrsync.audit.audit import Audit
     from cdrsync.config import AccountSettings, Settings
     from cdrsync.model import NumberFacts, Period, Totals
+    from cdrsync.monitor.status import AccountStatus
     from cdrsync.source.api import NoveroApi, RequestDone
     from cdrsync.store.privacy.eraser import Erased, Eraser
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.reads.quarantine import Quarantine
-    from cdrsync.store.reads.status import Standing
     from cdrsync.store.save import SqlStore
     from cdrsync.sync.ports import SyncSettings
     from cdrsync.sync.steps import Sync
@@ -260,7 +260,7 @@ def account_named(settings: Settings, name: str | None) -> AccountSettings:
 
 @contextlib.contextmanager
 def quarantine(settings: Settings, names: Collection[str] = ()) -> Iterator[Quarantine]:
-    """Open the quarantine of a database that is there already. Raises UnknownAccount as `standings`."""
+    """Open the quarantine of a database that is there already. Raises UnknownAccount as `statuses`."""
     from cdrsync.store.reads.quarantine import Quarantine
 
     with existing(settings) as opened:
@@ -298,8 +298,8 @@ def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, in
         return len(stored), len(kept) - len(stored)
 
 
-def standings(settings: Settings, names: Collection[str] = ()) -> list[Standing]:
-    """Where the accounts of a database stand that have these names; none named: all.
+def statuses(settings: Settings, names: Collection[str] = ()) -> list[AccountStatus]:
+    """The state of the accounts of a database that have these names; none named: all.
 
     Raises DatabaseUnavailable, SchemaMismatch; UnknownAccount for a name that neither configuration nor database has.
     """
@@ -307,7 +307,7 @@ def standings(settings: Settings, names: Collection[str] = ()) -> list[Standing]
 
     with existing(settings) as opened:
         _check_names(settings, opened, names)
-        return [one for one in status.standings(opened) if not names or one.name in names]
+        return [one for one in status.every_account(opened) if not names or one.name in names]
 
 
 def _check_names(settings: Settings, opened: Engine, names: Collection[str]) -> None:

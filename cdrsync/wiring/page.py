@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Listen, Settings
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
-    from cdrsync.monitor.status import Records
+    from cdrsync.monitor.status import AccountStatus
 
 POLLS_MISSED = 5  # an account is not ready when so many polls in a row have not succeeded …
 LEAST_SECONDS = 180.0  # … but a single slow answer of the operator's is no reason
@@ -49,10 +49,10 @@ class Daemon:
         """Raises DatabaseUnavailable, SchemaMismatch."""
         migrate.check(self._engine)
 
-    def records(self, account: str) -> Records:
+    def status(self, account: str) -> AccountStatus:
         """What the database holds. Raises DatabaseUnavailable."""
         timezone = self._settings().account(account).timezone
-        return status.records(self._engine, account, now=self._activity.snapshot().taken_at, timezone=timezone)
+        return status.one_account(self._engine, account, now=self._activity.snapshot().taken_at, timezone=timezone)
 
     def close(self) -> None:
         """Close every connection."""

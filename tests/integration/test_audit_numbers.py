@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from cdrsync.model import Period, Verdict
 from cdrsync.sandbox import Settings
-from cdrsync.store.reads.status import standings
+from cdrsync.store.reads.status import every_account
 from cdrsync.store.schema.tables import cdr
 from tests.support.rig import rig
 
@@ -43,7 +43,7 @@ def test_only_its_numbers_are_compared(migrated: Database) -> None:
             assert [(finding.verdict, finding.number) for finding in report.findings] == [(Verdict.COMPLETE, None)] * 5
             assert (report.clean, report.proven) == (True, True)
             assert report.findings[-1].held.calls == sum(held(r).values())
-            (standing,) = standings(r.engine)
+            (standing,) = every_account(r.engine)
             assert [line.verdict for line in standing.audits] == [Verdict.COMPLETE] * 5
 
 

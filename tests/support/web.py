@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from cdrsync.audit.figures import Figures
-from cdrsync.model import Verdict
+from cdrsync.model import LedgerDay, Verdict
 from cdrsync.monitor.activity import AccountState, Phase
-from cdrsync.monitor.status import DayLine, OperatorToday, Records, RejectLine, RunLine
+from cdrsync.monitor.status import AccountStatus, OperatorToday, RejectLine, RunLine, Today
 from cdrsync.web import AccountNow, Now
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ HOSTILE_LONG = "W" * 300
 class Shown:
     """A `StatusSource` that shows what it was given; `failure` is raised by whatever asks the database."""
 
-    def __init__(self, now: Now, records: dict[str, Records], *, failure: CdrsyncError | None = None) -> None:
+    def __init__(self, now: Now, held: dict[str, AccountStatus], *, failure: CdrsyncError | None = None) -> None:
         self.shown = now
-        self.held = records
+        self.held = held
         self.failure = failure
         self.asked = 0  # how often the database was
         self.on_ask: Callable[[], object] = lambda: None
@@ -43,7 +43,7 @@ class Shown:
     def check_database(self) -> None:
         self._ask()
 
-    def records(self, account: str) -> Records:
+    def status(self, account: str) -> AccountStatus:
         self._ask()
         return self.held[account]
 
@@ -104,33 +104,40 @@ def hours(random_hours: random.Random) -> tuple[int, ...]:
     return tuple(round(count * random_hours.uniform(0.8, 1.2)) for count in shape)
 
 
-def ledger(days: int, marks: dict[date, DayLine] | None = None) -> tuple[DayLine, ...]:
+def day(
+    on: date,
+    calls: int,
+    verdict: Verdict,
+    *,
+    read: bool = True,
+    operator_calls: int | None = None,
+    note: str | None = None,
+) -> LedgerDay:
+    """One day of a ledger."""
+    return LedgerDay(on, calls, calls * 60, Decimal(0), AT if read else None, None, verdict, operator_calls, note)
+
+
+def ledger(days: int, marks: dict[date, LedgerDay] | None = None) -> tuple[LedgerDay, ...]:
     """Days up to today: complete, today and yesterday not audited yet."""
     random_calls = random.Random(3)
     found = []
     for ago in range(days - 1, -1, -1):
-        day = TODAY - timedelta(days=ago)
-        calls = random_calls.randint(700, 1100) if day.weekday() < 5 else random_calls.randint(20, 90)
+        on = TODAY - timedelta(days=ago)
+        calls = random_calls.randint(700, 1100) if on.weekday() < 5 else random_calls.randint(20, 90)
         verdict = Verdict.COMPLETE if ago > 0 else Verdict.UNAUDITED
-        found.append(
-            (marks or {}).get(day) or DayLine(day, calls, verdict, downloaded=ago > 0, operator_calls=calls or None)
-        )
+        found.append((marks or {}).get(on) or day(on, calls, verdict, read=ago > 0, operator_calls=calls))
     return tuple(found)
 
 
-def healthy_records() -> Records:
+def healthy_status(name: str = "default") -> AccountStatus:
     """What the database holds of an account that is well."""
     random_hours = random.Random(7)
     today = (*hours(random_hours)[:14], 71, *[0] * 9)
-    return Records(
-        today=TODAY,
-        held_today=Figures(sum(today), 95_412, Decimal("41.873")),
-        operator_today=OperatorToday(AT - timedelta(minutes=9), sum(today), 95_412, Decimal("41.87")),
-        hours_today=today,
-        hours_yesterday=hours(random_hours),
+    operator = OperatorToday(AT - timedelta(minutes=9), sum(today), 95_412, Decimal("41.87"))
+    return AccountStatus(
+        name,
+        today=Today(TODAY, Figures(sum(today), 95_412, Decimal("41.873")), operator, today, hours(random_hours)),
         ledger=ledger(400),
-        rejects_open=0,
-        rejects=(),
         runs=tuple(
             RunLine(
                 origin,
@@ -153,27 +160,22 @@ def healthy_records() -> Records:
     )
 
 
-def troubled_records() -> Records:
+def troubled_status(name: str) -> AccountStatus:
     """Gaps, rejects, failures, and texts that would break a page that does not escape."""
-    found = healthy_records()
+    found = healthy_status()
+    assert found.today
     marks = {
-        date(2025, 7, 9): DayLine(
-            date(2025, 7, 9), 901, Verdict.GAP, downloaded=True, operator_calls=904, note=HOSTILE
-        ),
-        date(2025, 6, 30): DayLine(date(2025, 6, 30), 850, Verdict.GAP, downloaded=True, operator_calls=851),
-        date(2025, 7, 2): DayLine(date(2025, 7, 2), 777, Verdict.HEALED, downloaded=True, operator_calls=777),
-        **{
-            date(2025, 7, d): DayLine(date(2025, 7, d), 640 + d, Verdict.UNAUDITED, downloaded=True)
-            for d in (20, 21, 22)
-        },
-        **{date(2025, 5, d): DayLine(date(2025, 5, d), 12, Verdict.UNAUDITED, downloaded=False) for d in range(1, 6)},
+        date(2025, 7, 9): day(date(2025, 7, 9), 901, Verdict.GAP, operator_calls=904, note=HOSTILE),
+        date(2025, 6, 30): day(date(2025, 6, 30), 850, Verdict.GAP, operator_calls=851),
+        date(2025, 7, 2): day(date(2025, 7, 2), 777, Verdict.HEALED, operator_calls=777),
+        **{date(2025, 7, d): day(date(2025, 7, d), 640 + d, Verdict.UNAUDITED) for d in (20, 21, 22)},
+        **{date(2025, 5, d): day(date(2025, 5, d), 12, Verdict.UNAUDITED, read=False) for d in range(1, 6)},
     }
-    return Records(
-        today=TODAY,
-        held_today=Figures(3, 62, Decimal("0.005")),
-        operator_today=OperatorToday(AT - timedelta(hours=3), 1_296, 7_200, Decimal("1204.11")),
-        hours_today=(0,) * 9 + (3,) + (0,) * 14,
-        hours_yesterday=found.hours_yesterday,
+    operator = OperatorToday(AT - timedelta(hours=3), 1_296, 7_200, Decimal("1204.11"))
+    hours_today = (0,) * 9 + (3,) + (0,) * 14
+    return AccountStatus(
+        name,
+        today=Today(TODAY, Figures(3, 62, Decimal("0.005")), operator, hours_today, found.today.hours_yesterday),
         ledger=ledger(140, marks),
         rejects_open=1_312,
         rejects=(
@@ -194,7 +196,7 @@ def troubled_records() -> Records:
 
 def healthy() -> Shown:
     """One account, all well."""
-    return Shown(now(well()), {"default": healthy_records()})
+    return Shown(now(well()), {"default": healthy_status()})
 
 
 def troubled() -> Shown:
@@ -212,11 +214,9 @@ def troubled() -> Shown:
     return Shown(
         now(refused(), AccountNow(failing, LONDON, 300), AccountNow(fresh, LONDON, 300), well("support")),
         {
-            "sales": troubled_records(),
-            HOSTILE: troubled_records(),
-            HOSTILE_LONG: Records(
-                TODAY, Figures(0, 0, Decimal(0)), None, (0,) * 24, (0,) * 24, (), 0, (), ()
-            ),
-            "support": healthy_records(),
+            "sales": troubled_status("sales"),
+            HOSTILE: troubled_status(HOSTILE),
+            HOSTILE_LONG: AccountStatus(HOSTILE_LONG, today=Today(TODAY, Figures(), None, (0,) * 24, (0,) * 24)),
+            "support": healthy_status("support"),
         },
     )  # fmt: skip

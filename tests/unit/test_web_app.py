@@ -135,7 +135,7 @@ def test_every_answer_carries_the_security_headers(path: str) -> None:
 
 
 def test_a_bug_of_ours_shows_no_traceback() -> None:
-    shown = Shown(now(well()), {})  # no records: a KeyError
+    shown = Shown(now(well()), {})  # no status: a KeyError
     answer = get(shown, "/")
     assert (answer.status_code, answer.text) == (500, "500 Internal Server Error\n")
 

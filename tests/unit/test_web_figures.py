@@ -7,8 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from cdrsync.model import Verdict
-from cdrsync.monitor.status import DayLine
+from cdrsync.model import LedgerDay, Verdict
 from cdrsync.web import calendar, chart
 from cdrsync.web.calendar import Cell, Mark
 from cdrsync.web.words import ago, pounds, span, visible
@@ -47,8 +46,9 @@ def test_what_cannot_be_seen_is_written_out() -> None:
     assert visible("a\u202eb\x00c\x1b[31m\u200b") == "a\\u202eb\\x00c\\x1b[31m\\u200b"
 
 
-def day(text: str, verdict: Verdict, *, downloaded: bool = True, operator: int | None = None) -> DayLine:
-    return DayLine(date.fromisoformat(text), 1200, verdict, downloaded=downloaded, operator_calls=operator)
+def day(text: str, verdict: Verdict, *, downloaded: bool = True, operator: int | None = None) -> LedgerDay:
+    read_at = NOON if downloaded else None
+    return LedgerDay(date.fromisoformat(text), 1200, 60, Decimal(1), read_at, None, verdict, operator)
 
 
 def test_calendar_has_a_square_for_every_day() -> None:

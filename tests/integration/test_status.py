@@ -16,7 +16,7 @@ from cdrsync.audit.figures import Figures
 from cdrsync.model import Verdict
 from cdrsync.sandbox import Settings, World, running
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.reads.status import records
+from cdrsync.store.reads.status import one_account
 from cdrsync.store.schema.tables import cdr
 from tests.support.canary import DOORBELL_TOKEN, LOGIN
 from tests.support.deployed import CALLS, filled
@@ -34,7 +34,7 @@ ROUNDS = int(os.environ.get("CDRSYNC_DOORBELL_ROUNDS", "3"))  # more for a measu
 LONDON = ZoneInfo("Europe/London")
 
 
-def test_records_of_a_synced_account(database: Database) -> None:
+def test_state_of_a_synced_account(database: Database) -> None:
     """Ledger, hours and totals are those of the rows, on every kind of database."""
     filled(database.url)
     engine = open_engine(database.url)
@@ -42,23 +42,27 @@ def test_records_of_a_synced_account(database: Database) -> None:
         per_day = select(cdr.c.call_date, func.count()).group_by(cdr.c.call_date)
         days: dict[date, int] = {row[0]: row[1] for row in connection.execute(per_day)}
     now = datetime.now(UTC)
-    shown = records(engine, "default", now=now, timezone=LONDON)
+    shown = one_account(engine, "default", now=now, timezone=LONDON)
     engine.dispose()
     assert {line.day: line.calls for line in shown.ledger if line.calls} == days
-    assert sum(shown.hours_today) == shown.held_today.calls == days.get(shown.today, 0)
-    assert sum(shown.hours_yesterday) == days[shown.today - timedelta(days=1)]
+    today = shown.today
+    assert today
+    assert sum(today.hours) == today.held.calls == days.get(today.day, 0)
+    assert sum(today.hours_yesterday) == days[today.day - timedelta(days=1)]
     assert {line.verdict for line in shown.ledger} <= {Verdict.COMPLETE, Verdict.UNAUDITED}
-    assert shown.operator_today is not None
-    assert shown.operator_today.calls == shown.held_today.calls
+    assert today.operator is not None
+    assert today.operator.calls == today.held.calls
     assert (shown.rejects_open, shown.rejects) == (0, ())
 
 
-def test_records_of_an_account_that_was_never_synced(migrated: Database) -> None:
+def test_state_of_an_account_that_was_never_synced(migrated: Database) -> None:
     engine = open_engine(migrated.url)
-    shown = records(engine, "default", now=datetime.now(UTC), timezone=LONDON)
+    shown = one_account(engine, "default", now=datetime.now(UTC), timezone=LONDON)
     engine.dispose()
-    assert (shown.held_today, shown.operator_today, shown.ledger) == (Figures(), None, ())
-    assert shown.hours_today == shown.hours_yesterday == (0,) * 24
+    today = shown.today
+    assert today
+    assert (today.held, today.operator, shown.ledger) == (Figures(), None, ())
+    assert today.hours == today.hours_yesterday == (0,) * 24
 
 
 def newest(engine: Engine) -> int | None:
