@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from cdrsync import config
 from cdrsync.daemon.notify import Notifier
+from cdrsync.daemon.pool import Pool
 from cdrsync.daemon.signals import STOP_SIGNALS, Signals, listening
+from cdrsync.daemon.tasks import Task
 from cdrsync.errors import EXIT_OK, ConfigError
 from cdrsync.monitor import logs
 from cdrsync.monitor.activity import Activity, Phase
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs, Settings
-    from cdrsync.daemon.worker import Worker
     from cdrsync.monitor.activity import Snapshot
 
 GRACE = 5.0  # seconds for the page in hand; what is not committed by then is rolled back by the database
@@ -41,7 +42,7 @@ class Service:
         self._names = names
         self._notifier = Notifier()
         self._activity = Activity()
-        self._workers: dict[str, Worker] = {}
+        self._pool = Pool()
         self._web: Any = None
         self._fed_at = self._status_at = 0.0
 
@@ -61,15 +62,15 @@ class Service:
                         self._reload()
                     elif number == signal.SIGUSR1:
                         self.ring(None)
-                if all(worker.parked for worker in self._workers.values()):
+                if all(worker.parked for worker in self._pool.workers.values()):
                     return self._give_up()
                 self._tell()
 
     def ring(self, account: str | None) -> bool:
         """Make an account (None: every account) poll now; False where there is no such account. From any thread."""
-        workers = [w for name, w in list(self._workers.items()) if account in (None, name)]
+        workers = [worker for name, worker in self._pool.workers.items() if account in (None, name)]
         for worker in workers:
-            worker.poll_now()
+            worker.due.mark(Task.POLL)
         return bool(workers)
 
     # ── start and reload ───────────────────────────────────────────────────────────────────────────────────────────
@@ -89,7 +90,7 @@ class Service:
         self._schedule = Schedule()
         self._serve()
         self._employ(self._settings, before=None)
-        names = ", ".join(self._workers)
+        names = ", ".join(self._pool.workers)
         self._log.info("started", accounts=names, page=self._web.url if self._web else None)
         self._notifier.ready(f"starting: {names}")
 
@@ -102,26 +103,22 @@ class Service:
         self._activity.reset(accounts)
         database = Database(settings)
         moved = before is not None and _database(before) != _database(settings)
-        for name, worker in list(self._workers.items()):
+        for name in self._pool.workers:
             if name not in accounts:
-                worker.stop()
-                del self._workers[name]
+                self._pool.dismiss(name)
         for name, account in accounts.items():
-            old = self._workers.get(name)
-            if old is not None and old.is_alive() and old.account == account and not moved:
-                continue
-            if old is not None:
-                old.stop()
-            self._workers[name] = Worker(
-                settings,
-                account,
-                database=database,
-                activity=self._activity,
-                metrics=self._metrics,
-                schedule=self._schedule,
-                after=old,
-            )
-            self._workers[name].start()
+            old = self._pool.workers.get(name)
+            if old is None or moved or old.account != account or not self._pool.at_work(name):
+                self._pool.employ(
+                    Worker(
+                        settings,
+                        account,
+                        database=database,
+                        activity=self._activity,
+                        metrics=self._metrics,
+                        schedule=self._schedule,
+                    )
+                )
 
     def _serve(self) -> None:
         """Start the web server where one is configured, in place of the one before."""
@@ -160,12 +157,12 @@ class Service:
             self._log.error("configuration refused, the old one stays", problems="; ".join(error.problems))
         else:
             self._employ(self._settings, before)
-            self._log.info("configuration read again", accounts=", ".join(self._workers))
+            self._log.info("configuration read again", accounts=", ".join(self._pool.workers))
         self._notifier.ready(_status(self._activity.snapshot()))
 
     def _stuck(self) -> str | None:
         """Name an account whose worker makes no progress, in one line. From any thread."""
-        silent = {name: worker.silent_for() for name, worker in list(self._workers.items()) if not worker.parked}
+        silent = {name: worker.silent_for() for name, worker in self._pool.workers.items() if not worker.parked}
         hanging = [name for name, seconds in silent.items() if seconds >= LONGEST_SILENCE]
         return f"{', '.join(hanging)}: no step for {max(silent.values()):.0f} s" if hanging else None
 
@@ -175,7 +172,7 @@ class Service:
         """Feed the watchdog while every worker makes progress; keep the status line true."""
         now = time.monotonic()
         interval = self._notifier.watchdog_interval
-        silent = max(worker.silent_for() for worker in self._workers.values() if not worker.parked)
+        silent = max(worker.silent_for() for worker in self._pool.workers.values() if not worker.parked)
         if interval is not None and now - self._fed_at >= interval - LOOK_ROUND and silent < LONGEST_SILENCE:
             self._notifier.feed()
             self._fed_at = now
@@ -187,10 +184,9 @@ class Service:
         self._log.info("stopping")
         self._activity.stop()
         self._notifier.stopping()
-        for worker in self._workers.values():
-            worker.stop()
+        self._pool.stop()
         deadline = time.monotonic() + GRACE
-        while any(worker.is_alive() for worker in self._workers.values()):
+        while not self._pool.ended:
             left = deadline - time.monotonic()
             if left <= 0 or STOP_SIGNALS.intersection(signals.wait(min(left, 0.05))):
                 # What is still in hand was not committed; the database rolls it back when the connection ends.
@@ -202,7 +198,7 @@ class Service:
 
     def _give_up(self) -> int:
         """Every account waits for a person: end with the code that says for what."""
-        error = next(worker.parked for worker in self._workers.values() if worker.parked)
+        error = next(worker.parked for worker in self._pool.workers.values() if worker.parked)
         self._notifier.stopping()
         self._close()
         self._log.error("no account can go on", exit_code=error.exit_code)

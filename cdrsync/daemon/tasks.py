@@ -36,12 +36,13 @@ class Due:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._tasks: set[Task] = set()
+        self._news = False
 
     def mark(self, *tasks: Task) -> None:
         """Mark tasks due."""
         with self._changed:
             self._tasks.update(tasks)
-            self._changed.notify_all()
+        self.wake()
 
     def take(self, among: tuple[Task, ...] = tuple(Task)) -> Task | None:
         """Take the most urgent task due of these, None where none is."""
@@ -52,14 +53,15 @@ class Due:
             return task
 
     def wait(self, seconds: float) -> None:
-        """Wait until a task is due or `wake` is called, at most `seconds`."""
+        """Wait until a task is marked or `wake` is called, since the last wait; at most `seconds`."""
         with self._changed:
-            if not self._tasks:
-                self._changed.wait(seconds)
+            self._changed.wait_for(lambda: self._news, seconds)
+            self._news = False
 
     def wake(self) -> None:
         """End a wait."""
         with self._changed:
+            self._news = True
             self._changed.notify_all()
 
 

@@ -169,13 +169,13 @@ def _become(start: Start) -> None:
 
 def _prepare(start: Start) -> None:
     if start.quick:
-        from cdrsync.daemon import troubles, worker
+        from cdrsync.daemon import recovery, troubles
         from cdrsync.source.retry import RetryPolicy
 
         short = {"attempts": 4, "total": 30.0, "wait_initial": 0.01, "wait_max": 0.1, "wait_jitter": 0.01}
         RetryPolicy.__init__.__defaults__ = (*short.values(), 60.0)
         vars(troubles).update(FIRST_PAUSE=0.05, LONGEST_PAUSE=1.0)
-        vars(worker).update(STANDBY_PAUSE=0.1)
+        vars(recovery).update(STANDBY_PAUSE=0.1)
     if start.idle_seconds:
         from cdrsync.store import lease, session
 

@@ -1,0 +1,158 @@
+"""What each task of an account does, a page at a time, and what is told of it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, closing, nullcontext
+from typing import TYPE_CHECKING
+
+from cdrsync import tuning
+from cdrsync.daemon.tasks import URGENT, Task
+from cdrsync.model import TAIL_STREAM, Period, utc_now
+from cdrsync.monitor import logs
+from cdrsync.sync.runs import Tally, recorded
+from cdrsync.sync.steps import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
+from cdrsync.wiring import accounts
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Generator
+    from datetime import timedelta
+
+    from cdrsync.config import AccountSettings, Settings
+    from cdrsync.daemon.tasks import Due
+    from cdrsync.model import PageSaved
+    from cdrsync.monitor.activity import Activity
+    from cdrsync.monitor.metrics import Metrics
+    from cdrsync.wiring.accounts import AccountParts
+    from cdrsync.wiring.database import Database
+
+LONG_WORK = 10_000  # records after which the memory for their pages is given back
+
+
+class Work:
+    """One account's tasks on its parts. Raises whatever goes wrong; `stop` ends a task after the page in hand."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        account: AccountSettings,
+        parts: AccountParts,
+        *,
+        due: Due,
+        stop: threading.Event,
+        activity: Activity,
+        metrics: Metrics,
+    ) -> None:
+        self._settings = settings
+        self._account = account
+        self._parts = parts
+        self._due = due
+        self._stop = stop
+        self._activity = activity
+        self._metrics = metrics
+        self._log = logs.get(parts.name)
+
+    def show_position(self, database: Database) -> None:
+        """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew."""
+        name = self._parts.name
+        mark = self._parts.store.checkpoint(TAIL_STREAM)
+        if mark is not None:
+            self._activity.publish(name, high_water_uid=mark.high_water_uid)
+        self._metrics.rejects_open(name, self._parts.ledger.open_rejects())
+        audited_at, gaps = database.last_audit(name)
+        if audited_at is not None:
+            self._metrics.audited(name, gaps=gaps, at=audited_at.timestamp())
+
+    def pages(self, task: Task) -> Generator[PageSaved]:
+        """Do a task: an item for each commit."""
+        began = utc_now()
+        with self._tallied(task) as tally:
+            if task is Task.AUDIT:
+                self._audit()
+            with closing(self._steps(task)) as steps:
+                for saved in steps:
+                    self._saved(saved)
+                    tally.add(saved)
+                    yield saved
+                    if self._stop.is_set():
+                        tally.outcome = "stopped"
+                        return
+            if task is Task.POLL:
+                self._activity.publish(self._parts.name, last_success=utc_now(), read_until=began)
+            if task is Task.BACKFILL and tally.records:
+                self._due.mark(Task.AUDIT)
+            if task is Task.SWEEP:
+                self._tidy()
+            if tally.rejected or task is Task.BACKFILL:
+                self._metrics.rejects_open(self._parts.name, self._parts.ledger.open_rejects())
+        if tally.changed:
+            counts = {"inserted": tally.inserted, "updated": tally.updated, "rejected": tally.rejected}
+            self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
+        if tally.records >= LONG_WORK:
+            tuning.give_back()
+
+    def _tallied(self, task: Task) -> AbstractContextManager[Tally]:
+        """Return a tally; that of long work with a line in the table of runs, which would drown in polls."""
+        return nullcontext(Tally()) if task in URGENT else recorded(self._parts.store, task.value)
+
+    def _steps(self, task: Task) -> Generator[PageSaved]:
+        sync = self._parts.sync
+        match task:
+            case Task.POLL:
+                yield from sync.poll()
+            case Task.LOOKBACK if self._overdue(LOOKBACK_STREAM, self._account.lookback_interval):
+                yield from sync.look_back()
+            case Task.BACKFILL:
+                yield from sync.backfill()
+            case Task.SWEEP if self._overdue(SWEEP_STREAM, SWEEP_INTERVAL):
+                yield from sync.sweep()
+
+    def _overdue(self, stream: str, interval: timedelta) -> bool:
+        """Say whether a stream was last read an interval ago; the schedule may be a moment early."""
+        checkpoint = self._parts.store.checkpoint(stream)
+        if checkpoint is None or checkpoint.begun_at is None:
+            return True
+        since: timedelta = abs(utc_now() - checkpoint.begun_at)  # abs: the host's clock may have been set back
+        return since >= interval * 0.95
+
+    def _audit(self) -> None:
+        """Compare with the operator's totals, heal what differs, say what came of it."""
+        report = self._parts.audit.run(list(Period), heal=True)
+        days = sum(len(gap.window.days()) for gap in report.gaps)
+        self._metrics.audited(self._parts.name, gaps=days, at=report.audited_at.timestamp())
+        if report.healed:
+            healed = ", ".join(map(str, report.healed))
+            self._log.warning("audit healed a gap", days=healed, records=report.records_healed)
+        for gap in report.gaps:
+            self._log.warning("audit found a gap", first=str(gap.window.first), problem=gap.problem)
+        if report.first_proof:
+            self._log.info("proven for the first time: every call that the operator counts is held")
+        elif report.clean:
+            self._log.info("audit done, no gap", proven=report.proven)
+
+    def _tidy(self) -> None:
+        """Forget what is older than the retention allows, and classify anew what older numbering rules classified."""
+        days = 0
+        for _ in accounts.prune(self._settings, self._account):
+            days += 1
+            if self._stop.is_set():
+                return
+        if days:
+            self._log.info("old calls treated as the retention says", days=days)
+        numbers = accounts.refresh_numbers(self._settings)
+        if numbers:
+            self._log.info("numbers classified anew", numbers=numbers)
+
+    def _saved(self, saved: PageSaved) -> None:
+        name = self._parts.name
+        self._metrics.page_saved(name, saved)
+        self._activity.count(
+            name,
+            inserted=saved.inserted,
+            updated=saved.updated,
+            rejected=saved.rejected,
+            newest_call=saved.newest_started_at,
+        )
+        if saved.high_water_uid is not None:
+            self._activity.publish(name, high_water_uid=saved.high_water_uid)
+        self._log.debug("page saved", origin=saved.origin.value, records=saved.records, inserted=saved.inserted)
