@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from cdrsync.audit.figures import Comparison, Figures, Readings, compare
+from cdrsync.audit.figures import Comparison, Figures, Interpretation, compare
 from cdrsync.audit.findings import (
     AuditReport,
     Finding,
-    Snapshot,
+    Holdings,
     merged,
     narrow,
     overruled,
@@ -38,13 +38,15 @@ from cdrsync.model import (
     Window,
     national,
 )
+from cdrsync.sync.history import calls_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
+    from cdrsync.model import PageSaved
     from cdrsync.sync.ports import Source
-    from cdrsync.sync.steps import Sync
+    from cdrsync.sync.position import Position
 
 ATTEMPTS = 4
 """Looks at a disagreement before it is believed: the first one sends a look-back, the others let arrivals settle."""
@@ -63,7 +65,7 @@ class Ledger(Protocol):
     def checkpoint(self, stream: str) -> Checkpoint | None:
         """The checkpoint of a stream."""
 
-    def snapshot(self, *, number: str | None, up_to_uid: int | None) -> Snapshot:
+    def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
         """Calls per day, counted from the rows, and the ledger; of one number where one is given."""
 
     def held_uids(self, uids: Iterable[int]) -> set[int]:
@@ -72,8 +74,8 @@ class Ledger(Protocol):
     def open_rejects(self) -> int:
         """Records in quarantine."""
 
-    def established(self) -> Readings:
-        """The readings of undocumented figures that earlier audits established."""
+    def established(self) -> Interpretation:
+        """How undocumented figures are to be understood, as far as earlier audits established it."""
 
     def proven_before(self) -> bool:
         """Whether an audit of `all` has agreed before."""
@@ -85,13 +87,39 @@ class Ledger(Protocol):
         """Keep findings and verdicts, in one transaction."""
 
 
-class Audit:
-    """Compares one account with the operator's totals."""
+class Healer(Protocol):
+    """What reads again, through the one write path: needs the lease."""
 
-    def __init__(self, source: Source, ledger: Ledger, sync: Sync, *, timezone: ZoneInfo, page_size: int) -> None:
+    def poll(self) -> Iterable[PageSaved]:
+        """Read the tail."""
+
+    def look_back(self) -> Iterable[PageSaved]:
+        """Read the recent tail again."""
+
+    def reread(self, day: date) -> tuple[int, dict[int, Cdr]]:
+        """Read a day again: how many records that changed, and the day's calls as the operator lists them."""
+
+    def reopen_history(self) -> None:
+        """Where all is wanted, have the next backfill read what the operator has before the first day held."""
+
+
+class Audit:
+    """Compares one account with the operator's totals. Only with a `healer` can it mend anything."""
+
+    def __init__(
+        self,
+        source: Source,
+        ledger: Ledger,
+        position: Position,
+        healer: Healer | None = None,
+        *,
+        timezone: ZoneInfo,
+        page_size: int,
+    ) -> None:
         self._source = source
         self._ledger = ledger
-        self._sync = sync
+        self._position = position
+        self._healer = healer
         self._timezone = timezone
         self._page_size = page_size
         self._read_in_vain: dict[date, tuple[datetime, Figures]] = {}
@@ -99,11 +127,12 @@ class Audit:
     def run(self, periods: Sequence[Period], *, number: str | None = None, heal: bool = False) -> AuditReport:
         """Compare the periods; with `heal`, read the days at fault once more and compare again.
 
-        Only healing needs the lease. Raises RequestRefused where the operator refuses every period.
+        Raises RequestRefused where the operator refuses every period.
         """
-        observed, days = self._settle(periods, number, writer=heal)
-        if heal and observed.gaps:
-            observed, days = self._heal(observed, periods, number)
+        healer = self._healer if heal else None
+        observed, days = self._settle(periods, number, healer)
+        if healer is not None and observed.gaps:
+            observed, days = self._heal(observed, periods, number, healer)
         if number is None:
             self._ledger.record_audit(observed, days)
         return observed
@@ -111,13 +140,13 @@ class Audit:
     # ── comparing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _settle(
-        self, periods: Sequence[Period], number: str | None, *, writer: bool
+        self, periods: Sequence[Period], number: str | None, healer: Healer | None
     ) -> tuple[AuditReport, dict[date, Verdict]]:
         """Look until all agrees, at most ATTEMPTS times. Who may write brings the tail in first."""
         for attempt in range(ATTEMPTS):
-            if writer:
-                _run(self._sync.look_back() if attempt == 1 else self._sync.poll())
-            report, days = self._look(periods, number, writer=writer)
+            if healer is not None:
+                _run(healer.look_back() if attempt == 1 else healer.poll())
+            report, days = self._look(periods, number, writer=healer is not None)
             if report.clean:
                 break
         return report, days
@@ -125,15 +154,15 @@ class Audit:
     def _look(
         self, periods: Sequence[Period], number: str | None, *, writer: bool
     ) -> tuple[AuditReport, dict[date, Verdict]]:
-        wanted = self._sync.numbers if number is None else (number,)
+        wanted = self._numbers(number)
         established = self._ledger.established()
         findings: list[list[Finding]] = []  # of each number, by period
         for one in wanted:
             moment = self._observe(periods, one, writer=writer)
             judged = [self._judge(answer, period, moment, one, established) for period, answer in moment.totals]
             findings.append(overruled(judged))
-        snapshot = moment.snapshot if wanted == (number,) else self._ledger.snapshot(number=None, up_to_uid=None)
-        altered = [] if number is not None else tampered(snapshot)
+        holdings = moment.holdings if wanted == (number,) else self._ledger.holdings(number=None, up_to_uid=None)
+        altered = [] if number is not None else tampered(holdings)
         known = {gap.window.first for gap in altered}
         gaps = altered + [gap for of_one in findings for gap in narrow(of_one, known)]
         of_periods = findings[0] if number is not None else [merged(of_one) for of_one in zip(*findings, strict=True)]
@@ -146,11 +175,14 @@ class Audit:
             first_proof=proven and number is None and not self._ledger.proven_before(),
         )
         vouched = [finding.window for finding in of_periods if finding.verdict is Verdict.COMPLETE]
-        return report, verdicts(snapshot.ledger, vouched, gaps)
+        return report, verdicts(holdings.ledger, vouched, gaps)
+
+    def _numbers(self, number: str | None) -> tuple[str | None, ...]:
+        return self._position.numbers if number is None else (number,)
 
     def _observe(self, periods: Sequence[Period], number: str | None, *, writer: bool) -> _Moment:
         """Tail, totals, tail: one document, so one moment; then the rows of that moment."""
-        mark = self._ledger.checkpoint(self._sync.tail_stream(number))
+        mark = self._ledger.checkpoint(self._position.tail_stream(number))
         uid = None if mark is None else mark.high_water_uid
         asks: list[CdrsAsk | TotalsAsk] = [TotalsAsk(period, number) for period in periods]
         if uid is not None:
@@ -167,14 +199,14 @@ class Audit:
             refusal = next(answer for answer in answers if isinstance(answer, Refusal))
             raise RequestRefused(f"the operator refused GetTotals: {refusal.message}", code=refusal.code)
         top = max((cdr.uid for cdr in before), default=uid)
-        snapshot = self._ledger.snapshot(number=number, up_to_uid=top)
+        holdings = self._ledger.holdings(number=number, up_to_uid=top)
         known = self._ledger.held_uids(cdr.uid for cdr in before)
         seen = {cdr.uid for cdr in before}
         fresh = [cdr for cdr in before if cdr.uid not in known]
         return _Moment(
             document.answered_at,
             list(zip(periods, answers, strict=True)),
-            snapshot,
+            holdings,
             fresh=fresh,
             behind=bool(fresh) and not writer,
             arrived=sorted((cdr for cdr in after if cdr.uid not in seen), key=lambda cdr: cdr.uid),
@@ -186,7 +218,7 @@ class Audit:
         period: Period,
         moment: _Moment,
         number: str | None,
-        established: Readings,
+        established: Interpretation,
     ) -> Finding:
         local = moment.answered_at.astimezone(self._timezone)
         window = period_window(period, local.date())
@@ -203,7 +235,7 @@ class Audit:
             Verdict.COMPLETE,
             comparison.held,
             answer,
-            comparison.readings,
+            comparison.interpretation,
             remark="; ".join(comparison.remarks),
         )
         if comparison.agrees:
@@ -222,7 +254,7 @@ class Audit:
 
     def _excuse(self, period: Period, window: Window, moment: _Moment, local: datetime, number: str | None) -> str:
         """Why a disagreement of this period proves nothing; empty where it does."""
-        if number is not None and any(window.first <= day <= window.last for day in moment.snapshot.deleted):
+        if number is not None and any(window.first <= day <= window.last for day in moment.holdings.deleted):
             return "retention has deleted calls of its days, and the ledger counts them for all numbers together"
         for shift in (-MIDNIGHT_MARGIN, MIDNIGHT_MARGIN):
             if (local + shift).date() != local.date():
@@ -233,32 +265,34 @@ class Audit:
 
     def _not_downloaded(self, period: Period, window: Window, number: str | None) -> str:
         """Which calls of a period were never to be held, or not yet; empty where all should be."""
-        limited_to = {national(one) for one in self._sync.numbers if one is not None}
+        limited_to = {national(one) for one in self._position.numbers if one is not None}
         if number is not None and limited_to and national(number) not in limited_to:
             return "the account is limited to other numbers"
-        start = self._sync.start_day()
+        start = self._position.start_day()
         if start is None:
             return "the history before it is still being downloaded"
-        pending = [day for day in self._sync.pending_days() if window.first <= day <= window.last]
+        pending = [day for day in self._position.pending_days() if window.first <= day <= window.last]
         if pending:
             return f"{len(pending)} of its days are still to be downloaded"
-        late = start > window.first and not self._sync.wants_all
-        if late and (period is not Period.ALL or self._sync.calls_before(start, number)):
+        late = start > window.first and not self._position.wants_all
+        if late and (
+            period is not Period.ALL or calls_before(self._source, start, self._numbers(number), self._page_size)
+        ):
             return f"it begins before start_date, {start}"
         return ""
 
     # ── healing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _heal(
-        self, found: AuditReport, periods: Sequence[Period], number: str | None
+        self, found: AuditReport, periods: Sequence[Period], number: str | None, healer: Healer
     ) -> tuple[AuditReport, dict[date, Verdict]]:
         """Read the days at fault once through the one write path, then compare again."""
-        self._sync.reopen_history()
-        before = self._ledger.snapshot(number=None, up_to_uid=None)
+        healer.reopen_history()
+        before = self._ledger.holdings(number=None, up_to_uid=None)
         ledger_days = [day.day for day in before.ledger]
-        start = self._sync.start_day()
+        start = self._position.start_day()
         first = min([*ledger_days, found.audited_at.date()] if start is None else [*ledger_days, start])
-        today = self._sync.today()
+        today = self._position.today()
         held = _by_day(before)
         days = {day for gap in found.gaps for day in within(gap.window, first, today)}
         days -= {day for day in days if self._was_in_vain(day, held.get(day, Figures()), found.audited_at)}
@@ -266,15 +300,15 @@ class Audit:
         listed: dict[date, Figures] = {}
         records = 0
         for day in sorted(days, reverse=True):
-            changed, calls = self._sync.reread(day)
+            changed, calls = healer.reread(day)
             listed[day] = Figures.of_calls(calls.values())
             if changed:
                 mended.add(day)
                 records += changed
         # The ledger follows the rows only where they are what the operator lists: a row too many stays in sight.
-        held = _by_day(self._ledger.snapshot(number=None, up_to_uid=None))
+        held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
         self._ledger.recount(day for day, figures in listed.items() if figures == held.get(day, Figures()))
-        report, verdicts_after = self._settle(periods, number, writer=True)
+        report, verdicts_after = self._settle(periods, number, healer)
         left = {day for gap in report.gaps for day in within(gap.window, first, today)}
         self._read_in_vain |= {day: (report.audited_at, held.get(day, Figures())) for day in days & left}
         healed = tuple(sorted(mended - left))
@@ -291,19 +325,19 @@ class Audit:
 class _Moment:
     answered_at: datetime
     totals: list[tuple[Period, Batch | Totals | Refusal]]
-    snapshot: Snapshot
+    holdings: Holdings
     fresh: list[Cdr]  # visible before the totals, not held yet
     behind: bool  # another process is to write them, and may be writing
     arrived: list[Cdr]  # became visible while the document was answered, oldest first
 
 
-def _by_day(snapshot: Snapshot) -> dict[date, Figures]:
-    return {day.day: Figures.of([day]) for day in snapshot.rows}
+def _by_day(holdings: Holdings) -> dict[date, Figures]:
+    return {day.day: Figures.of([day]) for day in holdings.rows}
 
 
-def _best(moment: _Moment, window: Window, totals: Totals, established: Readings) -> Comparison:
+def _best(moment: _Moment, window: Window, totals: Totals, established: Interpretation) -> Comparison:
     """The comparison that agrees, over every number of arrivals that the totals may already have seen."""
-    figures = Figures.of(day for day in moment.snapshot.held if window.first <= day.day <= window.last)
+    figures = Figures.of(day for day in moment.holdings.held if window.first <= day.day <= window.last)
     for cdr in moment.fresh:
         if window.first <= cdr.call_date <= window.last:
             figures = figures.plus(cdr)

@@ -1,10 +1,10 @@
 """Held against stated: the arithmetic of an audit, pure.
 
-The operator states totals (GetTotals) without saying how a call is sorted into answered, missed and voicemail, what the
-unit of MinsTotalNoFormat is, nor how it rounds. So each undocumented figure has *readings*; what is held has to agree
-with one of them. A reading that once decided an agreement by itself is *established* and is the only one from then on.
-Only "answered+missed" can be taken back: calls of voicemail that were missing may have made it look right, so it gives
-way to what agrees in every figure with voicemail counted by itself.
+GetTotals does not say how a call is sorted into answered, missed and voicemail, what the unit of MinsTotalNoFormat is,
+nor how it rounds. So an undocumented figure has several meanings, and what is held has to agree with one of them. A
+meaning that once decided an agreement by itself is *established*: from then on it is the only one. Only
+"answered+missed" can be taken back: missing calls of voicemail may have made it look right, so it gives way to what
+agrees in every figure with voicemail counted by itself.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PENNY = Decimal("0.01")
 
 SECONDS_PER_MINUTE = 60
 
-BY_ITSELF, AMONG_OTHERS = CALLS_READINGS = ("answered+missed+voicemail", "answered+missed")
+BY_ITSELF, AMONG_OTHERS = CALLS_MEANINGS = ("answered+missed+voicemail", "answered+missed")
 """Voicemail is counted by itself, or among the others."""
 
-DURATION_READINGS = ("seconds", "minutes")
+DURATION_UNITS = ("seconds", "minutes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
-    """Which readings of the undocumented figures earlier agreements have established; None: not yet."""
+class Interpretation:
+    """What the undocumented figures mean, as far as earlier agreements established it; None: not yet."""
 
     calls: str | None = None
     duration: str | None = None
@@ -69,21 +69,21 @@ class Readings:
     def __str__(self) -> str:
         """How it is stored with a verdict: `calls=answered+missed+voicemail duration=seconds`."""
         known = (("calls", self.calls), ("duration", self.duration))
-        return " ".join(f"{name}={reading}" for name, reading in known if reading is not None)
+        return " ".join(f"{name}={meaning}" for name, meaning in known if meaning is not None)
 
     @classmethod
-    def parse(cls, text: str | None) -> Readings:
+    def parse(cls, text: str | None) -> Interpretation:
         """What `str` made. Unknown words are ignored: an older or newer program may have written them."""
         found = dict(re.findall(r"(\w+)=(\S+)", text or ""))
         calls, duration = found.get("calls"), found.get("duration")
         return cls(
-            calls if calls in CALLS_READINGS else None,
-            duration if duration in DURATION_READINGS else None,
+            calls if calls in CALLS_MEANINGS else None,
+            duration if duration in DURATION_UNITS else None,
         )
 
-    def or_else(self, other: Readings) -> Readings:
-        """These readings, and the other's where nothing is established here."""
-        return Readings(self.calls or other.calls, self.duration or other.duration)
+    def or_else(self, other: Interpretation) -> Interpretation:
+        """This one, and the other's where nothing is established here."""
+        return Interpretation(self.calls or other.calls, self.duration or other.duration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ class Comparison:
     """What one GetTotals answer says of what is held.
 
     `unusable` says why nothing can be said; then it neither agrees nor disagrees. `differences` is empty where all
-    agrees. `remarks` differ too, but rest on an undocumented reading alone and are no reason for an alarm.
+    agrees. `remarks` differ too, but rest on an undocumented meaning alone and are no reason for an alarm.
     """
 
     held: Figures
     differences: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     unusable: tuple[str, ...] = ()
-    readings: Readings = field(default_factory=Readings)
+    interpretation: Interpretation = field(default_factory=Interpretation)
 
     @property
     def agrees(self) -> bool:
@@ -106,7 +106,7 @@ class Comparison:
         return not self.differences and not self.unusable
 
 
-def compare(held: Figures, totals: Totals, established: Readings) -> Comparison:
+def compare(held: Figures, totals: Totals, established: Interpretation) -> Comparison:
     """Compare one period. Figures that the operator did not send readably make it unusable, never an agreement."""
     if totals.answered is None or totals.missed is None or totals.voicemail is None or totals.charge is None:
         return Comparison(held, unusable=totals.unusable or ("figures are missing",))
@@ -116,25 +116,25 @@ def compare(held: Figures, totals: Totals, established: Readings) -> Comparison:
         differences.append(f"£{held.charge.normalize():f} is held, the operator states £{totals.charge:f}")
     duration = _durations(held.duration, totals.minutes_no_format)
     if established.duration is not None:
-        duration = [reading for reading in duration if reading == established.duration]
+        duration = [meaning for meaning in duration if meaning == established.duration]
     if not duration and totals.minutes_no_format is not None:
         text = f"{held.duration} seconds are held, MinsTotalNoFormat is {totals.minutes_no_format.normalize():f}"
         (remarks if established.duration is None else differences).append(text)
     others = totals.answered + totals.missed
     sums = {BY_ITSELF: others + totals.voicemail, AMONG_OTHERS: others}
-    calls = [reading for reading, number in sums.items() if number == held.calls]
+    calls = [meaning for meaning, number in sums.items() if number == held.calls]
     rest_agrees = bool(duration) and not differences
     # A call of voicemail that is missing looks like one counted among the others; only its duration tells.
     believed = established.calls or (None if rest_agrees else BY_ITSELF)
     if believed is not None and not (rest_agrees and calls == [BY_ITSELF]):
-        calls = [reading for reading in calls if reading == believed]
+        calls = [meaning for meaning in calls if meaning == believed]
     if not calls:
         parts = f"{totals.answered} answered, {totals.missed} missed, {totals.voicemail} voicemail"
         differences.insert(0, f"{held.calls} calls are held, the operator counts {parts}")
     if differences:
-        return Comparison(held, tuple(differences), tuple(remarks), readings=established)
-    readings = Readings(calls[0] if len(calls) == 1 else None, duration[0] if len(duration) == 1 else None)
-    return Comparison(held, (), tuple(remarks), readings=readings.or_else(established))
+        return Comparison(held, tuple(differences), tuple(remarks), interpretation=established)
+    interpretation = Interpretation(calls[0] if len(calls) == 1 else None, duration[0] if len(duration) == 1 else None)
+    return Comparison(held, (), tuple(remarks), interpretation=interpretation.or_else(established))
 
 
 def _durations(held: int, stated: Decimal | None) -> list[str]:

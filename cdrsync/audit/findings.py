@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.audit.figures import Figures, Readings
+from cdrsync.audit.figures import Figures, Interpretation
 from cdrsync.model import BEGINNING, Gap, Held, LedgerDay, Period, Totals, Verdict, Window
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Holdings:
     """What the database holds at one moment (one read transaction)."""
 
     held: list[Held]  # counted from the rows up to the uid asked for
@@ -33,7 +33,7 @@ class Finding:
     verdict: Verdict
     held: Figures
     totals: Totals | None
-    readings: Readings
+    interpretation: Interpretation
     problem: str = ""
     remark: str = ""
 
@@ -73,10 +73,10 @@ def period_window(period: Period, today: date) -> Window:
             return Window(BEGINNING, today)
 
 
-def tampered(snapshot: Snapshot) -> list[Gap]:
+def tampered(holdings: Holdings) -> list[Gap]:
     """Days whose rows are not what was written: changed behind cdrsync's back."""
-    rows = {day.day: Figures(day.calls, day.duration, day.charge) for day in snapshot.rows}
-    ledger = {day.day: Figures(day.calls, day.duration, day.charge) for day in snapshot.ledger}
+    rows = {day.day: Figures(day.calls, day.duration, day.charge) for day in holdings.rows}
+    ledger = {day.day: Figures(day.calls, day.duration, day.charge) for day in holdings.ledger}
     gaps = []
     for day in sorted(rows.keys() | ledger.keys()):
         is_held, written = rows.get(day, Figures()), ledger.get(day, Figures())
@@ -119,7 +119,7 @@ def merged(findings: Sequence[Finding]) -> Finding:
         worst.verdict,
         Figures.of(finding.held for finding in findings),
         None,  # the operator states none for several numbers together
-        worst.readings,
+        worst.interpretation,
         problem="; ".join(f"{finding.number}: {finding.problem}" for finding in findings if finding.problem),
         remark="; ".join(f"{finding.number}: {finding.remark}" for finding in findings if finding.remark),
     )

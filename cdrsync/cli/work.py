@@ -137,7 +137,7 @@ def _catch_up_bar(parts: AccountParts) -> contextlib.AbstractContextManager[Call
     """Return a bar that knows how much is left, where somebody looks at it."""
     if not progress.wanted():
         return progress.bar(parts.name)
-    days = len(parts.sync.pending_days())
+    days = len(parts.sync.position.pending_days())
     return progress.bar(parts.name, days=days) if days else progress.bar(parts.name, calls=parts.sync.expected_calls())
 
 

@@ -9,14 +9,13 @@ from cdrsync import tuning
 from cdrsync.daemon.tasks import URGENT, Task
 from cdrsync.model import TAIL_STREAM, Period, utc_now
 from cdrsync.monitor import logs
+from cdrsync.sync.position import LOOKBACK_STREAM, SWEEP_STREAM
 from cdrsync.sync.runs import Tally, recorded
-from cdrsync.sync.steps import LOOKBACK_STREAM, SWEEP_INTERVAL, SWEEP_STREAM
 from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
-    from datetime import timedelta
 
     from cdrsync.config import AccountSettings, Settings
     from cdrsync.daemon.tasks import Due
@@ -100,20 +99,12 @@ class Work:
         match task:
             case Task.POLL:
                 yield from sync.poll()
-            case Task.LOOKBACK if self._overdue(LOOKBACK_STREAM, self._account.lookback_interval):
+            case Task.LOOKBACK if sync.position.due(LOOKBACK_STREAM):
                 yield from sync.look_back()
             case Task.BACKFILL:
                 yield from sync.backfill()
-            case Task.SWEEP if self._overdue(SWEEP_STREAM, SWEEP_INTERVAL):
+            case Task.SWEEP if sync.position.due(SWEEP_STREAM):
                 yield from sync.sweep()
-
-    def _overdue(self, stream: str, interval: timedelta) -> bool:
-        """Say whether a stream was last read an interval ago; the schedule may be a moment early."""
-        checkpoint = self._parts.store.checkpoint(stream)
-        if checkpoint is None or checkpoint.begun_at is None:
-            return True
-        since: timedelta = abs(utc_now() - checkpoint.begun_at)  # abs: the host's clock may have been set back
-        return since >= interval * 0.95
 
     def _audit(self) -> None:
         """Compare with the operator's totals, heal what differs, say what came of it."""

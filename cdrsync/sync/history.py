@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from cdrsync.errors import RequestRefused
 from cdrsync.model import BEGINNING, CdrsAsk, Checkpoint, Origin, Page, PageSaved, Window, batches
+from cdrsync.sync.position import HISTORY_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from cdrsync.sync.ports import Source, Store, SyncSettings
+    from cdrsync.sync.ports import Source, Store
+    from cdrsync.sync.position import Position
 
-HISTORY_STREAM = "history"
 EMPTY_MONTHS = 12
 """Months in a row without a call after which the operator is asked whether there is any older one."""
 
@@ -22,16 +23,14 @@ EMPTY_MONTHS = 12
 class History:
     """How far back one account has been read. The position is kept in the checkpoint of `history`."""
 
-    def __init__(self, source: Source, store: Store, settings: SyncSettings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, source: Source, store: Store, position: Position, *, page_size: int, clock: Callable[[], datetime]
+    ) -> None:
         self._source = source
         self._store = store
-        self._settings = settings
+        self._position = position
+        self._page_size = page_size
         self._clock = clock
-
-    def first_day(self) -> date | None:
-        """The day before which the operator has no call; None while the walk goes on."""
-        walk = self._store.checkpoint(HISTORY_STREAM)
-        return walk.window.first if walk is not None and walk.window is not None and walk.done else None
 
     def walk_back(self, today: date, read: Callable[[Window], Iterator[PageSaved]]) -> Iterator[PageSaved]:
         """Read month by month into the past until the operator has nothing older. How far it has come is kept.
@@ -61,7 +60,7 @@ class History:
 
     def reopen(self) -> None:
         """Let the walk go on where it ended although the operator has older calls."""
-        first = self.first_day()
+        first = self._position.first_day()
         if first is not None and self._goes_on_before(first):
             self._walked(first, first)
 
@@ -69,7 +68,7 @@ class History:
         if oldest <= BEGINNING:
             return False
         try:
-            return calls_before(self._source, oldest, self._settings)
+            return calls_before(self._source, oldest, self._position.numbers, self._page_size)
         except RequestRefused:  # an operator that answers no such question; the empty months have to do
             return False
 
@@ -78,18 +77,18 @@ class History:
         return self._store.save(Page(Origin.BACKFILL, [], checkpoint=checkpoint))
 
 
-def calls_before(source: Source, day: date, settings: SyncSettings, numbers: Sequence[str | None] = ()) -> bool:
-    """Whether the operator has calls before a day, of the account's numbers or of those given.
+def calls_before(source: Source, day: date, numbers: Sequence[str | None], page_size: int) -> bool:
+    """Whether the operator has calls to the numbers before a day. Raises RequestRefused.
 
-    Whether EndDate is included is not documented: both are asked. Raises RequestRefused.
+    Whether EndDate is included is not documented: both are asked.
     """
     eve = day - timedelta(days=1)
     asks = [
         ask
-        for number in numbers or settings.numbers or (None,)
+        for number in numbers
         for ask in (
             CdrsAsk(limit=1, start_date=BEGINNING, end_date=eve, number=number),
-            CdrsAsk(limit=settings.page_size, start_date=eve, end_date=day, number=number),
+            CdrsAsk(limit=page_size, start_date=eve, end_date=day, number=number),
         )
     ]
     return any(cdr.call_date < day for batch in batches(source.ask(asks)) for cdr in batch.cdrs)

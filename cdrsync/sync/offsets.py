@@ -24,8 +24,8 @@ STRANGE_ANSWERS = 2
 """How often an offset is asked again that was answered with records which do not belong to the question. What comes
 then is believed: the operator means it."""
 
-READINGS = 4
-"""Readings of one set from the beginning, after which reading is given up."""
+PASSES = 4
+"""Passes through one set from its beginning, after which it is given up."""
 
 
 class Offsets:
@@ -55,7 +55,7 @@ class Offsets:
         self._proven = True  # no record was seen again but those that new calls have pushed
         self._repeated = 0
         self._pushed = False  # one of the repeated pages was what new calls leave at the end
-        self._readings = 0
+        self._passes = 0
         self._begun: datetime | None = None
         self._top = -1
         self._newest: datetime | None = None
@@ -113,8 +113,8 @@ class Offsets:
         self.ended = self._proven or self._seen <= self._before
         if self.ended:
             return
-        self._readings += 1
-        if self._readings == READINGS:
+        self._passes += 1
+        if self._passes == PASSES:
             raise NoProgress(f"the operator's records for {self._what} move while they are read")
         self._before, self._seen, self._last = self._seen, set(), []
         self._proven, self._pushed, self._repeated, self.position = True, False, 0, 0
@@ -139,7 +139,7 @@ SIGNIFICANT_DIGITS = 9
 """Last digits by which a number is known again: of +441213691057, 01213691057 and 1213691057 they are the same."""
 
 
-def _of_number(number: str | None) -> Callable[[Batch], bool]:
+def of_number(number: str | None) -> Callable[[Batch], bool]:
     """Whether every call was made to a number, written with or without country code and leading zero."""
     if number is None:
         return lambda _: True

@@ -30,14 +30,8 @@ class Source(Protocol):
         """End connections and make waits in progress end promptly."""
 
 
-class Store(Protocol):
-    """Where records go. Raises DatabaseUnavailable, LeaseLost: whatever was not committed is to be read again."""
-
-    def prepare(self, page: Page) -> Page:
-        """The page with all that saving it needs and no database does. May be called ahead, from another thread."""
-
-    def save(self, page: Page) -> PageSaved:
-        """Commit the page: rows, rejects, coverage and checkpoint in one transaction. The only way to write CDRs."""
+class ReadStore(Protocol):
+    """What the database knows of an account's position. Raises DatabaseUnavailable, LeaseLost."""
 
     def checkpoint(self, stream: str) -> Checkpoint | None:
         """The checkpoint of a stream, None before its first."""
@@ -57,6 +51,16 @@ class Store(Protocol):
         """Whether the ledger counts calls on any day of the window."""
 
 
+class Store(ReadStore, Protocol):
+    """Where records go. After an error, whatever was not committed is to be read again."""
+
+    def prepare(self, page: Page) -> Page:
+        """The page with all that saving it needs and no database does. May be called ahead, from another thread."""
+
+    def save(self, page: Page) -> PageSaved:
+        """Commit the page: rows, rejects, coverage and checkpoint in one transaction. The only way to write CDRs."""
+
+
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
     """What an account's configuration says about reading it."""
@@ -65,7 +69,7 @@ class SyncSettings:
     start: date | Literal["today", "all"] = "today"
     numbers: tuple[str, ...] = ()
     page_size: int = 1000
-    lookback: timedelta = timedelta(hours=2)
-    lookback_interval: timedelta = timedelta(minutes=10)
+    lookback: timedelta = timedelta(hours=2)  # zero: no look-back
+    lookback_interval: timedelta = timedelta(minutes=10)  # zero: no look-back
     sweep_days: int = 7
     workers: int = 2

@@ -36,7 +36,15 @@ from cdrsync.model import (
     utc_now,
 )
 from cdrsync.sync.high_water import RESET_MARGIN, HighWater, refuse_reset
-from cdrsync.sync.history import History, calls_before
+from cdrsync.sync.history import History
+from cdrsync.sync.position import (
+    BOOTSTRAP_STREAM,
+    LOOKBACK_STREAM,
+    SWEEP_STREAM,
+    WANTED_STREAM,
+    Position,
+    stream_of,
+)
 from cdrsync.sync.read_ahead import Shared, blocks, read_ahead
 from cdrsync.sync.tail import tail_pages
 from cdrsync.sync.windows import EndDates, window_pages
@@ -47,14 +55,6 @@ if TYPE_CHECKING:
     from cdrsync.sync.ports import Source, Store, SyncSettings
 
     ReadAhead = Callable[[Sequence[Iterator[Page]]], Iterator[Page]]
-
-BOOTSTRAP_STREAM = "bootstrap"
-LOOKBACK_STREAM = "lookback"
-SWEEP_STREAM = "sweep"
-
-SWEEP_INTERVAL = timedelta(days=1)
-WANTED_STREAM = "wanted"
-"""Since when a number is wanted, or all numbers are: days that were read before lack its calls."""
 
 
 class Sync:
@@ -74,18 +74,19 @@ class Sync:
         self._settings = settings
         self._clock = clock
         self._read_ahead = read_ahead
-        self._numbers: tuple[str | None, ...] = settings.numbers or (None,)
-        self._history = History(source, store, settings, clock)
+        self.position = Position(store, settings, clock)
+        self._numbers = self.position.numbers
+        self._history = History(source, store, self.position, page_size=settings.page_size, clock=clock)
 
     # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def poll(self) -> Iterator[PageSaved]:
         """New calls: the tail, after the bootstrap where there is no high-water mark yet. Idle: one API request."""
         for number in self._numbers:
-            uid = self._high_water_uid(TAIL_STREAM, number)
+            uid = self.position.high_water_uid(TAIL_STREAM, number)
             if uid is None:
                 yield from self._bootstrap(number)
-                uid = self._high_water_uid(TAIL_STREAM, number)
+                uid = self.position.high_water_uid(TAIL_STREAM, number)
             if uid is not None:
                 yield from self._tail(number, uid, Origin.TAIL)
 
@@ -96,17 +97,17 @@ class Sync:
         where the operator hands out lower uids than before.
         """
         begun = self._clock()
-        since = self._last_read(LOOKBACK_STREAM, begun) - self._settings.lookback
+        since = self.position.last_read(LOOKBACK_STREAM, begun) - self._settings.lookback
         late = self._store.look_back_uid(since, begun + RESET_MARGIN)
         for number in self._numbers:
-            mark = self._high_water_uid(TAIL_STREAM, number)
+            mark = self.position.high_water_uid(TAIL_STREAM, number)
             if mark is not None:
                 yield self._todays_first_page(number)
-                proven = self._high_water_uid(LOOKBACK_STREAM, number)
+                proven = self.position.high_water_uid(LOOKBACK_STREAM, number)
                 after = min(uid for uid in (mark, late, proven) if uid is not None)
                 yield from self._tail(number, mark, Origin.LOOKBACK, after=after)
                 yield self._proven(Origin.LOOKBACK, number, begun)
-        yield from self._mark(Origin.LOOKBACK, LOOKBACK_STREAM, begun)
+        yield self._mark(Origin.LOOKBACK, LOOKBACK_STREAM, begun)
 
     def backfill(self, window: Window | None = None) -> Iterator[PageSaved]:
         """History: days of `window` newest first; by default the days since the start date not downloaded yet.
@@ -115,12 +116,12 @@ class Sync:
         """
         if window is not None:
             yield from self._backfill_job(window)
-        elif self._settings.start == "all" and self._history.first_day() is None:
+        elif self.position.wants_all and self.position.first_day() is None:
             yield from self._history.walk_back(
-                self.today(), lambda window: self.read_days(self._missing(window), Origin.BACKFILL)
+                self.position.today(), lambda window: self.read_days(self.position.missing(window), Origin.BACKFILL)
             )
         else:
-            yield from self.read_days(self.pending_days(), Origin.BACKFILL)
+            yield from self.read_days(self.position.pending_days(), Origin.BACKFILL)
 
     def sweep(self) -> Iterator[PageSaved]:
         """Read `sweep_days` again, today included: changed costs and flags, records that came very late.
@@ -130,39 +131,39 @@ class Sync:
         if not self._settings.sweep_days:
             return
         begun = self._clock()
-        today = self.today()
-        last = self._last_read(SWEEP_STREAM, begun).astimezone(self._settings.timezone).date()
+        today = self.position.today()
+        last = self.position.last_read(SWEEP_STREAM, begun).astimezone(self._settings.timezone).date()
         first = last - timedelta(days=self._settings.sweep_days - 1)
-        start = self.start_day()
+        start = self.position.start_day()
         window = Window(first if start is None else min(max(first, start), today), today)
         yield from self.read_days(reversed(window.days()), Origin.SWEEP)
-        yield from self._mark(Origin.SWEEP, SWEEP_STREAM, begun)
+        yield self._mark(Origin.SWEEP, SWEEP_STREAM, begun)
 
     def catch_up(self) -> Iterator[PageSaved]:
         """Everything that is due, once: poll, look-back, backfill, sweep, and the tail again after long work.
 
-        A first run counts as look-back and sweep: it reads everything anyway. One that goes on where a first run was
-        cut off does not: what that had read may have changed since.
+        A first run counts as look-back and sweep: it reads everything anyway.
         """
-        first = self._store.checkpoint(BOOTSTRAP_STREAM) is None
+        first_run = self._store.checkpoint(BOOTSTRAP_STREAM) is None
         yield from self.poll()
         worked = False
-        steps = (
-            (self.look_back, LOOKBACK_STREAM, self._settings.lookback_interval, Origin.LOOKBACK),
-            (self.backfill, None, None, Origin.BACKFILL),
-            (self.sweep, SWEEP_STREAM, SWEEP_INTERVAL, Origin.SWEEP),
-        )
-        for step, stream, interval, origin in steps:
-            never = stream is not None and self._store.checkpoint(stream) is None
-            resumed = never and not first and interval != timedelta.max  # timedelta.max: switched off
-            if stream is None or interval is None or resumed or self._due(stream, interval):
-                for saved in step():
-                    worked = True
-                    yield saved
-            elif never:
-                yield from self._mark(origin, stream, self._read_at(stream, self._clock()))
+        for saved in itertools.chain(
+            self._if_due(self.look_back, LOOKBACK_STREAM, Origin.LOOKBACK, first_run=first_run),
+            self.backfill(),
+            self._if_due(self.sweep, SWEEP_STREAM, Origin.SWEEP, first_run=first_run),
+        ):
+            worked = True
+            yield saved
         if worked:
             yield from self.poll()
+
+    def _if_due(
+        self, step: Callable[[], Iterator[PageSaved]], stream: str, origin: Origin, *, first_run: bool
+    ) -> Iterator[PageSaved]:
+        if self.position.due(stream, first_run=first_run):
+            yield from step()
+        elif first_run:
+            self._mark(origin, stream, self.position.read_at(stream, self._clock()))
 
     def read_days(self, days: Iterable[date], origin: Origin) -> Iterator[PageSaved]:
         """Read whole days in the order given, a few in parallel; the page that ends a day marks it downloaded."""
@@ -178,113 +179,47 @@ class Sync:
         pages = self._windows(iter([Window(day, day)]), Origin.HEAL, see=see)
         return sum(saved.inserted + saved.updated for saved in pages), listed
 
+    def reopen_history(self) -> None:
+        """Where all is wanted, have the next backfill read what the operator has before the first day held."""
+        if self.position.wants_all:
+            self._history.reopen()
+
     def fetch(self, *, uid: int | None = None, ref: str | None = None) -> tuple[Batch, PageSaved]:
         """One record by uid or ref (GetCDR), stored like any other. An empty Batch where the operator has none."""
         batch = self._source.fetch(uid=uid, ref=ref)
         return batch, self._store.save(Page(Origin.FETCH, batch.cdrs, batch.rejects))
 
-    # ── position ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def today(self) -> date:
-        """The current day of the account's time zone."""
-        return self._clock().astimezone(self._settings.timezone).date()
-
-    def start_day(self) -> date | None:
-        """The first day wanted. None where everything is and its beginning is not known yet.
-
-        "today" means the day of the first poll ever: it is kept, so that a call in the last second before midnight
-        is not missed.
-        """
-        start = self._settings.start
-        if isinstance(start, date):
-            return start
-        if start == "all":
-            return self._history.first_day()
-        anchor = self._store.checkpoint(BOOTSTRAP_STREAM)
-        return self.today() if anchor is None or anchor.window is None else anchor.window.first
-
-    @property
-    def wants_all(self) -> bool:
-        """Whether everything is to be held that the operator has."""
-        return self._settings.start == "all"
-
-    @property
-    def numbers(self) -> tuple[str | None, ...]:
-        """The numbers that the account is limited to, or None for all of them."""
-        return self._numbers
-
-    def pending_days(self) -> list[date]:
-        """Days from the start to yesterday that no page has completed yet, newest first."""
-        start = self.start_day()
-        return [] if start is None else self._missing(Window(start, self.today() - timedelta(days=1)))
-
-    def calls_before(self, day: date, number: str | None) -> bool:
-        """Whether the operator has calls before a day that the account leaves out. Raises RequestRefused."""
-        return calls_before(self._source, day, self._settings, () if number is None else (number,))
-
-    def reopen_history(self) -> None:
-        """With `start_date = "all"`, have the next backfill read what the operator has before the first day held."""
-        if self.wants_all:
-            self._history.reopen()
-
-    def tail_stream(self, number: str | None) -> str:
-        """The stream whose high-water mark tells which calls to a number are held."""
-        return _stream(TAIL_STREAM, number if number in self._numbers else None)
-
-    def _missing(self, window: Window) -> list[date]:
-        """Days of a window that no page has completed since all of the account's numbers are wanted, newest first."""
-        marks = [self._store.checkpoint(_stream(WANTED_STREAM, number)) for number in self._numbers]
-        since = max((mark.begun_at for mark in marks if mark is not None and mark.begun_at is not None), default=None)
-        downloaded = self._store.days_downloaded(window, since=since)
-        return [day for day in reversed(window.days()) if day not in downloaded]
-
-    def _high_water_uid(self, stream: str, number: str | None) -> int | None:
-        checkpoint = self._store.checkpoint(_stream(stream, number))
-        return None if checkpoint is None else checkpoint.high_water_uid
-
-    def _due(self, stream: str, interval: timedelta) -> bool:
-        now = self._clock()
-        return abs(now - self._read_at(stream, now)) >= interval  # abs: the host's clock may have been set back
-
-    def _last_read(self, stream: str, now: datetime) -> datetime:
-        return min(self._read_at(stream, now), now)
-
-    def _read_at(self, stream: str, now: datetime) -> datetime:
-        """When a look-back or sweep last began; before the first, when the account was first polled: all was read."""
-        checkpoint = self._store.checkpoint(stream) or self._store.checkpoint(BOOTSTRAP_STREAM)
-        return now if checkpoint is None or checkpoint.begun_at is None else checkpoint.begun_at
-
-    def _mark(self, origin: Origin, stream: str, begun: datetime) -> Iterator[PageSaved]:
-        yield self._store.save(Page(origin, [], checkpoint=Checkpoint(stream, begun_at=begun, done=True)))
+    def _mark(self, origin: Origin, stream: str, begun: datetime) -> PageSaved:
+        return self._store.save(Page(origin, [], checkpoint=Checkpoint(stream, begun_at=begun, done=True)))
 
     def _proven(self, origin: Origin, number: str | None, begun: datetime) -> PageSaved:
         """Keep up to which uid nothing rests on the order of tail pages: the next look-back begins there."""
-        uid = self._high_water_uid(TAIL_STREAM, number)
-        checkpoint = Checkpoint(_stream(LOOKBACK_STREAM, number), high_water_uid=uid, begun_at=begun, done=True)
+        uid = self.position.high_water_uid(TAIL_STREAM, number)
+        checkpoint = Checkpoint(stream_of(LOOKBACK_STREAM, number), high_water_uid=uid, begun_at=begun, done=True)
         return self._store.save(Page(origin, [], checkpoint=checkpoint))
 
     # ── bootstrap and tail ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _bootstrap(self, number: str | None) -> Iterator[PageSaved]:
         """Find the newest calls by date. The high-water mark is set after the last page, never before."""
-        today = self.today()
+        today = self.position.today()
         anchor = self._store.checkpoint(BOOTSTRAP_STREAM)
         first_run = anchor is None or anchor.window is None
         if first_run:
             checkpoint = Checkpoint(BOOTSTRAP_STREAM, window=Window(today, today), begun_at=self._clock())
             yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
         for wanted in self._numbers if first_run else (number,):
-            stream = _stream(WANTED_STREAM, wanted)
+            stream = stream_of(WANTED_STREAM, wanted)
             if self._store.checkpoint(stream) is None:
-                yield from self._mark(Origin.BOOTSTRAP, stream, self._clock())
+                yield self._mark(Origin.BOOTSTRAP, stream, self._clock())
         since = today if anchor is None or anchor.window is None else min(anchor.window.first, today)
         for window in itertools.chain([Window(since, today)], self._steps_back(since) if first_run else ()):
             high = HighWater(-1)
             yield from self._windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), high=high)
             if high.uid >= 0:
-                checkpoint = high.checkpoint(_stream(TAIL_STREAM, number))
+                checkpoint = high.checkpoint(stream_of(TAIL_STREAM, number))
                 yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
-                yield self._proven(Origin.BOOTSTRAP, number, self._read_at(BOOTSTRAP_STREAM, self._clock()))
+                yield self._proven(Origin.BOOTSTRAP, number, self.position.read_at(BOOTSTRAP_STREAM, self._clock()))
                 return
 
     def _steps_back(self, since: date) -> Iterator[Window]:
@@ -300,7 +235,7 @@ class Sync:
             last, length = window.first - timedelta(days=1), length * 2
 
     def _tail(self, number: str | None, mark: int, origin: Origin, *, after: int | None = None) -> Iterator[PageSaved]:
-        stream = _stream(TAIL_STREAM, number)
+        stream = stream_of(TAIL_STREAM, number)
         pages = tail_pages(
             self._source,
             origin=origin,
@@ -319,11 +254,11 @@ class Sync:
 
     def _todays_first_page(self, number: str | None) -> PageSaved:
         """The one question by date of a look-back: LastId alone would never show that the uids have fallen."""
-        day, size = self.today(), self._settings.page_size
+        day, size = self.position.today(), self._settings.page_size
         ask = CdrsAsk(limit=size, start_date=day, end_date=day + timedelta(days=1), number=number)
         (batch,) = batches(self._source.ask([ask]))
         page = Page(Origin.LOOKBACK, batch.cdrs, batch.rejects)
-        refuse_reset(page, self._store.checkpoint(_stream(TAIL_STREAM, number)), self._clock())
+        refuse_reset(page, self._store.checkpoint(stream_of(TAIL_STREAM, number)), self._clock())
         return self._store.save(page)
 
     # ── windows ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -341,7 +276,7 @@ class Sync:
         first = next(windows, None)
         if first is None:
             return  # nothing is due: no threads, and none of what they need
-        shared, end_dates, today = Shared(blocks(itertools.chain([first], windows))), EndDates(), self.today()
+        shared, end_dates, today = Shared(blocks(itertools.chain([first], windows))), EndDates(), self.position.today()
         lanes = [
             window_pages(
                 self._source,
@@ -355,7 +290,7 @@ class Sync:
             )
             for _ in range(self._settings.workers)
         ]
-        marks = [self._store.checkpoint(_stream(TAIL_STREAM, number)) for number in self._numbers]
+        marks = [self._store.checkpoint(stream_of(TAIL_STREAM, number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
         for page in self._read_ahead([map(self._store.prepare, lane) for lane in lanes]):
             refuse_reset(page, mark, self._clock())
@@ -384,10 +319,6 @@ class Sync:
             return None
         counts = (answer.answered, answer.missed, answer.voicemail)
         return None if None in counts else sum(count or 0 for count in counts)
-
-
-def _stream(name: str, number: str | None) -> str:
-    return name if number is None else f"{name}:{number}"
 
 
 def _mark_uid(mark: Checkpoint) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cdrsync.model import Cdr, CdrsAsk, Origin, Page, batches
 from cdrsync.sync.high_water import HighWater
-from cdrsync.sync.offsets import Offsets, _of_number
+from cdrsync.sync.offsets import Offsets, of_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ def tail_pages(
     mark moves once, with the last page. A look-back trusts no order at all: it is what finds the tail to be wrong.
     """
     high, begun = HighWater(mark), None
-    theirs = _of_number(number)
+    theirs = of_number(number)
     document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
     while origin is Origin.TAIL and _follows(after_uid, batches(document)[0].cdrs):
         (batch,) = batches(document)

@@ -21,7 +21,7 @@ from cdrsync.model import (
     Window,
     batches,
 )
-from cdrsync.sync.offsets import Offsets, _of_number
+from cdrsync.sync.offsets import Offsets, of_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -243,7 +243,7 @@ class _Plan:
 
 def _offsets(window: Window, end_date: date, number: str | None, end_dates: EndDates) -> Offsets:
     """Calls of the day after are strangers to a window until, by coming again, they prove that EndDate is included."""
-    theirs = _of_number(number)
+    theirs = of_number(number)
     earliest = datetime.combine(window.first, time.min) - DAY_MARGIN
     day_ends = datetime.combine(window.last, time.max) + DAY_MARGIN
     end_date_ends = datetime.combine(end_date, time.max) + DAY_MARGIN

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import (
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from cdrsync.store.reads.quarantine import Quarantine
     from cdrsync.store.save import SqlStore
     from cdrsync.sync.ports import SyncSettings
+    from cdrsync.sync.position import Position
     from cdrsync.sync.steps import Sync
-
-NEVER = timedelta.max
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class AccountParts:
     @functools.cached_property
     def audit(self) -> Audit:
         """The comparison with the operator's totals."""
-        return _audit(self._account, self.source, self.sync, self.ledger)
+        return _audit(self._account, self.source, self.ledger, self.sync.position, self.sync)
 
 
 @contextlib.contextmanager
@@ -127,21 +126,23 @@ def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) ->
     """
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.reads.reader import SqlReader
-    from cdrsync.sync.steps import Sync
+    from cdrsync.sync.position import Position
 
     if writer:
         with open_account(settings, account) as made:
             yield made.audit
         return
     with existing(settings) as opened, source(account) as api:
-        sync = Sync(api, SqlReader(opened, account.name), sync_settings(account))
-        yield _audit(account, api, sync, SqlLedger(opened, account.name))
+        position = Position(SqlReader(opened, account.name), sync_settings(account))
+        yield _audit(account, api, SqlLedger(opened, account.name), position)
 
 
-def _audit(account: AccountSettings, api: NoveroApi, sync: Sync, ledger: SqlLedger) -> Audit:
+def _audit(
+    account: AccountSettings, api: NoveroApi, ledger: SqlLedger, position: Position, sync: Sync | None = None
+) -> Audit:
     from cdrsync.audit.audit import Audit
 
-    return Audit(api, ledger, sync, timezone=account.timezone, page_size=account.page_size)
+    return Audit(api, ledger, position, sync, timezone=account.timezone, page_size=account.page_size)
 
 
 def fetch_totals(
@@ -151,18 +152,12 @@ def fetch_totals(
 
     Raises RequestRefused, ApiUnreachable, LoginRefused, DatabaseUnavailable, SchemaMismatch.
     """
-    from cdrsync.errors import BadAnswer, RequestRefused
-    from cdrsync.model import Refusal, Totals, TotalsAsk
+    from cdrsync.audit.totals import ask_totals
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.reads.reader import NEVER_SYNCED, ReadSession
 
     with source(account) as api:
-        document = api.ask([TotalsAsk(period, number)])
-    (answer,) = document.answers
-    if isinstance(answer, Refusal):
-        raise RequestRefused(f"the operator refused GetTotals: {answer.message}", code=answer.code)
-    if not isinstance(answer, Totals):
-        raise BadAnswer("the answer to GetTotals holds no totals")
+        answer, at = ask_totals(api, period, number)
     Database(settings).prepare()
     with engine(settings.database_url) as opened:
         session = ReadSession(opened, account.name)
@@ -171,8 +166,8 @@ def fetch_totals(
             with contextlib.closing(_store(settings, account)) as store, contextlib.suppress(LeaseHeld):
                 store.open()
         if session.account_id != NEVER_SYNCED:
-            SqlLedger(opened, account.name).record_totals(answer, document.answered_at)
-    return answer, document.answered_at
+            SqlLedger(opened, account.name).record_totals(answer, at)
+    return answer, at
 
 
 def _store(settings: Settings, account: AccountSettings) -> SqlStore:
@@ -234,14 +229,13 @@ def sync_settings(account: AccountSettings) -> SyncSettings:
     from cdrsync.sync.ports import SyncSettings
 
     start = account.start_date
-    looks_back = bool(account.lookback and account.lookback_interval)
     return SyncSettings(
         timezone=account.timezone,
         start=start if isinstance(start, date) else ("all" if start == "all" else "today"),
         numbers=account.numbers,
         page_size=account.page_size,
         lookback=account.lookback,
-        lookback_interval=account.lookback_interval if looks_back else NEVER,
+        lookback_interval=account.lookback_interval,
         sweep_days=account.sweep_days,
         workers=account.backfill_workers,
     )

@@ -59,6 +59,24 @@ def uids(world: World, username: str | None = None) -> set[int]:
 FAILED = [f"{what} failed, will go on by itself" for what in ("poll", "look-back", "backfill", "sweep", "database")]
 
 
+@pytest.mark.parametrize(("interval", "looks_back"), [("0", False), ("1s", True)])
+def test_a_start_looks_back_only_where_that_is_wanted(
+    interval: str, looks_back: bool, api: str, world: World, file: Path
+) -> None:
+    """`lookback_interval = 0` is never: no question below the high-water mark, at no start."""
+    env = environment(api, f"sqlite:///{file}", lookback_interval=interval, poll_interval="1s")
+    assert cdrsync("sync", env=env).returncode == 0
+    mark, before = max(uids(world)), len(world.requests)
+
+    def asked() -> list[int]:
+        return [int(one.parameters["LastId"]) for one in list(world.requests)[before:] if "LastId" in one.parameters]
+
+    with daemon(env) as run:
+        until(lambda: len(asked()) > 3, "some polls")
+        assert run.stop() == 0
+    assert (min(asked()) < mark) is looks_back
+
+
 # ── signals ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

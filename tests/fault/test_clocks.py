@@ -101,7 +101,7 @@ def test_midnight_anywhere_in_a_first_run(migrated: Database, latency: float, st
             rig(url, operator, now="2024-05-22T23:59:00+01:00", calls=200, days=1.5, start=first, page_size=30) as r,
         ):
             r.clock.advance(60 - seconds)
-            since = None if start != "today" else r.sync.today()
+            since = None if start != "today" else r.sync.position.today()
             r.run()
             r.world.configure(rate=0)
             r.clock.advance(HOUR)

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from cdrsync.audit.audit import Audit
-from cdrsync.audit.figures import Readings
+from cdrsync.audit.figures import Interpretation
 from cdrsync.errors import ConfigError, RequestRefused
 from cdrsync.model import Checkpoint, Origin, Page, Period, Verdict, Window
 from cdrsync.sandbox import Fault, Settings
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import cdr, coverage
-from cdrsync.sync.history import HISTORY_STREAM
+from cdrsync.sync.position import HISTORY_STREAM
 from tests.support.rig import LONDON, rig
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_rows_altered_behind_its_back_name_their_day(migrated: Database, what: s
 
 def test_a_record_later_than_every_look_back_is_found_and_healed(migrated: Database) -> None:
     """With look-back and sweep off, a record that appears two days late is missed by all but the audit."""
-    with rig(migrated.url, calls=1200, lookback_interval=timedelta.max, sweep_days=1) as r:
+    with rig(migrated.url, calls=1200, lookback_interval=timedelta(), sweep_days=1) as r:
         late = r.world.add_late(2 * 86400, started=int(r.clock()) - 86400, duration=77, user_cost=Decimal("0.123"))
         for seconds in (60, 86400):
             r.clock.advance(seconds)
@@ -181,7 +181,7 @@ def test_minutes_and_separators(migrated: Database) -> None:
         r.run()
         report = r.audit.run(ALL)
         assert report.proven
-        assert report.findings[-1].readings.duration == "minutes"
+        assert report.findings[-1].interpretation.duration == "minutes"
 
 
 def test_one_number(migrated: Database) -> None:
@@ -235,7 +235,7 @@ def test_readings_that_missing_calls_suggested_do_not_last(migrated: Database) -
         voicemail = [call.uid for call in r.world.records() if call.kind == "voicemail"]
         write(r, delete(cdr).where(cdr.c.uid.in_(voicemail)))
         assert not r.audit.run(ALL).clean
-        assert r.ledger.established() == Readings()
+        assert r.ledger.established() == Interpretation()
         assert r.audit.run(ALL, heal=True).clean
         assert r.audit.run(ALL).proven
 
@@ -270,4 +270,4 @@ def test_an_account_that_was_never_synced_can_not_be_audited(migrated: Database)
     with rig(migrated.url, calls=10) as r:
         ledger = SqlLedger(r.engine, "another")
         with pytest.raises(ConfigError, match="no account 'another' yet"):
-            Audit(r.source, ledger, r.sync, timezone=LONDON, page_size=100).run(ALL)
+            Audit(r.source, ledger, r.sync.position, timezone=LONDON, page_size=100).run(ALL)

@@ -51,7 +51,7 @@ def test_a_lost_call_of_one_number_is_found_and_healed(migrated: Database) -> No
     """A call that appears later than every look-back: that number's totals tell."""
     with rig(migrated.url, calls=900) as r:
         one, two = busiest(r, 2)
-        limited = r.under(numbers=(one, two), lookback_interval=timedelta.max, sweep_days=1)
+        limited = r.under(numbers=(one, two), lookback_interval=timedelta(), sweep_days=1)
         limited.run()
         late = r.world.add_late(2 * 86400, started=int(r.clock()) - 86400, bnumber=two[1:], duration=77)
         for seconds in (60, 2 * 86400):

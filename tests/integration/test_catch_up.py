@@ -225,7 +225,9 @@ def test_repeated_runs_from_the_start_write_nothing(migrated: Database) -> None:
     with rig(migrated.url, calls=RECORDS, days=3) as r:
         r.run()
         for _ in range(2):
-            saved = list(r.sync.read_days([r.sync.today() - timedelta(days=n) for n in range(4)], Origin.SWEEP))
+            saved = list(
+                r.sync.read_days([r.sync.position.today() - timedelta(days=n) for n in range(4)], Origin.SWEEP)
+            )
             assert sum(one.inserted + one.updated for one in saved) == 0
             assert sum(one.unchanged for one in saved) >= RECORDS
         assert r.assert_equal() == RECORDS

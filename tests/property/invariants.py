@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.model import TAIL_STREAM, Cdr, Checkpoint, Page, Reject
-from cdrsync.sync.steps import BOOTSTRAP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
+from cdrsync.sync.position import BOOTSTRAP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
 from tests.property.memory import held_as
 from tests.property.operator import LONDON, Call
 from tests.property.world import RESET_MARGIN, Plan

@@ -18,7 +18,8 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry, SequenceReset, Skip
-from cdrsync.sync.steps import SWEEP_INTERVAL, SWEEP_STREAM, Sync
+from cdrsync.sync.position import SWEEP_INTERVAL, SWEEP_STREAM
+from cdrsync.sync.steps import Sync
 from tests.property.invariants import Invariants, Violation
 from tests.property.memory import MemoryStore
 from tests.property.operator import Operator

@@ -8,6 +8,7 @@ import pytest
 
 from cdrsync.model import Origin, Page
 from cdrsync.sync import high_water, offsets, steps, tail, windows
+from cdrsync.sync.position import Position
 from cdrsync.sync.steps import Sync
 from tests.property.simulate import main, simulate
 
@@ -97,11 +98,11 @@ MISTAKES = {
     "a repeated record counts twice": (offsets.Offsets, "take", _len),
     "a short page is taken for the end": (offsets.Offsets, "take", _short),
     "the mark is ahead": (high_water.HighWater, "see", lambda self, *_: setattr(self, "uid", self.uid + 1)),
-    "a pause is forgotten": (Sync, "_last_read", lambda _self, _stream, now: now),
+    "a pause is forgotten": (Position, "last_read", lambda _self, _stream, now: now),
     "no order is mistrusted": (Sync, "_proven", lambda self, *_: self._store.save(Page(Origin.LOOKBACK, []))),
     "days are not read": (Sync, "read_days", _no_pages),
     "a fall of uids goes unnoticed": (steps, "refuse_reset", lambda *_: None),
-    "every day is taken for downloaded": (Sync, "_missing", lambda *_: []),
+    "every day is taken for downloaded": (Position, "missing", lambda *_: []),
 }
 
 

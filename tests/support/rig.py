@@ -53,7 +53,7 @@ class Rig:
         """The same account and database under another configuration."""
         changed = dataclasses.replace(self.settings, **settings)
         sync = Sync(self.source, self.store, changed, clock=lambda: datetime.fromtimestamp(self.clock(), UTC))
-        audit = Audit(self.source, self.ledger, sync, timezone=LONDON, page_size=changed.page_size)
+        audit = Audit(self.source, self.ledger, sync.position, sync, timezone=LONDON, page_size=changed.page_size)
         return dataclasses.replace(self, sync=sync, audit=audit, settings=changed)
 
     def run(self, step: str = "catch_up", *arguments: Any) -> int:
@@ -164,7 +164,7 @@ def rig(
     engine = open_engine(url)
     ledger = SqlLedger(engine, "default")
     sync = Sync(source, store, settings, clock=utc)
-    audit = Audit(source, ledger, sync, timezone=LONDON, page_size=settings.page_size)
+    audit = Audit(source, ledger, sync.position, sync, timezone=LONDON, page_size=settings.page_size)
     try:
         store.open()
         yield Rig(world, clock, source, store, engine, ledger, sync, audit, settings)

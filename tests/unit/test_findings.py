@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from cdrsync.audit.figures import Figures, Readings
+from cdrsync.audit.figures import Figures, Interpretation
 from cdrsync.audit.findings import (
     Finding,
-    Snapshot,
+    Holdings,
     merged,
     narrow,
     overruled,
@@ -42,7 +42,7 @@ def test_periods_are_uk_days_and_weeks_begin_on_monday(period: Period, window: W
 
 def finding(period: Period, verdict: Verdict = Verdict.GAP) -> Finding:
     window = period_window(period, TODAY)
-    return Finding(period, window, None, verdict, Figures(), None, Readings(), problem=f"{period} differs")
+    return Finding(period, window, None, verdict, Figures(), None, Interpretation(), problem=f"{period} differs")
 
 
 def windows(disagreeing: list[Period], agreeing: list[Period]) -> list[Window]:
@@ -87,7 +87,7 @@ def test_rows_changed_behind_our_back_are_found_to_the_last_digit() -> None:
     """A thousandth of a penny, one second, one call: each names its day, with both figures."""
     days = [date(2026, 11, n) for n in (1, 2, 3, 4, 5)]
     rows = [held(days[0]), held(days[1], charge="0.50001"), held(days[2], duration=61), held(days[4])]
-    gaps = tampered(Snapshot(rows, rows, [entry(day) for day in days[:4]]))
+    gaps = tampered(Holdings(rows, rows, [entry(day) for day in days[:4]]))
     assert [gap.window.first for gap in gaps] == days[1:]
     assert gaps[0].problem == ("the table holds 2 calls, 60 s, £0.50001; cdrsync wrote 2 calls, 60 s, £0.5")
 
@@ -96,7 +96,7 @@ def test_verdicts_speak_only_of_days_that_were_compared() -> None:
     """A vouched day is complete (or stays healed), a day at fault a gap, any other keeps its verdict."""
     days = [date(2026, 11, n) for n in (1, 2, 3, 4)]
     ledger = [entry(days[0]), entry(days[1], Verdict.HEALED), entry(days[2], Verdict.COMPLETE), entry(days[3])]
-    gaps = narrow([], known=set()) + tampered(Snapshot([], [held(days[2], calls=1)], [entry(days[2])]))
+    gaps = narrow([], known=set()) + tampered(Holdings([], [held(days[2], calls=1)], [entry(days[2])]))
     assert verdicts(ledger, [Window(days[0], days[2])], gaps) == {
         days[0]: Verdict.COMPLETE,
         days[1]: Verdict.HEALED,

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from cdrsync.model import Window
-from cdrsync.sync.history import HISTORY_STREAM
+from cdrsync.sync.position import HISTORY_STREAM
 from tests.support.listing import call
 from tests.unit.account import World, run
 
@@ -20,8 +20,8 @@ def test_all_walks_back_until_a_year_is_empty() -> None:
     run(world.sync.poll())
     run(world.sync.backfill())
     assert world.held() == [1, 2, 3]
-    assert world.sync.start_day() == date(2024, 1, 1)
-    assert world.sync.pending_days() == []
+    assert world.sync.position.start_day() == date(2024, 1, 1)
+    assert world.sync.position.pending_days() == []
 
 
 def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None:
@@ -45,7 +45,7 @@ def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
     pages = world.sync.backfill()
     while world.store.checkpoint(HISTORY_STREAM) is None:
         next(pages)
-    assert (world.sync.start_day(), world.sync.pending_days()) == (None, [])
+    assert (world.sync.position.start_day(), world.sync.position.pending_days()) == (None, [])
 
 
 def test_months_that_were_read_before_are_not_taken_for_empty() -> None:
@@ -75,7 +75,7 @@ def test_years_without_a_call_do_not_hide_what_lies_before_them() -> None:
     world = World([call(1, "2012-07-10 10:00:00"), call(2, "2019-06-10 10:00:00"), call(3)], start="all", workers=2)
     run(world.sync.catch_up())
     assert world.held() == [1, 2, 3]
-    assert world.sync.start_day() == date(2011, 7, 1)
+    assert world.sync.position.start_day() == date(2011, 7, 1)
 
 
 def test_a_walk_that_ended_too_early_can_be_opened_again() -> None:
@@ -83,10 +83,10 @@ def test_a_walk_that_ended_too_early_can_be_opened_again() -> None:
     world = World([call(3)], start="all")
     run(world.sync.catch_up())
     world.sync.reopen_history()
-    assert world.sync.start_day() == date(2025, 5, 1)
+    assert world.sync.position.start_day() == date(2025, 5, 1)
     world.source.records.append(call(1, "2012-07-10 10:00:00"))
     world.sync.reopen_history()
-    assert world.sync.start_day() is None
+    assert world.sync.position.start_day() is None
     run(world.sync.catch_up())
     assert world.held() == [1, 3]
 
@@ -106,7 +106,7 @@ def test_days_are_read_again_for_a_number_that_is_wanted_later(start: object, wa
     world.configure(numbers=wanted)
     run(world.sync.catch_up())
     assert world.held() == list(range(1, 11))
-    assert world.sync.pending_days() == []
+    assert world.sync.position.pending_days() == []
 
 
 def test_days_are_read_once_for_numbers_that_are_wanted_from_the_beginning() -> None:

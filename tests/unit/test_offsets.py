@@ -9,7 +9,7 @@ import pytest
 
 from cdrsync.errors import NoProgress
 from cdrsync.model import Batch, Cdr, Document, Origin, Refusal, Reject, Totals, Window
-from cdrsync.sync.offsets import READINGS, Offsets
+from cdrsync.sync.offsets import PASSES, Offsets
 from cdrsync.sync.tail import tail_pages
 from cdrsync.sync.windows import EndDates, window_pages
 from tests.support.listing import NOW, Listing, call
@@ -74,7 +74,7 @@ def test_a_set_that_never_comes_to_rest_is_given_up() -> None:
 
 def _restless() -> list[Batch]:
     pages: list[Batch] = []
-    for n in range(READINGS + 1):
+    for n in range(PASSES + 1):
         pages += [of(1, 2), of(3 + n, 2), of()]
     return pages
 

@@ -10,7 +10,8 @@ import pytest
 from cdrsync.errors import ApiUnreachable, SequenceReset
 from cdrsync.model import CdrsAsk, Reject, Window
 from cdrsync.sync.ports import SyncSettings
-from cdrsync.sync.steps import LOOKBACK_STREAM, SWEEP_STREAM, Sync
+from cdrsync.sync.position import LOOKBACK_STREAM, SWEEP_STREAM
+from cdrsync.sync.steps import Sync
 from tests.property.memory import MemoryStore
 from tests.support.listing import LONDON, Listing, call
 from tests.unit.account import Clock, World, run
@@ -89,7 +90,7 @@ def test_a_first_poll_that_fails_before_midnight_still_wants_that_day() -> None:
     world.source._before = lambda: None
     world.clock.set("2026-05-11 00:00:05")
     run(world.sync.poll())
-    assert (world.held(), world.mark(), world.sync.start_day()) == ([1], 1, date(2026, 5, 10))
+    assert (world.held(), world.mark(), world.sync.position.start_day()) == ([1], 1, date(2026, 5, 10))
 
 
 def _unreachable() -> None:
@@ -246,7 +247,7 @@ def test_a_backfill_reads_newest_days_first_and_none_twice() -> None:
     run(world.sync.backfill())
     days = [ask.start_date for ask in world.source.asked if ask.offset == 0]
     assert days == [date(2026, 5, n) for n in range(9, 0, -1)]
-    assert (world.held(), world.sync.pending_days()) == (list(range(1, 11)), [])
+    assert (world.held(), world.sync.position.pending_days()) == (list(range(1, 11)), [])
     world.source.documents.clear()
     assert (run(world.sync.backfill()), world.source.documents) == (0, [])
 

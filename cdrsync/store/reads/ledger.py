@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, and_, delete, func, insert, literal, or_, select, update
 
-from cdrsync.audit.figures import Readings
-from cdrsync.audit.findings import Snapshot
+from cdrsync.audit.figures import Interpretation
+from cdrsync.audit.findings import Holdings
 from cdrsync.errors import ConfigError
 from cdrsync.model import Held, LedgerDay, Period, Totals, Verdict, national
 from cdrsync.store.databases.errors import translated
@@ -46,7 +46,7 @@ class SqlLedger:
         with translated(), self._engine.connect() as connection:
             return read_checkpoint(connection, self._account_id(connection), stream)
 
-    def snapshot(self, *, number: str | None, up_to_uid: int | None) -> Snapshot:
+    def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
         """Calls per day and the ledger, of one moment. The index of days answers; no row is read."""
         with translated(), self._engine.connect() as connection:
             if self._engine.dialect.name != "sqlite":  # SQLite's read transactions are snapshots anyway
@@ -73,7 +73,7 @@ class SqlLedger:
         if number is None:
             left = [Held(row.call_date, row.calls, row.duration, row.charge) for row in deleted]
             rows = sorted([*rows, *left], key=lambda held: held.day)
-        return Snapshot(_less(rows, newer), rows, ledger, frozenset(row.call_date for row in deleted))
+        return Holdings(_less(rows, newer), rows, ledger, frozenset(row.call_date for row in deleted))
 
     def held_uids(self, uids: Iterable[int]) -> set[int]:
         """Those of the uids that are held."""
@@ -93,8 +93,8 @@ class SqlLedger:
             open_ones = and_(reject.c.account_id == self._account_id(connection), reject.c.resolved_at.is_(None))
             return connection.scalar(select(func.count()).select_from(reject).where(open_ones)) or 0
 
-    def established(self) -> Readings:
-        """The readings that the latest agreement of the account established."""
+    def established(self) -> Interpretation:
+        """The interpretation that the latest agreement of the account established."""
         with translated(), self._engine.connect() as connection:
             return established(connection, self._account_id(connection))
 
@@ -173,8 +173,8 @@ class SqlLedger:
         return self._id
 
 
-def established(connection: Connection, account_id: int) -> Readings:
-    """The readings that the latest agreement of an account established. A disagreement says nothing of them."""
+def established(connection: Connection, account_id: int) -> Interpretation:
+    """The interpretation that the latest agreement of an account established. A disagreement says nothing of them."""
     query = (
         select(audit_result.c.interpretation)
         .where(
@@ -185,7 +185,7 @@ def established(connection: Connection, account_id: int) -> Readings:
         .order_by(audit_result.c.id.desc())
         .limit(1)
     )
-    return Readings.parse(connection.scalar(query))
+    return Interpretation.parse(connection.scalar(query))
 
 
 def _of_number(number: str | None) -> list[ColumnElement[bool]]:
@@ -246,7 +246,7 @@ def _audit_columns(finding: Finding, at: datetime) -> dict[str, Any]:
         "operator_calls": None if counts is None or None in counts else sum(count or 0 for count in counts),
         "operator_duration": None,
         "operator_charge": None if stated is None else stated.charge,
-        "interpretation": str(finding.readings) or None,
+        "interpretation": str(finding.interpretation) or None,
         "note": "; ".join(text for text in (finding.problem, finding.remark) if text) or None,
     }
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from cdrsync.errors import LeaseLost
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.position import Positions
 from cdrsync.store.schema.tables import account
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Connection, Engine
-
-    from cdrsync.model import Page, PageSaved
 
 NEVER_SYNCED = -1  # no row has this number
 
@@ -44,18 +41,7 @@ class ReadSession:
 
 
 class SqlReader(Positions):
-    """The reading half of a store. Saving needs the lease, which this has not."""
+    """An account's position, beside whoever holds its lease."""
 
     def __init__(self, engine: Engine, account_name: str) -> None:
         self._session = ReadSession(engine, account_name)
-
-    def prepare(self, page: Page) -> Page:
-        """Nothing to prepare."""
-        return page
-
-    def save(self, page: Page) -> PageSaved:
-        """Refuse: raises LeaseLost."""
-        raise LeaseLost(f"a page of {len(page)} records can't be saved without the lease")
-
-    def refresh(self) -> None:
-        """Nothing is remembered."""

@@ -176,10 +176,10 @@ def _operator_today(connection: Connection, of_account: int, today: date, timezo
     row = connection.execute(query).one_or_none()
     if row is None or row.fetched_at.astimezone(timezone).date() != today:
         return None
-    readings = established(connection, of_account)
+    meant = established(connection, of_account)
     # Where no reading of the counts is established, all three are added up.
-    parts = [row.answered, row.missed, *([] if readings.calls == AMONG_OTHERS else [row.voicemail])]
-    factor = {None: None, "seconds": 1, "minutes": SECONDS_PER_MINUTE}[readings.duration]
+    parts = [row.answered, row.missed, *([] if meant.calls == AMONG_OTHERS else [row.voicemail])]
+    factor = {None: None, "seconds": 1, "minutes": SECONDS_PER_MINUTE}[meant.duration]
     minutes: Decimal | None = row.minutes_no_format
     return OperatorToday(
         row.fetched_at,

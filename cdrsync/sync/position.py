@@ -1,0 +1,129 @@
+"""Where an account stands: what is wanted, what is missing, what is due. Reads the database, writes nothing.
+
+The one-shot command, the daemon and the audit all ask here. Nothing is remembered: every answer is the database's.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cdrsync.model import TAIL_STREAM, Window, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdrsync.sync.ports import ReadStore, SyncSettings
+
+BOOTSTRAP_STREAM = "bootstrap"
+HISTORY_STREAM = "history"
+LOOKBACK_STREAM = "lookback"
+SWEEP_STREAM = "sweep"
+WANTED_STREAM = "wanted"
+"""Since when a number is wanted, or all numbers are: days that were read before lack its calls."""
+
+SWEEP_INTERVAL = timedelta(days=1)
+EARLY = 0.95  # of an interval: a scheduler or cron may be a moment early
+
+
+class Position:
+    """One account's position, of the numbers and the history that its settings want."""
+
+    def __init__(self, store: ReadStore, settings: SyncSettings, clock: Callable[[], datetime] = utc_now) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self.numbers: tuple[str | None, ...] = settings.numbers or (None,)
+        self.wants_all = settings.start == "all"
+
+    def today(self) -> date:
+        """The current day of the account's time zone."""
+        return self._clock().astimezone(self._settings.timezone).date()
+
+    # ── wanted and missing ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def start_day(self) -> date | None:
+        """The first day wanted. None where everything is and its beginning is not known yet.
+
+        "today" means the day of the first poll ever: it is kept, so that a call in the last second before midnight
+        is not missed.
+        """
+        start = self._settings.start
+        if isinstance(start, date):
+            return start
+        if start == "all":
+            return self.first_day()
+        anchor = self.anchor()
+        return self.today() if anchor is None else anchor
+
+    def first_day(self) -> date | None:
+        """The day before which the operator has no call; None while the way back to it is not done."""
+        walk = self._store.checkpoint(HISTORY_STREAM)
+        return walk.window.first if walk is not None and walk.window is not None and walk.done else None
+
+    def anchor(self) -> date | None:
+        """The day of the first poll ever, from which on the tail was read."""
+        first = self._store.checkpoint(BOOTSTRAP_STREAM)
+        return None if first is None or first.window is None else first.window.first
+
+    def pending_days(self) -> list[date]:
+        """Days from the start to yesterday that no page has completed yet, newest first."""
+        start = self.start_day()
+        return [] if start is None else self.missing(Window(start, self.today() - timedelta(days=1)))
+
+    def missing(self, window: Window) -> list[date]:
+        """Days of a window that no page has completed since all of the account's numbers are wanted, newest first."""
+        marks = [self._store.checkpoint(stream_of(WANTED_STREAM, number)) for number in self.numbers]
+        since = max((mark.begun_at for mark in marks if mark is not None and mark.begun_at is not None), default=None)
+        downloaded = self._store.days_downloaded(window, since=since)
+        return [day for day in reversed(window.days()) if day not in downloaded]
+
+    # ── high-water marks ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def tail_stream(self, number: str | None) -> str:
+        """The stream whose high-water mark tells which calls to a number are held."""
+        return stream_of(TAIL_STREAM, number if number in self.numbers else None)
+
+    def high_water_uid(self, stream: str, number: str | None) -> int | None:
+        """How far a stream of a number is read; None before its first page."""
+        checkpoint = self._store.checkpoint(stream_of(stream, number))
+        return None if checkpoint is None else checkpoint.high_water_uid
+
+    # ── due ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def due(self, stream: str, *, first_run: bool = False) -> bool:
+        """Whether it is time for a look-back or a sweep, by stream. Never where it is switched off.
+
+        A first run has just read everything. One that was cut off has not: what it had read may have changed since.
+        """
+        interval = self._interval(stream)
+        if not interval:
+            return False
+        if not first_run and self._store.checkpoint(stream) is None:
+            return True
+        now = self._clock()
+        return abs(now - self.read_at(stream, now)) >= interval * EARLY  # abs: the host's clock may have been set back
+
+    def read_at(self, stream: str, now: datetime) -> datetime:
+        """When a look-back or sweep last began; before the first, when the account was first polled: all was read."""
+        checkpoint = self._store.checkpoint(stream) or self._store.checkpoint(BOOTSTRAP_STREAM)
+        return now if checkpoint is None or checkpoint.begun_at is None else checkpoint.begun_at
+
+    def last_read(self, stream: str, now: datetime) -> datetime:
+        """As `read_at`, never in the future."""
+        return min(self.read_at(stream, now), now)
+
+    def _interval(self, stream: str) -> timedelta:
+        if stream == SWEEP_STREAM:
+            return SWEEP_INTERVAL if self._settings.sweep_days else timedelta()
+        return self._settings.lookback_interval if self._settings.lookback else timedelta()
+
+
+def audit_due(last: datetime | None, latest_time: datetime) -> bool:
+    """Whether an audit is due whose latest time of day was `latest_time`; both aware."""
+    return last is None or last < latest_time
+
+
+def stream_of(name: str, number: str | None) -> str:
+    """The checkpoint stream of a number, of the whole account where it is limited to none."""
+    return name if number is None else f"{name}:{number}"
