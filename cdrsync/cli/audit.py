@@ -8,6 +8,7 @@ import click
 
 from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
 from cdrsync.model import Period, Verdict
 from cdrsync.monitor import logs
@@ -63,9 +64,10 @@ def audit(
     reports: list[dict[str, Any]] = []
     for account in settings.accounts:
         try:
-            with accounts.open_audit(settings, account, writer=heal) as auditor:
+            with accounts.open_audit(settings, account, writer=heal, stop=INTERRUPT.event) as auditor:
                 report = auditor.run(wanted, number=number, heal=heal)
         except CdrsyncError as error:
+            INTERRUPT.check()
             code = code or error.exit_code
             reports.append({**dict.fromkeys(REPORTED), "name": account.name, "error": output.error_object(error)})
             output.note(logs.redact(f"error: {account.name}: {error}"))

@@ -9,6 +9,7 @@ import click
 
 from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_OK, CdrsyncError
 from cdrsync.model import Period, Totals
 from cdrsync.monitor import logs
@@ -45,8 +46,9 @@ def totals(inputs: Inputs, names: tuple[str, ...], *, period: str, number: str |
     reports: list[dict[str, Any]] = []
     for account in settings.accounts:
         try:
-            answer, fetched_at = accounts.fetch_totals(settings, account, Period(period), number)
+            answer, fetched_at = accounts.fetch_totals(settings, account, Period(period), number, stop=INTERRUPT.event)
         except CdrsyncError as error:
+            INTERRUPT.check()
             code = code or error.exit_code
             unknown = dict.fromkeys(("fetched_at", *(field.name for field in fields(Totals))))
             reports.append({"name": account.name, **unknown, "error": output.error_object(error)})

@@ -9,6 +9,7 @@ import click
 
 from cdrsync.cli import output, progress
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
 from cdrsync.model import TAIL_STREAM, Window
 from cdrsync.monitor import logs
@@ -113,7 +114,7 @@ def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | No
         raise click.UsageError("give either --uid or --ref")
     settings = settings_of(inputs, names)
     account = accounts.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
-    with accounts.open_account(settings, account) as parts:
+    with accounts.open_account(settings, account, stop=INTERRUPT.event) as parts:
         batch, saved = parts.sync.fetch(uid=uid, ref=ref)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
     problem = batch.rejects[0].problem if batch.rejects else None
@@ -157,20 +158,25 @@ def _for_each(
     for account in settings.accounts:
         try:
             with (
-                accounts.open_account(settings, account) as parts,
+                accounts.open_account(settings, account, stop=INTERRUPT.event) as parts,
                 recorded(parts.store, command) as tally,
                 bar(parts) as show,
             ):
                 for saved in work(parts):
                     tally.add(saved)
                     show(saved)
+                    if INTERRUPT.event.is_set():
+                        tally.outcome = "stopped"
+                        break
                 if tally.high_water_uid is None and (mark := parts.store.checkpoint(TAIL_STREAM)):
                     tally.high_water_uid = mark.high_water_uid  # nothing was new: it is where it was
         except CdrsyncError as error:
+            INTERRUPT.check()
             code = code or error.exit_code
             reports.append({**dict.fromkeys(REPORTED), "name": account.name, "error": output.error_object(error)})
             output.note(logs.redact(f"error: {account.name}: {error}"))
             continue
+        INTERRUPT.check()
         reports.append(_done(account, tally))
         if not as_json:
             output.line(_sentence(account, tally))
