@@ -28,8 +28,8 @@ check: .venv/development ## lint, format, types and architecture
 	@if [ -x .venv/bin/hadolint ]; then .venv/bin/hadolint deploy/container/Dockerfile; \
 	else echo "hadolint: no wheel for this machine, the Dockerfile is not linted"; fi
 
-test: .venv/development ## the whole suite; ARGS='-k lease -x' goes to pytest
-	@$(python) -m pytest $(ARGS)
+test: .venv/development ## the whole suite, on all processors; ARGS='-k lease -x' goes to pytest
+	@$(python) -m pytest -n auto --dist loadgroup $(ARGS)
 
 wheel: .venv/runtime ## wheel and source archive, into dist/
 	@$(python) -m hatchling build --clean --directory dist --target sdist --target wheel

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.each import for_each
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
-from cdrsync.daemon.signals import INTERRUPT
-from cdrsync.errors import EXIT_FOUND, EXIT_OK
+from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
 from cdrsync.model import Period, Verdict
+from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
     from cdrsync.audit.findings import AuditReport, Finding
-    from cdrsync.cli.each import Report
-    from cdrsync.config import AccountSettings, Inputs
+    from cdrsync.config import Inputs
 
 REPORTED = ("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed")  # null where it failed
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
@@ -59,21 +57,31 @@ def audit(
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     from cdrsync.wiring import accounts
 
-    wanted = [Period(period) for period in periods] or list(Period)
     settings = settings_of(inputs, names)
-
-    def work(account: AccountSettings) -> tuple[int, Report]:
-        with accounts.open_audit(settings, account, writer=heal, stop=INTERRUPT.event) as auditor:
-            report = auditor.run(wanted, number=number, heal=heal)
+    wanted = [Period(period) for period in periods] or list(Period)
+    code = EXIT_OK
+    reports: list[dict[str, Any]] = []
+    for account in settings.accounts:
+        try:
+            with accounts.open_audit(settings, account, writer=heal) as auditor:
+                report = auditor.run(wanted, number=number, heal=heal)
+        except CdrsyncError as error:
+            code = code or error.exit_code
+            reports.append({**dict.fromkeys(REPORTED), "name": account.name, "error": output.error_object(error)})
+            output.note(logs.redact(f"error: {account.name}: {error}"))
+            continue
+        code = code or (EXIT_OK if report.clean else EXIT_FOUND)
+        reports.append(_as_object(account.name, report))
         if not as_json:
             _print(account.name, report)
-        return EXIT_OK if report.clean else EXIT_FOUND, _as_object(report)
+    if as_json:
+        output.emit("audit", accounts=reports)
+    return code
 
-    return for_each(settings, "audit", work, keys=REPORTED, as_json=as_json)
 
-
-def _as_object(report: AuditReport) -> dict[str, Any]:
+def _as_object(name: str, report: AuditReport) -> dict[str, Any]:
     return {
+        "name": name,
         "audited_at": report.audited_at,
         "clean": report.clean,
         "proven": report.proven,
@@ -81,6 +89,7 @@ def _as_object(report: AuditReport) -> dict[str, Any]:
         "gaps": [{"first": g.window.first, "last": g.window.last, "problem": g.problem} for g in report.gaps],
         "healed": list(report.healed),
         "records_healed": report.records_healed,
+        "error": None,
     }
 
 

@@ -108,22 +108,18 @@ def parts(
 
 
 @contextlib.contextmanager
-def open_account(
-    settings: Settings, account: AccountSettings, *, stop: threading.Event | None = None
-) -> Iterator[AccountParts]:
-    """Open an account for one command: schema up to date, lease taken. `stop` ends every wait for the API.
+def open_account(settings: Settings, account: AccountSettings) -> Iterator[AccountParts]:
+    """Open an account for one command: schema up to date, lease taken.
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
-    with parts(settings, account, stop=stop) as made:
+    with parts(settings, account) as made:
         Database(settings).open(made.store)
         yield made
 
 
 @contextlib.contextmanager
-def open_audit(
-    settings: Settings, account: AccountSettings, *, writer: bool, stop: threading.Event | None = None
-) -> Iterator[Audit]:
+def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) -> Iterator[Audit]:
     """Open an audit for one command. A `writer` takes the lease (it may heal); others work beside the daemon.
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
@@ -133,10 +129,10 @@ def open_audit(
     from cdrsync.sync.position import Position
 
     if writer:
-        with open_account(settings, account, stop=stop) as made:
+        with open_account(settings, account) as made:
             yield made.audit
         return
-    with existing(settings) as opened, source(account, stop=stop) as api:
+    with existing(settings) as opened, source(account) as api:
         position = Position(SqlReader(opened, account.name), sync_settings(account))
         yield _audit(account, api, SqlLedger(opened, account.name), position)
 
@@ -150,12 +146,7 @@ def _audit(
 
 
 def fetch_totals(
-    settings: Settings,
-    account: AccountSettings,
-    period: Period,
-    number: str | None,
-    *,
-    stop: threading.Event | None = None,
+    settings: Settings, account: AccountSettings, period: Period, number: str | None
 ) -> tuple[Totals, datetime]:
     """Ask for the operator's totals and keep them; answer them and their moment.
 
@@ -165,7 +156,7 @@ def fetch_totals(
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.reads.reader import NEVER_SYNCED, ReadSession
 
-    with source(account, stop=stop) as api:
+    with source(account) as api:
         answer, at = ask_totals(api, period, number)
     Database(settings).prepare()
     with engine(settings.database_url) as opened:

@@ -290,6 +290,7 @@ def test_an_operator_away_is_said_once_and_caught_up_with(world: World, file: Pa
         assert len(warnings) == 1, warnings
 
 
+@pytest.mark.own_server
 def test_a_database_away_is_said_once_and_caught_up_with(api: str, world: World, database: Database) -> None:
     """The server is stopped for a while and started again."""
     if database.kind == "sqlite":

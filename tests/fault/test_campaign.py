@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.conftest import Database, Servers
+    from tests.conftest import Database
+    from tests.support.servers import Servers
 
 KILLS = 25
 SEED = 1
@@ -33,13 +34,14 @@ def zygote() -> Iterator[Zygote]:
         yield started
 
 
+@pytest.mark.own_server
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
 def test_a_short_campaign(kind: str, servers: Servers, zygote: Zygote, tmp_path: Path) -> None:
     """Killed at named points and random moments: nothing lost, nothing doubled, no checkpoint ahead of data.
 
     In the end one undisturbed sync makes the table equal, value by value. `make campaign KILLS=1000` is the long one.
     """
-    figures = Campaign(servers.get(kind), zygote, tmp_path, kills=KILLS, seed=SEED).run()
+    figures = Campaign(servers.own(kind), zygote, tmp_path, kills=KILLS, seed=SEED).run()
     print(figures.line(kind, SEED))
     assert figures.wrong == []
     assert figures.kills >= KILLS

@@ -23,16 +23,15 @@ from cdrsync.store import lease
 from cdrsync.store.databases import engine as store_engine
 from cdrsync.store.schema.tables import cdr, checkpoint
 from tests.fault.stand_in import StandIn
-from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, at, cut, persist
+from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, at, cut, persist, waits_for_a_lock
 from tests.fault.zygote import Start, Zygote, log_of
-from tests.support.databases import MariadbServer, PostgresqlServer
 from tests.support.processes import environment, until
 from tests.support.rig import assert_equal, rig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Database, Servers
+    from tests.conftest import Database
 
 WITHIN = ("begun", "compared", "inserted", "ledger", "moved", "commit")
 """Points within a transaction, from its first statement to the moment before its commit."""
@@ -75,6 +74,7 @@ def test_connections_cut_before_every_statement_of_a_page(migrated: Database) ->
         assert r.assert_equal() == 40
 
 
+@pytest.mark.own_server
 @SERVERS
 @pytest.mark.parametrize("point", ["inserted", "commit"])
 def test_a_server_killed_in_mid_transaction(migrated: Database, point: str) -> None:
@@ -155,7 +155,7 @@ def _deadlock(database: Database, *preparation: str) -> None:
 
             def embrace() -> None:
                 waiting.start()
-                time.sleep(0.3)  # until the other really waits: the server shows it only some time later
+                until(lambda: waits_for_a_lock(database), "the other waits")
 
             with at(database.kind, "ledger", 1, embrace) as done:
                 with pytest.raises(DatabaseUnavailable, match=r"(?i)deadlock"):
@@ -215,6 +215,7 @@ def test_faults_of_both_sides_at_once(migrated: Database) -> None:
         assert r.assert_equal() == 305
 
 
+@pytest.mark.own_server
 @SERVERS
 def test_the_daemon_recovers_by_itself(migrated: Database, tmp_path: Path) -> None:
     """Its sessions cut and its server killed three times while calls arrive: it never ends, and catches up."""
@@ -241,11 +242,3 @@ def test_the_daemon_recovers_by_itself(migrated: Database, tmp_path: Path) -> No
         os.kill(pid, signal.SIGTERM)
         assert zygote.wait(pid, 20) == 0, log_of(program)
         engine.dispose()
-
-
-def test_servers_are_up_again(servers: Servers) -> None:
-    """The tests above leave no server down for those that follow."""
-    for kind in ("postgresql", "mariadb"):
-        server = servers.get(kind)
-        assert isinstance(server, PostgresqlServer | MariadbServer)
-        assert len(server.execute("SELECT 1")) == 1

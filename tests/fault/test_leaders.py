@@ -20,7 +20,8 @@ from tests.support.databases import PostgresqlServer, database_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Database, Servers
+    from tests.conftest import Database
+    from tests.support.servers import Servers
 
 IDLE_SECONDS = 2  # in place of 12: how soon the database lets go of a silent holder
 

@@ -65,6 +65,20 @@ def at(kind: str, point: str, nth: int, action: Callable[[], None]) -> Iterator[
 NO_SUCH_THREAD = 1094  # MariaDB's: the session ended by itself meanwhile
 
 
+def waits_for_a_lock(database: Database) -> bool:
+    """Whether the server shows a session of the database that waits for another's lock."""
+    name, server = database_name(database.url), database.server
+    if isinstance(server, PostgresqlServer):
+        asked = f"SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{name}'"
+    else:
+        assert isinstance(server, MariadbServer)
+        asked = (
+            "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist"
+            f" ON id = trx_mysql_thread_id WHERE trx_state = 'LOCK WAIT' AND db = '{name}'"
+        )
+    return bool(server.execute(asked))
+
+
 def cut(database: Database) -> None:
     """End every session of the database, as an administrator or a broken network would."""
     name, server = database_name(database.url), database.server

@@ -20,7 +20,7 @@ from tests.support.deployed import filled
 from tests.support.tools import program
 
 if TYPE_CHECKING:
-    from tests.conftest import Servers
+    from tests.support.servers import Servers
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -17,11 +17,13 @@ from tests.support.deployed import filled
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Servers
+    from tests.support.servers import Servers
 
 GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 CALLS = json.loads((GRAFANA / "dashboards/cdrsync-calls.json").read_text())
+
+pytestmark = pytest.mark.xdist_group("grafana")  # one database for all
 
 EMPTY_UNLESS_TROUBLED = {"What the operator changed later", "Rejects", "Days that are not proven complete"}
 

@@ -18,7 +18,7 @@ from tests.support.confinement import directives
 from tests.support.tools import missing, program
 
 if TYPE_CHECKING:
-    from tests.conftest import Servers
+    from tests.support.servers import Servers
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/cdrsync.service"

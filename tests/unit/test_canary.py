@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -76,7 +77,7 @@ HARMLESS = {
 }
 
 
-def _run(folder: Path, tests: dict[str, str]) -> tuple[int, str]:
+def _run(folder: Path, tests: dict[str, str], *more: str) -> tuple[int, str]:
     """Run small tests under the plugin, in a process of its own: exit code and output."""
     config = folder / "pytest.ini"
     config.write_text("[pytest]\n")
@@ -91,6 +92,7 @@ def _run(folder: Path, tests: dict[str, str]) -> tuple[int, str]:
         str(config),
         "--basetemp",
         str(folder / "inner"),
+        *more,
     ]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", *options, str(folder / "test_it.py")],
@@ -116,10 +118,11 @@ def test_a_secret_that_gets_out_fails_its_test(leaking_run: tuple[int, str], roa
     assert f"PASSED test_it.py::test_{road}\n" not in output
 
 
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["alone", "in parallel"])
 @pytest.mark.parametrize("road", ROADS_TO_FILES)
-def test_a_secret_left_in_a_file_fails_the_run(tmp_path: Path, road: str) -> None:
+def test_a_secret_left_in_a_file_fails_the_run(tmp_path: Path, road: str, processes: tuple[str, ...]) -> None:
     """The file is found after the last test, whoever wrote it: the run ends with exit code 1."""
-    code, output = _run(tmp_path, {road: ROADS_TO_FILES[road]})
+    code, output = _run(tmp_path, {road: ROADS_TO_FILES[road]}, *processes)
     assert "A SECRET GOT OUT: the password in the file " in output
     assert code == 1
 
@@ -129,6 +132,14 @@ def test_no_leak_no_alarm(tmp_path: Path) -> None:
     code, output = _run(tmp_path, HARMLESS)
     assert code == 0, output
     assert "canaries: no secret in" in output
+
+
+def test_processes_side_by_side_watch_as_one(tmp_path: Path) -> None:
+    """Under pytest-xdist a leak fails its test as ever, and what all processes looked at is told as one figure."""
+    code, output = _run(tmp_path, {"output": ROADS["output"], **HARMLESS}, "-n", "2")
+    assert code == 1
+    assert "A secret got out of test_it.py::test_output:" in output, output
+    assert re.search(r"canaries: no secret in [1-9]\d* outputs", output)
 
 
 def test_a_nameless_temporary_file_makes_nothing_else_in_its_directory_ours(tmp_path: Path) -> None:

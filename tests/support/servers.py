@@ -1,0 +1,115 @@
+"""The database servers of a test run: each started once, by the first of its processes that asks, and used by all.
+
+pytest-xdist runs tests in several processes. They meet in a folder: `KIND` there holds a started server as another
+process can use it, and whoever uses it keeps a shared lock on the file. The process that started it waits for all of
+them before it stops it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+import pytest
+
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from tests.support.databases import (
+    DatabaseServer,
+    MariadbServer,
+    NotInstalled,
+    PostgresqlServer,
+    SqliteFiles,
+    database_name,
+    open_server,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Servers:
+    """What the tests of one process use. `folder` is the same for all processes of the run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._shared: dict[str, DatabaseServer] = {}
+        self._own: dict[str, DatabaseServer] = {}
+        self._started: list[str] = []
+        self._used: dict[str, BinaryIO] = {}
+        self._templates: dict[str, str] = {}
+
+    def get(self, kind: str) -> DatabaseServer:
+        """The server that all share. Skips the test where it is not installed, fails it if CDRSYNC_REQUIRE_ALL=1."""
+        if kind not in self._shared:
+            self._shared[kind] = _installed(kind) if kind == "sqlite" else self._join(kind)
+        return self._shared[kind]
+
+    def own(self, kind: str) -> DatabaseServer:
+        """A server of this process alone, which a test may stop, kill and set up as it likes."""
+        if kind not in self._own:
+            self._own[kind] = _installed(kind)
+        return self._own[kind]
+
+    def migrated(self, server: DatabaseServer) -> str:
+        """The URL of a new database with today's schema."""
+        if not isinstance(server, PostgresqlServer):
+            return _upgraded(server.create())
+        key = str(server.directory)
+        if key not in self._templates:  # copying a database is faster than making the tables
+            self._templates[key] = database_name(_upgraded(server.create()))
+        return server.create(template=self._templates[key])
+
+    def close(self) -> None:
+        """Stop what this process started, once the others have finished with it."""
+        for file in self._used.values():
+            file.close()
+        for kind in self._started:
+            with (self._folder / kind).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._shared[kind].close()
+        for server in (*self._own.values(), *(one for one in self._shared.values() if isinstance(one, SqliteFiles))):
+            server.close()
+
+    def _join(self, kind: str) -> DatabaseServer:
+        """The server that another process has started, or a new one."""
+        path = self._folder / kind
+        with _alone(self._folder / f"{kind}.lock"):
+            if path.exists():
+                server: DatabaseServer = pickle.loads(path.read_bytes())
+            else:
+                server = _installed(kind)
+                assert isinstance(server, PostgresqlServer | MariadbServer)
+                server.shared = True
+                path.write_bytes(pickle.dumps(server))
+                self._started.append(kind)
+            self._used[kind] = path.open("rb")
+            fcntl.flock(self._used[kind], fcntl.LOCK_SH)
+        return server
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _installed(kind: str) -> DatabaseServer:
+    try:
+        return open_server(kind)
+    except NotInstalled as missing:
+        if os.environ.get("CDRSYNC_REQUIRE_ALL") == "1":
+            raise
+        pytest.skip(str(missing))
+
+
+def _upgraded(url: str) -> str:
+    engine = open_engine(url, writer=True)
+    migrate.upgrade(engine)
+    engine.dispose()
+    return url
