@@ -1,14 +1,16 @@
 """${message}.
 
-House rules: a released migration never changes. It imports nothing of cdrsync: the program goes on, this stays.
-Revision ids are the file's name, NNNN_topic. It may be cut off anywhere and run again (MySQL commits each
-statement by itself). Add columns as NULL or with a default; long work on `cdr` goes in steps.
+House rules: a released migration never changes. Of cdrsync it imports the views alone: they are no history, the newest
+migration makes them all. Revision ids are the file's name, NNNN_topic. It may be cut off anywhere and run again (MySQL
+commits each statement by itself). Add columns as NULL or with a default; long work on `cdr` goes in steps.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+
+from cdrsync.store.admin import views
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
@@ -18,7 +20,9 @@ depends_on = ${repr(depends_on)}
 
 def upgrade() -> None:
     ${upgrades if upgrades else "pass"}
+    views.make(op, revision)
 
 
 def downgrade() -> None:
+    views.drop(op)
     ${downgrades if downgrades else "pass"}

@@ -28,7 +28,7 @@ def db() -> None:
 @config_options
 @json_option
 def upgrade(inputs: Inputs, *, as_json: bool) -> int:
-    """Create the tables, or bring them up to date. Nothing is done where they are.
+    """Create the tables, or bring them up to date. Where they are, the views are made anew.
 
     JSON: {"before": version or null, "after": version}.
     """
@@ -55,16 +55,16 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"ok": true, "current", "needed"}.
     """
-    from cdrsync.store.admin import migrate
+    from cdrsync.store.admin import versions
     from cdrsync.wiring import database
 
     settings = settings_of(inputs, credentials=False)
     with database.existing(settings):
         pass  # that it could be opened is the answer
     if as_json:
-        output.emit("db check", ok=True, current=migrate.head(), needed=migrate.head())
+        output.emit("db check", ok=True, current=versions.head(), needed=versions.head())
     else:
-        output.line(f"the schema is at {migrate.head()}, as this program needs it")
+        output.line(f"the schema is at {versions.head()}, as this program needs it")
     return EXIT_OK
 
 
@@ -76,16 +76,16 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"current": version or null, "needed": version}.
     """
-    from cdrsync.store.admin import migrate
+    from cdrsync.store.admin import migrate, versions
     from cdrsync.wiring import database
 
     settings = settings_of(inputs, credentials=False)
     with database.found(settings) as engine:
         found = migrate.current(engine)
     if as_json:
-        output.emit("db current", current=found, needed=migrate.head())
+        output.emit("db current", current=found, needed=versions.head())
     else:
-        output.facts({"current": found or "none yet", "needed": migrate.head()})
+        output.facts({"current": found or "none yet", "needed": versions.head()})
     return EXIT_OK
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect, select
 
 from cdrsync.model import TAIL_STREAM
-from cdrsync.store.admin import migrate
+from cdrsync.store.admin import versions
+from cdrsync.store.admin.migrate import VERSION_TABLE
 from cdrsync.store.schema.tables import NUMBER_LENGTH, cdr, checkpoint, coverage, number
 from tests.support.rig import COLUMNS, expected
 
@@ -56,10 +57,10 @@ def violations(engine: Engine, truth: Truth) -> list[str]:
 
 def _has_schema(connection: Connection) -> bool:
     """Whether the schema was ever brought up to date: a killed upgrade may have left some of its steps undone."""
-    if migrate.VERSION_TABLE not in inspect(connection).get_table_names():
+    if VERSION_TABLE not in inspect(connection).get_table_names():
         return False
-    version = connection.exec_driver_sql(f"SELECT version_num FROM {migrate.VERSION_TABLE}").scalars().all()
-    return version == [migrate.head()]
+    version = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalars().all()
+    return version == [versions.head()]
 
 
 def _wrong_values(held: dict[int, Any], readable: dict[int, Call], truth: Truth) -> Iterator[str]:

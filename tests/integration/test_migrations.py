@@ -10,7 +10,7 @@ from alembic import command
 from sqlalchemy import inspect, text
 
 from cdrsync.errors import SchemaMismatch
-from cdrsync.store.admin import migrate
+from cdrsync.store.admin import migrate, versions, views
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import metadata
 
@@ -51,7 +51,7 @@ def test_down_and_up_again(engine: Engine) -> None:
     assert {"alembic_version"} == tables(engine)
     assert migrate.current(engine) is None
     migrate.upgrade(engine)
-    assert migrate.head() == migrate.current(engine)
+    assert versions.head() == migrate.current(engine)
 
 
 def test_ensure_upgrades_once(engine: Engine) -> None:
@@ -63,7 +63,7 @@ def test_ensure_upgrades_once(engine: Engine) -> None:
 
 def test_an_empty_database_is_left_alone_where_upgrades_are_off(engine: Engine) -> None:
     """With auto_migrate off, the message names the version and the command, and nothing is made."""
-    with pytest.raises(SchemaMismatch, match=f"{migrate.head()}.*cdrsync db upgrade"):
+    with pytest.raises(SchemaMismatch, match=f"{versions.head()}.*cdrsync db upgrade"):
         migrate.ensure(engine, auto=False)
     assert set() == tables(engine)
 
@@ -74,9 +74,32 @@ def test_a_newer_schema_is_refused(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999_future'"))
     for attempt in (migrate.check, migrate.upgrade, lambda engine: migrate.ensure(engine, auto=True)):
-        with pytest.raises(SchemaMismatch, match=f"9999_future.*{migrate.head()}"):
+        with pytest.raises(SchemaMismatch, match=f"9999_future.*{versions.head()}"):
             attempt(engine)
     assert migrate.current(engine) == "9999_future"
+
+
+@pytest.mark.parametrize("version", versions.UNRELEASED)
+def test_a_schema_of_before_the_first_release_is_refused_with_the_remedy(engine: Engine, version: str) -> None:
+    """Its versions would be taken for newer ones; what helps is a new database, and nothing is touched."""
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+    for attempt in (migrate.check, migrate.upgrade, lambda engine: migrate.ensure(engine, auto=True)):
+        with pytest.raises(SchemaMismatch, match=f"{version} of before the first release") as refused:
+            attempt(engine)
+        assert "new database" in str(refused.value.hint)
+    assert migrate.current(engine) == version
+
+
+def test_an_upgrade_makes_the_views_anew(engine: Engine) -> None:
+    """`cdrsync db upgrade` is the remedy for a view that is gone or no longer works, at the newest version too."""
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("DROP VIEW calendar"))
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        assert {view.name for view in views.views()} == set(inspect(connection).get_view_names())
 
 
 def test_a_table_of_somebody_else_is_refused(engine: Engine) -> None:
@@ -108,17 +131,18 @@ def test_two_upgraders_at_once(database: Database) -> None:
         thread.join()
     assert failures == []
     engine = open_engine(database.url)
-    assert migrate.head() == migrate.current(engine)
+    assert versions.head() == migrate.current(engine)
     engine.dispose()
 
 
 def test_an_upgrade_that_was_cut_off_is_resumed(engine: Engine) -> None:
     """MySQL commits each table by itself: what a killed upgrade left behind is completed by the next."""
-    migrate.upgrade(engine, "0001_tables")
+    migrate.upgrade(engine)
+    cascade = " CASCADE" if engine.dialect.name == "postgresql" else ""
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM alembic_version"))
         for table in ("cdr", "operator_totals"):
-            connection.execute(text(f"DROP TABLE {table}"))
+            connection.execute(text(f"DROP TABLE {table}{cascade}"))
     assert migrate.ensure(engine, auto=True) is True
     assert set(metadata.tables) <= tables(engine)
 

@@ -1,16 +1,15 @@
 """The data dictionary: every table, view and column with its type and meaning.
 
-One source each: the comments of `tables` and those of `migrations/views/*.toml`. The migrations write the same into
+One source each: the comments of `tables` and those of `migrations/views/*.sql`. The migrations write the same into
 the database, where it has comments.
 """
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cdrsync.store.admin.migrate import migrations_directory
+from cdrsync.store.admin import views as readable
 from cdrsync.store.schema.tables import metadata
 from cdrsync.store.schema.types import Exact, Instant, JsonText, Pounds, WallTime
 
@@ -54,13 +53,11 @@ def dictionary() -> list[Described]:
 
 
 def views() -> list[Described]:
-    """The views as the newest migration that speaks of each leaves it."""
-    newest: dict[str, Described] = {}
-    for file in sorted((migrations_directory() / "views").glob("[0-9]*.toml")):
-        for name, view in tomllib.loads(file.read_text(encoding="utf-8")).items():
-            columns = tuple(DescribedColumn(column, *said) for column, said in view["columns"].items())
-            newest[name] = Described(name, "view", view["comment"], columns)
-    return list(newest.values())
+    """The views."""
+    return [
+        Described(view.name, "view", view.comment, tuple(DescribedColumn(*column) for column in view.columns))
+        for view in readable.views()
+    ]
 
 
 def tables() -> list[Described]:

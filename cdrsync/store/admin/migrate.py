@@ -1,20 +1,20 @@
-"""The schema's version: brought up to date, or refused with both versions and the command that helps.
+"""The schema: brought up to date, or refused with both versions and the command that helps.
 
-The migrations lie in `migrations/`, in the wheel as in a checkout. Alembic is imported only when there is something
-to do: whether the schema is current is one SELECT, and the newest version is read from the file names.
+Alembic is imported only when there is something to do: whether the schema is current is one SELECT.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
+from cdrsync.store.admin import views
+from cdrsync.store.admin.versions import UNRELEASED, head, migrations_directory, versions
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.schema.tables import metadata
@@ -34,37 +34,20 @@ UPGRADE_HINT = "Run: cdrsync db upgrade"
 _alembic_in_use = threading.Lock()  # Alembic's context is a global of the process
 
 
-def migrations_directory() -> Path:
-    """Where the migrations lie: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    inside = package / "migrations"
-    return inside if inside.is_dir() else package.parent / "migrations"
-
-
-def versions() -> list[str]:
-    """Every schema version this program knows, oldest first: the file names of `migrations/versions`."""
-    return sorted(path.stem for path in (migrations_directory() / "versions").glob("[0-9]*.py"))
-
-
-def head() -> str:
-    """The schema version this program needs."""
-    return versions()[-1]
-
-
 def current(engine: Engine) -> str | None:
-    """The schema version of the database, None where it has none. Raises SchemaMismatch, DatabaseUnavailable."""
+    """The schema version of the database, None where it has none."""
     with translated(), engine.connect() as connection:
         return _current(connection)
 
 
 def check(engine: Engine) -> None:
-    """Raises SchemaMismatch unless the database has exactly this program's schema; DatabaseUnavailable."""
+    """Raises SchemaMismatch unless the database has exactly this program's schema."""
     with translated(), engine.connect() as connection:
         check_on(connection)
 
 
 def check_on(connection: Connection) -> None:
-    """The same on a connection that is open. Raises SchemaMismatch, DBAPIError."""
+    """The same on a connection that is open. Raises DBAPIError."""
     found, wanted = _current(connection), head()
     if found == wanted:
         return
@@ -72,6 +55,11 @@ def check_on(connection: Connection) -> None:
         raise SchemaMismatch(f"the database has no schema yet, this program needs {wanted}", hint=UPGRADE_HINT)
     if found in versions():
         raise SchemaMismatch(f"the database has schema {found}, this program needs {wanted}", hint=UPGRADE_HINT)
+    if found in UNRELEASED:
+        raise SchemaMismatch(
+            f"the database has schema {found} of before the first release, which can't be upgraded",
+            hint="Give cdrsync a new database and sync again: the operator keeps the calls",
+        )
     raise SchemaMismatch(
         f"the database has schema {found}, which this program does not know: its newest is {wanted}",
         hint="Upgrade cdrsync, or give it a database of its own",
@@ -81,8 +69,7 @@ def check_on(connection: Connection) -> None:
 def ensure(engine: Engine, *, auto: bool) -> bool:
     """The schema is current when this returns; True if it had to be upgraded.
 
-    An empty database or an older schema is upgraded if `auto`. Raises SchemaMismatch otherwise, and always for a
-    newer schema or one that is not ours.
+    An empty database or an older schema is upgraded if `auto`. Raises SchemaMismatch for any other.
     """
     found = current(engine)
     if found == head():
@@ -94,11 +81,17 @@ def ensure(engine: Engine, *, auto: bool) -> bool:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the schema to a version, by default the newest. Raises SchemaMismatch, DatabaseUnavailable."""
+    """Bring the schema to a version, by default the newest. Where it is the newest, its views are made anew.
+
+    Raises SchemaMismatch.
+    """
     found = current(engine)
     if found is not None and found not in versions():
         check(engine)
-    _alembic(engine, "upgrade", revision)
+    if found == head() and revision == "head":
+        _make_views(engine)
+    else:
+        _alembic(engine, "upgrade", revision)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -192,3 +185,12 @@ def _alembic(engine: Engine, command: str, revision: str) -> None:
     with _alembic_in_use, translated(), engine.connect() as connection:
         config.attributes["connection"] = connection
         getattr(commands, command)(config, revision)
+
+
+def _make_views(engine: Engine) -> None:
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    with translated(), engine.connect() as connection, upgrade_lock(connection):
+        views.make(Operations(MigrationContext.configure(connection)), head())
+        connection.commit()

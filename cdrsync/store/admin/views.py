@@ -1,0 +1,107 @@
+"""The views: one SQL template for each in `migrations/views`, with the type and meaning of every column beside it.
+
+    -- What the view is
+    CREATE VIEW name AS
+    SELECT
+        {hour: cdr.call_time} AS call_hour,  -- integer: Hour of call_time, 0 to 23
+
+`{name: argument, …}` is what the databases say differently: `DATABASE.toml` says how. Views are no history: the newest
+migration makes them all, an older one makes none.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from cdrsync.store.admin.versions import head, migrations_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ORDER = ("calls", "calls_daily", "calls_hourly", "numbers", "calendar", "call_reasons", "changes", "coverage_daily")
+
+_COMMENT = re.compile(r"\A((?:-- .*\n)+)CREATE VIEW")
+_COLUMN = re.compile(r" AS (\w+),?\s+-- (\w+): (.*(?:\n +-- .*)*)")
+_DIFFERENT = re.compile(r"\{(\w+)(?:: ([^{}]*))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view: its comment, its columns (name, type in PostgreSQL's words, meaning) and its SQL."""
+
+    name: str
+    comment: str
+    columns: tuple[tuple[str, str, str], ...]
+    template: str
+
+    def statement(self, dialect: str) -> str:
+        """CREATE VIEW in the words of a database: postgresql, mysql, mariadb or sqlite."""
+        words = _words(dialect)
+
+        def say(found: re.Match[str]) -> str:
+            said = str(words[found[1]])
+            for place, argument in enumerate((found[2] or "").split(", ")):
+                said = said.replace(f"{{{place}}}", argument)
+            return said.strip()
+
+        statement = _DIFFERENT.sub(say, self.template)
+        if dialect == "sqlite":
+            return statement
+        return statement.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)  # which keeps its grants
+
+
+def views() -> list[View]:
+    """Every view, those that people ask first in front."""
+    return [_read(name) for name in ORDER]
+
+
+def make(op: Any, revision: str) -> None:
+    """Make the views with the operations of a migration, if it is the newest."""
+    if revision != head():
+        return
+    dialect = op.get_context().dialect.name
+    if dialect == "sqlite":
+        drop(op)
+    for view in views():
+        _execute(op, view.statement(dialect))
+        if dialect == "postgresql":
+            _execute(op, f"COMMENT ON VIEW {view.name} IS {_quoted(view.comment)}")
+            for column, _, meaning in view.columns:
+                _execute(op, f"COMMENT ON COLUMN {view.name}.{column} IS {_quoted(meaning)}")
+
+
+def drop(op: Any) -> None:
+    """Take the views away: a migration can't change what they read while they are there."""
+    for name in reversed(ORDER):
+        _execute(op, f"DROP VIEW IF EXISTS {name}")
+
+
+def _read(name: str) -> View:
+    template = (migrations_directory() / "views" / f"{name}.sql").read_text(encoding="utf-8")
+    comment = _COMMENT.match(template)
+    if comment is None:
+        raise ValueError(f"{name}.sql does not begin with what the view is")
+    columns = tuple((column, kind, _joined(meaning)) for column, kind, meaning in _COLUMN.findall(template))
+    return View(name, _joined(comment[1]), columns, template)
+
+
+def _words(dialect: str) -> Mapping[str, str]:
+    name = "mysql" if dialect == "mariadb" else dialect
+    return tomllib.loads((migrations_directory() / "views" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _joined(lines: str) -> str:
+    return " ".join(line.strip().removeprefix("-- ") for line in lines.splitlines())
+
+
+def _execute(op: Any, statement: str) -> None:
+    op.execute(text(statement.replace(":", "\\:")))  # an escaped colon is no parameter
+
+
+def _quoted(meaning: str) -> str:
+    return "'" + meaning.replace("'", "''") + "'"
