@@ -8,13 +8,6 @@ import os
 import signal
 import sys
 
-EXIT_TERMINATED = 143  # 128 + SIGTERM, as shells say it
-
-
-def _terminated(*_: object) -> None:
-    """End a one-shot command in order: the page in hand is rolled back, a progress bar gives the terminal back."""
-    raise SystemExit(EXIT_TERMINATED)
-
 
 def main() -> int:
     """Run the command line and return the exit code."""
@@ -27,7 +20,9 @@ def main() -> int:
 
         tuning.keep()  # before there are threads
     else:
-        signal.signal(signal.SIGTERM, _terminated)
+        from cdrsync.daemon.signals import INTERRUPT
+
+        INTERRUPT.watch()
         gc.set_threshold(200_000)  # a start makes fewer: looking for garbage, of which there is none, takes 5% of it
     # What is left at the end goes with the process; looking for cycles in it takes a fifth of an idle sync.
     atexit.register(gc.freeze)

@@ -15,6 +15,7 @@ import click
 from cdrsync import __version__
 from cdrsync.cli.options import config_option
 from cdrsync.config.read import Inputs
+from cdrsync.daemon.signals import INTERRUPT, Interrupted
 from cdrsync.errors import EXIT_BUG, EXIT_OK, EXIT_USAGE, CdrsyncError, ConfigError, OutputFailed
 from cdrsync.monitor import logs
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+EXIT_ABORTED = 130  # as after SIGINT
+RESUMABLE = frozenset({"sync", "backfill"})  # what an interrupted one had not done, the next one does
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 COMPLETE_VARIABLE = "_CDRSYNC_COMPLETE"
 
@@ -127,6 +129,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _invoke(args: Sequence[str]) -> int:
+    INTERRUPT.words = "interrupted" + ("; the same command goes on" if RESUMABLE.intersection(args) else "")
     try:
         with cdrsync.make_context("cdrsync", list(args)) as ctx:
             return cdrsync.invoke(ctx) or EXIT_OK
@@ -135,17 +138,27 @@ def _invoke(args: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return EXIT_USAGE
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        return EXIT_INTERRUPTED
+    except (Interrupted, click.Abort):
+        return _interrupted()
     except (BrokenPipeError, OutputFailed):
         raise
     except CdrsyncError as error:
-        report(error, args)
-        return error.exit_code
+        return _failed(error, args)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug of ours must not print secrets or 60 lines
         _report_bug(error)
         return EXIT_BUG
+
+
+def _interrupted() -> int:
+    click.echo(INTERRUPT.words, err=True)
+    return INTERRUPT.code or EXIT_ABORTED
+
+
+def _failed(error: CdrsyncError, args: Sequence[str]) -> int:
+    if INTERRUPT.event.is_set():  # a wait for the API was given up
+        return _interrupted()
+    report(error, args)
+    return error.exit_code
 
 
 def report(error: CdrsyncError, args: Sequence[str]) -> None:

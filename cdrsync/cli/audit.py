@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output
+from cdrsync.cli.each import for_each
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
-from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
+from cdrsync.daemon.signals import INTERRUPT
+from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import Period, Verdict
-from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
     from cdrsync.audit.findings import AuditReport, Finding
-    from cdrsync.config import Inputs
+    from cdrsync.cli.each import Report
+    from cdrsync.config import AccountSettings, Inputs
 
 REPORTED = ("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed")  # null where it failed
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
@@ -57,31 +59,21 @@ def audit(
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     from cdrsync.wiring import accounts
 
-    settings = settings_of(inputs, names)
     wanted = [Period(period) for period in periods] or list(Period)
-    code = EXIT_OK
-    reports: list[dict[str, Any]] = []
-    for account in settings.accounts:
-        try:
-            with accounts.open_audit(settings, account, writer=heal) as auditor:
-                report = auditor.run(wanted, number=number, heal=heal)
-        except CdrsyncError as error:
-            code = code or error.exit_code
-            reports.append({**dict.fromkeys(REPORTED), "name": account.name, "error": output.error_object(error)})
-            output.note(logs.redact(f"error: {account.name}: {error}"))
-            continue
-        code = code or (EXIT_OK if report.clean else EXIT_FOUND)
-        reports.append(_as_object(account.name, report))
+    settings = settings_of(inputs, names)
+
+    def work(account: AccountSettings) -> tuple[int, Report]:
+        with accounts.open_audit(settings, account, writer=heal, stop=INTERRUPT.event) as auditor:
+            report = auditor.run(wanted, number=number, heal=heal)
         if not as_json:
             _print(account.name, report)
-    if as_json:
-        output.emit("audit", accounts=reports)
-    return code
+        return EXIT_OK if report.clean else EXIT_FOUND, _as_object(report)
+
+    return for_each(settings, "audit", work, keys=REPORTED, as_json=as_json)
 
 
-def _as_object(name: str, report: AuditReport) -> dict[str, Any]:
+def _as_object(report: AuditReport) -> dict[str, Any]:
     return {
-        "name": name,
         "audited_at": report.audited_at,
         "clean": report.clean,
         "proven": report.proven,
@@ -89,7 +81,6 @@ def _as_object(name: str, report: AuditReport) -> dict[str, Any]:
         "gaps": [{"first": g.window.first, "last": g.window.last, "problem": g.problem} for g in report.gaps],
         "healed": list(report.healed),
         "records_healed": report.records_healed,
-        "error": None,
     }
 
 

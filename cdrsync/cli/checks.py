@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from cdrsync.config import read
 from cdrsync.config.values import mask_url
+from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_OK, EXIT_UNREACHABLE, CdrsyncError, LeaseHeld, SchemaMismatch
 from cdrsync.model import Period, TotalsAsk, utc_now
 from cdrsync.monitor import logs
@@ -118,9 +119,10 @@ def _login(account: AccountSettings) -> Iterator[Finding]:
     """Log in and ask for one small thing, then compare the clocks."""
     check = f"login {account.name}"
     try:
-        with accounts.source(account) as api:
+        with accounts.source(account, stop=INTERRUPT.event) as api:
             document = api.ask([TotalsAsk(Period.DAY)])
     except CdrsyncError as error:
+        INTERRUPT.check()
         yield Finding(check, "failed", logs.redact(error.message), error.hint, error.exit_code)
         return
     yield Finding(check, "ok", f"{account.username} is let in")

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import demo_report
+from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_BUG, EXIT_FOUND, EXIT_OK, OutputFailed
 from cdrsync.sandbox import DEMO_LOGIN, World, running
 
@@ -95,6 +96,8 @@ def demo(directory: Path, calls: int, days: int, seconds: float) -> int:
     """
     if "?" in str(directory.resolve()):
         raise click.BadParameter("a database URL can't hold a question mark", param_hint="--directory")
+    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))  # a closed terminal ends its processes, too
+    INTERRUPT.patience += 2 * LAST_WORDS
     return run_demo(directory=directory, calls=calls, days=days, seconds=seconds)
 
 
@@ -105,24 +108,21 @@ def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: f
     _clear(directory / DATABASE)
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
-    with _interruptible():
-        console.print(f"A stand-in of the operator with {calls:,} made-up calls of the last {days} days")
-        world = World(seed=7)
-        world.add_history(calls=calls, days=days)
-        world.configure(
-            rate=CALLS_PER_SECOND, late_share=0.25, late_delay=LATE, change_share=0.25, change_delay=CHANGED
-        )
-        show = Demo(console, world, directory, calls, days, seconds)
-        try:
-            with running(world) as api_url:
-                environment = show.environment(api_url)
-                _sync(show, environment)
-                _stay_current(show, environment)
-            differences = demo_report.differences(show.database, world.records())
-            demo_report.show(console, show.database, world, differences, time.monotonic() - started)
-        except DemoFailed as failure:
-            console.print(f"[red]The demo failed:[/] {failure}")
-            return EXIT_BUG
+    console.print(f"A stand-in of the operator with {calls:,} made-up calls of the last {days} days")
+    world = World(seed=7)
+    world.add_history(calls=calls, days=days)
+    world.configure(rate=CALLS_PER_SECOND, late_share=0.25, late_delay=LATE, change_share=0.25, change_delay=CHANGED)
+    show = Demo(console, world, directory, calls, days, seconds)
+    try:
+        with running(world) as api_url:
+            environment = show.environment(api_url)
+            _sync(show, environment)
+            _stay_current(show, environment)
+        differences = demo_report.differences(show.database, world.records())
+        demo_report.show(console, show.database, world, differences, time.monotonic() - started)
+    except DemoFailed as failure:
+        console.print(f"[red]The demo failed:[/] {failure}")
+        return EXIT_BUG
     return EXIT_FOUND if differences else EXIT_OK
 
 
@@ -159,10 +159,9 @@ def _sync(show: Demo, environment: dict[str, str]) -> None:
     show.console.file.flush()
     began = time.monotonic()
     with _process("sync", environment) as sync:
-        try:
-            code = sync.wait(LONGEST_SYNC)
-        except subprocess.TimeoutExpired:
-            raise DemoFailed(f"cdrsync sync was not done after {LONGEST_SYNC:.0f} s") from None
+        code = _ended(sync, LONGEST_SYNC)
+    if code is None:
+        raise DemoFailed(f"cdrsync sync was not done after {LONGEST_SYNC:.0f} s")
     if code != EXIT_OK:
         raise DemoFailed(f"cdrsync sync ended with exit code {code}")
     held = demo_report.count(show.database)
@@ -177,10 +176,9 @@ def _stay_current(show: Demo, environment: dict[str, str]) -> None:
         held_before = demo_report.count(show.database)
         _watch(show, daemon, held_before)
         daemon.send_signal(signal.SIGTERM)
-        try:
-            code = daemon.wait(CATCH_UP)
-        except subprocess.TimeoutExpired:
-            raise DemoFailed(f"the daemon did not stop within {CATCH_UP:.0f} s of SIGTERM; see {log}") from None
+        code = _ended(daemon, CATCH_UP)
+    if code is None:
+        raise DemoFailed(f"the daemon did not stop within {CATCH_UP:.0f} s of SIGTERM; see {log}")
     if code != EXIT_OK:
         raise DemoFailed(f"the daemon ended with exit code {code}; see {log}")
     seen = show.world.counters()
@@ -210,69 +208,30 @@ def _watch(show: Demo, daemon: subprocess.Popen[Any], held_before: int) -> None:
                 return
             if now - began > show.seconds + settled + CATCH_UP:
                 return  # the comparison that follows says what is missing
-            time.sleep(TICK)
-
-
-class _Interrupts:
-    """Ctrl-C, SIGTERM, a closed terminal: a KeyboardInterrupt, but never while a process is being started or ended."""
-
-    def __init__(self) -> None:
-        self._held = False
-        self._waiting = False
-
-    def __call__(self, _number: int, _frame: object) -> None:
-        self._waiting = True
-        if not self._held:
-            self.release()
-
-    def hold(self) -> None:
-        """From now on what comes waits for `release`."""
-        self._held = True
-
-    def release(self) -> None:
-        """Raise KeyboardInterrupt if anything came, and from now on at once."""
-        self._held = False
-        if self._waiting:
-            self._waiting = False
-            raise KeyboardInterrupt
-
-
-_interrupts = _Interrupts()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Whatever ends the demo ends its processes too."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, _interrupts) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+            INTERRUPT.event.wait(TICK)
+            INTERRUPT.check()
 
 
 @contextmanager
 def _process(command: str, environment: dict[str, str], **files: Any) -> Iterator[subprocess.Popen[bytes]]:
     """`python -m cdrsync COMMAND`, certainly gone afterwards."""
-    process = None
-    _interrupts.hold()
+    process = subprocess.Popen([sys.executable, "-m", "cdrsync", command], env=environment, **files)  # noqa: S603 - ourselves
     try:
-        process = subprocess.Popen([sys.executable, "-m", "cdrsync", command], env=environment, **files)  # noqa: S603 - ourselves
-        _interrupts.release()
         yield process
     finally:
-        _interrupts.hold()
-        if process is not None:
-            _end(process)
-        _interrupts.release()
+        process.terminate()
+        try:
+            process.wait(LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to stop, and don't take no for an answer."""
-    process.terminate()
-    try:
-        process.wait(LAST_WORDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """Wait for a process; its exit code, None where it takes longer. Raises Interrupted."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        INTERRUPT.check()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(TICK)
+    return process.returncode

@@ -10,6 +10,7 @@ import click
 
 from cdrsync.cli import output, progress
 from cdrsync.cli.options import config_options
+from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def export(
         total = count(engine, since=first, until=last, accounts=names) if progress.wanted() else 0
         with progress.counting("export", total) as show, written(file) as to:
             for more in pieces(engine, to, kind=kind, since=first, until=last, accounts=names):
+                INTERRUPT.check()
                 calls += more
                 show(more)
     output.note(f"{calls} calls written" + ("" if file is None else f" to {file}"))

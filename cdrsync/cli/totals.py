@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cdrsync.cli import output
+from cdrsync.cli.each import for_each
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
-from cdrsync.errors import EXIT_OK, CdrsyncError
+from cdrsync.daemon.signals import INTERRUPT
+from cdrsync.errors import EXIT_OK
 from cdrsync.model import Period, Totals
-from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
-    from cdrsync.config import Inputs
+    from cdrsync.cli.each import Report
+    from cdrsync.config import AccountSettings, Inputs
 
 
 @click.command("totals", short_help="Print the operator's own totals")
@@ -41,23 +43,15 @@ def totals(inputs: Inputs, names: tuple[str, ...], *, period: str, number: str |
     from cdrsync.wiring import accounts
 
     settings = settings_of(inputs, names)
-    code = EXIT_OK
-    reports: list[dict[str, Any]] = []
-    for account in settings.accounts:
-        try:
-            answer, fetched_at = accounts.fetch_totals(settings, account, Period(period), number)
-        except CdrsyncError as error:
-            code = code or error.exit_code
-            unknown = dict.fromkeys(("fetched_at", *(field.name for field in fields(Totals))))
-            reports.append({"name": account.name, **unknown, "error": output.error_object(error)})
-            output.note(logs.redact(f"error: {account.name}: {error}"))
-            continue
-        reports.append({"name": account.name, "fetched_at": fetched_at, **output.fields(answer), "error": None})
+
+    def work(account: AccountSettings) -> tuple[int, Report]:
+        answer, fetched_at = accounts.fetch_totals(settings, account, Period(period), number, stop=INTERRUPT.event)
         if not as_json:
             output.line(f"{account.name}, {period}, {output.when(fetched_at)}")
             output.facts(answer.texts)
             for problem in answer.unusable:
                 output.note(f"can't be read: {problem}")
-    if as_json:
-        output.emit("totals", accounts=reports)
-    return code
+        return EXIT_OK, {"fetched_at": fetched_at, **output.fields(answer)}
+
+    keys = ("fetched_at", *(field.name for field in fields(Totals)))
+    return for_each(settings, "totals", work, keys=keys, as_json=as_json)

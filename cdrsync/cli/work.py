@@ -8,31 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output, progress
+from cdrsync.cli.each import for_each
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
-from cdrsync.errors import EXIT_FOUND, EXIT_OK, CdrsyncError
+from cdrsync.daemon.signals import INTERRUPT
+from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import TAIL_STREAM, Window
-from cdrsync.monitor import logs
 from cdrsync.sync.runs import recorded
 
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Iterator
 
+    from cdrsync.cli.each import Report
     from cdrsync.config import AccountSettings, Inputs, Settings
     from cdrsync.model import PageSaved
     from cdrsync.sync.runs import Tally
     from cdrsync.wiring.accounts import AccountParts
 
-REPORTED = (
-    "inserted",
-    "updated",
-    "unchanged",
-    "rejected",
-    "pages",
-    "seconds",
-    "high_water_uid",
-    "newest_call",
-)  # of an account, null where it failed
+REPORTED = ("inserted", "updated", "unchanged", "rejected", "pages", "seconds", "high_water_uid", "newest_call")
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
@@ -54,7 +47,7 @@ def sync(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     "newest_call", "error"}]}; where an account failed, all but "name" and "error" are null.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     settings = settings_of(inputs, names)
-    return _for_each(settings, "sync", as_json, lambda parts: parts.sync.catch_up(), _catch_up_bar)
+    return _carry_out(settings, "sync", as_json, lambda parts: parts.sync.catch_up(), _catch_up_bar)
 
 
 @click.command("backfill", short_help="(Re)read a range of days")
@@ -84,7 +77,7 @@ def backfill(inputs: Inputs, names: tuple[str, ...], since: datetime, until: dat
         if window.last > today:
             raise click.UsageError(f"--until {window.last} is in the future")
     some = next(iter(windows.values()))
-    return _for_each(
+    return _carry_out(
         settings,
         "backfill",
         as_json,
@@ -113,7 +106,7 @@ def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | No
         raise click.UsageError("give either --uid or --ref")
     settings = settings_of(inputs, names)
     account = accounts.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
-    with accounts.open_account(settings, account) as parts:
+    with accounts.open_account(settings, account, stop=INTERRUPT.event) as parts:
         batch, saved = parts.sync.fetch(uid=uid, ref=ref)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
     problem = batch.rejects[0].problem if batch.rejects else None
@@ -141,7 +134,7 @@ def _catch_up_bar(parts: AccountParts) -> contextlib.AbstractContextManager[Call
     return progress.bar(parts.name, days=days) if days else progress.bar(parts.name, calls=parts.sync.expected_calls())
 
 
-def _for_each(
+def _carry_out(
     settings: Settings,
     command: str,
     as_json: bool,  # noqa: FBT001 - the command's own flag, handed on
@@ -149,42 +142,32 @@ def _for_each(
     bar: Callable[[AccountParts], contextlib.AbstractContextManager[Callable[[PageSaved], None]]],
     **facts: Any,
 ) -> int:
-    """Do the work for every account in turn; one that fails does not stop the others. Return the first one's code."""
     from cdrsync.wiring import accounts
 
-    reports: list[dict[str, Any]] = []
-    code = EXIT_OK
-    for account in settings.accounts:
-        try:
-            with (
-                accounts.open_account(settings, account) as parts,
-                recorded(parts.store, command) as tally,
-                bar(parts) as show,
-            ):
-                for saved in work(parts):
-                    tally.add(saved)
-                    show(saved)
-                if tally.high_water_uid is None and (mark := parts.store.checkpoint(TAIL_STREAM)):
-                    tally.high_water_uid = mark.high_water_uid  # nothing was new: it is where it was
-        except CdrsyncError as error:
-            code = code or error.exit_code
-            reports.append({**dict.fromkeys(REPORTED), "name": account.name, "error": output.error_object(error)})
-            output.note(logs.redact(f"error: {account.name}: {error}"))
-            continue
-        reports.append(_done(account, tally))
+    def one(account: AccountSettings) -> tuple[int, Report]:
+        with (
+            accounts.open_account(settings, account, stop=INTERRUPT.event) as parts,
+            recorded(parts.store, command) as tally,
+            bar(parts) as show,
+        ):
+            for saved in work(parts):
+                tally.add(saved)
+                show(saved)
+                if INTERRUPT.event.is_set():
+                    tally.outcome = "stopped"
+                    break
+            if tally.high_water_uid is None and (mark := parts.store.checkpoint(TAIL_STREAM)):
+                tally.high_water_uid = mark.high_water_uid  # nothing was new: it is where it was
+        INTERRUPT.check()
         if not as_json:
             output.line(_sentence(account, tally))
         if tally.rejected:
             many = "once" if tally.rejected == 1 else f"{tally.rejected} times"
             output.note(f"{account.name}: {many} a record came that can't be read; it is kept: cdrsync rejects list")
-    if as_json:
-        output.emit(command, **facts, accounts=reports)
-    return code
+        report = {key: getattr(tally, key) for key in REPORTED if key != "seconds"}
+        return EXIT_OK, {**report, "seconds": round(tally.seconds(), 3)}
 
-
-def _done(account: AccountSettings, tally: Tally) -> dict[str, Any]:
-    figures = {key: getattr(tally, key) for key in REPORTED if key != "seconds"}
-    return {"name": account.name, **figures, "seconds": round(tally.seconds(), 3), "error": None}
+    return for_each(settings, command, one, keys=REPORTED, as_json=as_json, **facts)
 
 
 def _sentence(account: AccountSettings, tally: Tally) -> str:

@@ -1,11 +1,11 @@
-"""The table of every configuration key, and the frozen settings that come of it."""
+"""The table of every configuration key: the fields of the two frozen settings, each with its `Key` beside its type."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import date, time, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from zoneinfo import ZoneInfo
 
 from cdrsync.config import values
@@ -16,22 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 DEFAULT_ACCOUNT = "default"
+CREDENTIALS = ("username", "password", "vkey")
+
 SECOND = timedelta(seconds=1)
+MINUTE = 60 * SECOND
 DAY = timedelta(days=1)
 NOTHING = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One configuration key. `account`: an [accounts.NAME] table may override it."""
+    """One configuration key. `name` and `account` are those of the field that it stands beside."""
 
-    name: str
     parse: Parser
     default: Any
     help: str
     secret: bool = False
-    account: bool = False
     empty: bool = False  # an empty text is a value ("none"), not an unset variable
+    name: str = ""
+    account: bool = False  # an [accounts.NAME] table may override it
 
     def show(self, value: Any) -> str:
         """Return the value for a person's eyes: secrets masked, a database URL without its password."""
@@ -42,124 +45,88 @@ class Key:
         return values.show(value)
 
 
-_ACCOUNT_KEYS = (
-    Key("api_url", values.api_url, "https://xml.ttnc.co.uk/api/", "the operator's XML API"),
-    Key("username", values.text, "", "e-mail address or account number of the login"),
-    Key("password", values.secret, "", "password of the login", secret=True),
-    Key(
-        "vkey",
-        values.secret,
-        "",
-        "application key (VKey), on whose allow-list this machine must be",
-        secret=True,
-    ),
-    Key("timezone", values.timezone, ZoneInfo("Europe/London"), "the wall clock that the operator's records show"),
-    Key("start_date", values.start_date, Start.TODAY, 'history from this date on, "today" or "all"'),
-    Key("numbers", values.numbers, (), "only calls to these numbers of the account (empty: all)", empty=True),
-    Key("page_size", values.whole(1, 10_000), 1000, "records asked for at once"),
-    Key("poll_interval", values.duration(low=SECOND, high=DAY), 60 * SECOND, "how often new calls are asked for"),
-    Key(
-        "lookback",
-        values.duration(low=NOTHING, high=7 * DAY),
-        120 * 60 * SECOND,
-        "how far back the tail is re-read",
-    ),
-    Key(
-        "lookback_interval",
-        values.duration(low=NOTHING, high=DAY),
-        10 * 60 * SECOND,
-        "how often it is re-read (0: never)",
-    ),
-    Key("sweep_days", values.whole(0, 366), 7, "days that are re-read once a day (0: none)"),
-    Key("backfill_workers", values.whole(1, 16), 2, "requests in flight while history is read"),
-    Key(
-        "audit_time",
-        values.optional(values.time_of_day),
-        time(4, 30),
-        'daily check against the totals, or "off"',
-    ),
-)
-
-_GLOBAL_KEYS = (
-    Key("database_url", values.database_url, "sqlite:///cdrsync.db", "where the calls go", secret=True),
-    Key("auto_migrate", values.flag, True, "run and sync bring an older schema of ours up to date"),  # noqa: FBT003 - a default
-    Key(
-        "http_listen",
-        values.listen,
-        Listen("127.0.0.1", 9810),
-        "health, metrics, status page (empty: none)",
-        empty=True,
-    ),
-    Key("doorbell_token", values.optional(values.secret), None, "POST /doorbell with it polls at once", secret=True),
-    Key(
-        "log_format",
-        values.choice("auto", "text", "json", "journal"),
-        "auto",
-        "auto: text on a terminal, journal under systemd, else JSON",
-    ),
-    Key("log_level", values.choice("debug", "info", "warning", "error"), "info", "least level that is logged"),
-    Key("log_numbers", values.flag, False, "callers' numbers in full in the logs, not masked"),  # noqa: FBT003 - a default
-    Key("retention_months", values.optional(values.whole(1, 1200)), None, "months that callers' numbers are kept"),
-    Key("retention_policy", values.choice("pseudonymise", "delete"), "pseudonymise", "what becomes of older calls"),
-    Key(
-        "pseudonym_key",
-        values.optional(values.long_secret(16)),  # fewer can be guessed, and every number with them
-        None,
-        "makes the pseudonyms; never change it",
-        secret=True,
-    ),
-)
-
-KEYS: Mapping[str, Key] = MappingProxyType(
-    {
-        key.name: key
-        for key in (
-            *(replace(key, account=True) for key in _ACCOUNT_KEYS),
-            *_GLOBAL_KEYS,
-        )
-    }
-)
-CREDENTIALS = ("username", "password", "vkey")
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # a repr would show the secrets
 class AccountSettings:
     """What one operator login needs. A zero `lookback`, `lookback_interval` or `sweep_days` means never."""
 
     name: str
-    api_url: str
-    username: str
-    password: str = field(repr=False)
-    vkey: str = field(repr=False)
-    timezone: ZoneInfo
-    start_date: date | Start
-    numbers: tuple[str, ...]
-    page_size: int
-    poll_interval: timedelta
-    lookback: timedelta
-    lookback_interval: timedelta
-    sweep_days: int
-    backfill_workers: int
-    audit_time: time | None
-    sources: Mapping[str, str] = field(repr=False, compare=False)  # key → where its value came from
+    api_url: Annotated[str, Key(values.api_url, "https://xml.ttnc.co.uk/api/", "the operator's XML API")]
+    username: Annotated[str, Key(values.text, "", "e-mail address or account number of the login")]
+    password: Annotated[str, Key(values.secret, "", "password of the login", secret=True)]
+    vkey: Annotated[
+        str, Key(values.secret, "", "application key (VKey), on whose allow-list this machine must be", secret=True)
+    ]
+    timezone: Annotated[
+        ZoneInfo, Key(values.timezone, ZoneInfo("Europe/London"), "the wall clock that the operator's records show")
+    ]
+    start_date: Annotated[
+        date | Start, Key(values.start_date, Start.TODAY, 'history from this date on, "today" or "all"')
+    ]
+    numbers: Annotated[
+        tuple[str, ...],
+        Key(values.numbers, (), "only calls to these numbers of the account (empty: all)", empty=True),
+    ]
+    page_size: Annotated[int, Key(values.whole(1, 10_000), 1000, "records asked for at once")]
+    poll_interval: Annotated[
+        timedelta, Key(values.duration(low=SECOND, high=DAY), MINUTE, "how often new calls are asked for")
+    ]
+    lookback: Annotated[
+        timedelta, Key(values.duration(low=NOTHING, high=7 * DAY), 120 * MINUTE, "how far back the tail is re-read")
+    ]
+    lookback_interval: Annotated[
+        timedelta, Key(values.duration(low=NOTHING, high=DAY), 10 * MINUTE, "how often it is re-read (0: never)")
+    ]
+    sweep_days: Annotated[int, Key(values.whole(0, 366), 7, "days that are re-read once a day (0: none)")]
+    backfill_workers: Annotated[int, Key(values.whole(1, 16), 2, "requests in flight while history is read")]
+    audit_time: Annotated[
+        time | None,
+        Key(values.optional(values.time_of_day), time(4, 30), 'daily check against the totals, or "off"'),
+    ]
+    sources: dict[str, str] = field(compare=False)  # key → where its value came from
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Settings:
     """Everything the program is told, parsed and checked, each value with its source."""
 
     accounts: tuple[AccountSettings, ...]
-    database_url: str = field(repr=False)
-    auto_migrate: bool
-    http_listen: Listen | None
-    doorbell_token: str | None = field(repr=False)
-    log_format: str
-    log_level: str
-    log_numbers: bool
-    retention_months: int | None
-    retention_policy: str
-    pseudonym_key: str | None = field(repr=False)
-    sources: Mapping[str, str] = field(repr=False, compare=False)
+    database_url: Annotated[str, Key(values.database_url, "sqlite:///cdrsync.db", "where the calls go", secret=True)]
+    auto_migrate: Annotated[
+        bool, Key(values.flag, default=True, help="run and sync bring an older schema of ours up to date")
+    ]
+    http_listen: Annotated[
+        Listen | None,
+        Key(values.listen, Listen("127.0.0.1", 9810), "health, metrics, status page (empty: none)", empty=True),
+    ]
+    doorbell_token: Annotated[
+        str | None, Key(values.optional(values.secret), None, "POST /doorbell with it polls at once", secret=True)
+    ]
+    log_format: Annotated[
+        str,
+        Key(
+            values.choice("auto", "text", "json", "journal"),
+            "auto",
+            "auto: text on a terminal, journal under systemd, else JSON",
+        ),
+    ]
+    log_level: Annotated[
+        str, Key(values.choice("debug", "info", "warning", "error"), "info", "least level that is logged")
+    ]
+    log_numbers: Annotated[
+        bool, Key(values.flag, default=False, help="callers' numbers in full in the logs, not masked")
+    ]
+    retention_months: Annotated[
+        int | None, Key(values.optional(values.whole(1, 1200)), None, "months that callers' numbers are kept")
+    ]
+    retention_policy: Annotated[
+        str, Key(values.choice("pseudonymise", "delete"), "pseudonymise", "what becomes of older calls")
+    ]
+    pseudonym_key: Annotated[
+        str | None,
+        # With a shorter one every number could be guessed.
+        Key(values.optional(values.long_secret(16)), None, "makes the pseudonyms; never change it", secret=True),
+    ]
+    sources: dict[str, str] = field(compare=False)
 
     def account(self, name: str) -> AccountSettings:
         """Return the account of that name; KeyError where there is none."""
@@ -185,3 +152,15 @@ class Settings:
         for account in self.accounts:
             found += [account.password, account.vkey]
         return tuple(dict.fromkeys(s for text in found if text for s in (text, unquote(text))))
+
+
+def _keys(of: type, *, account: bool) -> dict[str, Key]:
+    hints = get_type_hints(of, include_extras=True)
+    return {
+        name: replace(extra, name=name, account=account)
+        for name, hint in hints.items()
+        for extra in getattr(hint, "__metadata__", ())
+    }
+
+
+KEYS: Mapping[str, Key] = MappingProxyType(_keys(AccountSettings, account=True) | _keys(Settings, account=False))

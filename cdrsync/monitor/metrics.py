@@ -6,18 +6,19 @@ prometheus-client is imported when `Metrics` is made: only the daemon does.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdrsync import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
     from cdrsync.model import PageSaved
-    from cdrsync.monitor.activity import Activity, Snapshot
+    from cdrsync.monitor.activity import AccountState, Activity
 
 REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -33,47 +34,25 @@ class Metrics:
         self.registry: CollectorRegistry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
         self.registry.register(_ActivityCollector(activity))
-        registry = self.registry
-        prometheus.Info("cdrsync_build", "Version of the program.", registry=registry).info(
-            {"version": __version__, "python": platform.python_version()}
+
+        def made(kind: Any, name: str, help_text: str, *labels: str, **options: Any) -> Any:
+            return kind(f"cdrsync_{name}", help_text, labels, registry=self.registry, **options)
+
+        build = {"version": __version__, "python": platform.python_version()}
+        made(prometheus.Info, "build", "Version of the program.").info(build)
+        counter, gauge = prometheus.Counter, prometheus.Gauge
+        self._cdrs = made(counter, "cdrs_total", "Records saved, by what the commit did.", "account", "result")
+        self._pages = made(counter, "pages_total", "Pages committed, by step of the algorithm.", "account", "origin")
+        self._failures = made(counter, "failures_total", "Failures of a task, by class.", "account", "kind")
+        self._requests = made(counter, "api_requests_total", "Documents sent to the API.", "account", "outcome")
+        self._request_seconds = made(
+            prometheus.Histogram, "api_request_seconds", "Time of one document.", "account", buckets=REQUEST_SECONDS
         )
-        self._cdrs = prometheus.Counter(
-            "cdrsync_cdrs_total", "Records saved, by what the commit did.", ["account", "result"], registry=registry
-        )
-        self._pages = prometheus.Counter(
-            "cdrsync_pages_total",
-            "Pages committed, by step of the algorithm.",
-            ["account", "origin"],
-            registry=registry,
-        )
-        self._failures = prometheus.Counter(
-            "cdrsync_failures_total", "Failures of a task, by class.", ["account", "kind"], registry=registry
-        )
-        self._requests = prometheus.Counter(
-            "cdrsync_api_requests_total", "Documents sent to the API.", ["account", "outcome"], registry=registry
-        )
-        self._request_seconds = prometheus.Histogram(
-            "cdrsync_api_request_seconds",
-            "Time of one document.",
-            ["account"],
-            buckets=REQUEST_SECONDS,
-            registry=registry,
-        )
-        self._bytes = prometheus.Counter(
-            "cdrsync_api_bytes_total", "Decoded bytes received.", ["account"], registry=registry
-        )
-        self._rejects = prometheus.Gauge(
-            "cdrsync_rejects_open", "Records in quarantine.", ["account"], registry=registry
-        )
-        self._gaps = prometheus.Gauge(
-            "cdrsync_gaps", "Days on which the last audit found a gap.", ["account"], registry=registry
-        )
-        self._audited = prometheus.Gauge(
-            "cdrsync_last_audit_timestamp_seconds", "End of the last audit.", ["account"], registry=registry
-        )
-        self._doorbells = prometheus.Counter(
-            "cdrsync_doorbells_total", "POSTs to /doorbell.", ["outcome"], registry=registry
-        )
+        self._bytes = made(counter, "api_bytes_total", "Decoded bytes received.", "account")
+        self._rejects = made(gauge, "rejects_open", "Records in quarantine.", "account")
+        self._gaps = made(gauge, "gaps", "Days on which the last audit found a gap.", "account")
+        self._audited = made(gauge, "last_audit_timestamp_seconds", "End of the last audit.", "account")
+        self._doorbells = made(counter, "doorbells_total", "POSTs to /doorbell.", "outcome")
 
     def page_saved(self, account: str, saved: PageSaved) -> None:
         """Count one commit."""
@@ -122,48 +101,34 @@ class _ActivityCollector:
         from prometheus_client.core import GaugeMetricFamily
 
         snapshot = self._activity.snapshot()
-        for name, help_text, values in _gauges(snapshot):
-            family = GaugeMetricFamily(name, help_text, labels=["account"])
-            for account, value in values.items():
+        for name, (help_text, value_of) in GAUGES.items():
+            family = GaugeMetricFamily(f"cdrsync_{name}", help_text, labels=["account"])
+            for state in snapshot.accounts:
+                value = value_of(state, snapshot.taken_at)
                 if value is not None:
-                    family.add_metric([account], value)
+                    family.add_metric([state.name], float(value))
             yield family
 
 
-def _gauges(snapshot: Snapshot) -> Iterable[tuple[str, str, dict[str, float | None]]]:
-    states = {state.name: state for state in snapshot.accounts}
-    yield (
-        "cdrsync_last_success_timestamp_seconds",
+def _timestamp(instant: datetime | None) -> float | None:
+    return None if instant is None else instant.timestamp()
+
+
+GAUGES: dict[str, tuple[str, Callable[[AccountState, datetime], float | None]]] = {
+    "last_success_timestamp_seconds": (
         "End of the last poll that read the tail to its end.",
-        {name: None if s.last_success is None else s.last_success.timestamp() for name, s in states.items()},
-    )
-    yield (
-        "cdrsync_lag_seconds",
-        "By how much the table may be behind the operator.",
-        {name: s.lag(snapshot.taken_at) for name, s in states.items()},
-    )
-    yield (
-        "cdrsync_high_water_uid",
-        "The uid after which the next poll asks.",
-        {name: s.high_water_uid for name, s in states.items()},
-    )
-    yield (
-        "cdrsync_newest_call_timestamp_seconds",
+        lambda state, _: _timestamp(state.last_success),
+    ),
+    "lag_seconds": ("By how much the table may be behind the operator.", lambda state, now: state.lag(now)),
+    "high_water_uid": ("The uid after which the next poll asks.", lambda state, _: state.high_water_uid),
+    "newest_call_timestamp_seconds": (
         "Start of the youngest call saved since the daemon's start.",
-        {name: None if s.newest_call is None else s.newest_call.timestamp() for name, s in states.items()},
-    )
-    yield (
-        "cdrsync_lease_held",
-        "1 where this instance may write for the account.",
-        {name: float(s.lease_held) for name, s in states.items()},
-    )
-    yield (
-        "cdrsync_login_refused",
+        lambda state, _: _timestamp(state.newest_call),
+    ),
+    "lease_held": ("1 where this instance may write for the account.", lambda state, _: state.lease_held),
+    "login_refused": (
         "1 where the operator refused the login.",
-        {name: float(s.last_error_kind == "LoginRefused") for name, s in states.items()},
-    )
-    yield (
-        "cdrsync_parked",
-        "1 where the account waits for a person.",
-        {name: float(s.phase.value == "parked") for name, s in states.items()},
-    )
+        lambda state, _: state.last_error_kind == "LoginRefused",
+    ),
+    "parked": ("1 where the account waits for a person.", lambda state, _: state.phase == "parked"),
+}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from cdrsync.errors import ConfigError
@@ -52,27 +53,15 @@ def serve(
             threading.Event().wait()
 
 
-class _Ended(BaseException):
-    """Raised in the main thread by the first signal, wherever it is: in a long `add_history` too."""
-
-
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM end the block without a word; the handlers before are put back at the end."""
-
-    def end(*_: object) -> None:
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)  # the clean-up is short, and is not to be cut in half
-        raise _Ended
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, end)
+    """SIGINT and SIGTERM end the process at once and without a word: all that it holds is invented."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: os._exit(0)) for number in numbers]
     try:
-        with suppress(_Ended):
-            yield
+        yield
     finally:
-        for number, handler in before.items():
+        for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
 
 

@@ -108,18 +108,22 @@ def parts(
 
 
 @contextlib.contextmanager
-def open_account(settings: Settings, account: AccountSettings) -> Iterator[AccountParts]:
-    """Open an account for one command: schema up to date, lease taken.
+def open_account(
+    settings: Settings, account: AccountSettings, *, stop: threading.Event | None = None
+) -> Iterator[AccountParts]:
+    """Open an account for one command: schema up to date, lease taken. `stop` ends every wait for the API.
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
-    with parts(settings, account) as made:
+    with parts(settings, account, stop=stop) as made:
         Database(settings).open(made.store)
         yield made
 
 
 @contextlib.contextmanager
-def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) -> Iterator[Audit]:
+def open_audit(
+    settings: Settings, account: AccountSettings, *, writer: bool, stop: threading.Event | None = None
+) -> Iterator[Audit]:
     """Open an audit for one command. A `writer` takes the lease (it may heal); others work beside the daemon.
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
@@ -129,10 +133,10 @@ def open_audit(settings: Settings, account: AccountSettings, *, writer: bool) ->
     from cdrsync.sync.position import Position
 
     if writer:
-        with open_account(settings, account) as made:
+        with open_account(settings, account, stop=stop) as made:
             yield made.audit
         return
-    with existing(settings) as opened, source(account) as api:
+    with existing(settings) as opened, source(account, stop=stop) as api:
         position = Position(SqlReader(opened, account.name), sync_settings(account))
         yield _audit(account, api, SqlLedger(opened, account.name), position)
 
@@ -146,7 +150,12 @@ def _audit(
 
 
 def fetch_totals(
-    settings: Settings, account: AccountSettings, period: Period, number: str | None
+    settings: Settings,
+    account: AccountSettings,
+    period: Period,
+    number: str | None,
+    *,
+    stop: threading.Event | None = None,
 ) -> tuple[Totals, datetime]:
     """Ask for the operator's totals and keep them; answer them and their moment.
 
@@ -156,7 +165,7 @@ def fetch_totals(
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.reads.reader import NEVER_SYNCED, ReadSession
 
-    with source(account) as api:
+    with source(account, stop=stop) as api:
         answer, at = ask_totals(api, period, number)
     Database(settings).prepare()
     with engine(settings.database_url) as opened:

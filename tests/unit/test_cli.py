@@ -235,7 +235,7 @@ def test_interrupting_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: p
     """Ctrl-C: 130, no traceback."""
 
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise click.Abort
 
     monkeypatch.setattr(cli.cdrsync, "invoke", interrupted)
     assert cli.main(["status"]) == 130

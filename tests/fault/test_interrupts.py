@@ -1,0 +1,77 @@
+"""Ctrl-C at random moments: a short run; `python -m tests.fault.interrupts --signals 300` is the long one."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cdrsync.sandbox import Settings, World, running
+from tests.fault.interrupts import SECONDS, campaign
+from tests.support.canary import LOGIN
+from tests.support.processes import REPOSITORY, environment, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIGNALS = 10
+
+
+def test_interrupted_at_random_moments(tmp_path: Path) -> None:
+    """Each sync ends within 2 s, says that the same command goes on, exits as shells expect; nothing is lost."""
+    figures = campaign(tmp_path, signals=SIGNALS, seed=3)
+    assert figures.wrong == []
+    assert figures.interrupted > 0
+    assert figures.compared > 0
+
+
+@pytest.mark.parametrize("command", ["sync", "totals", "doctor"])
+def test_an_operator_that_does_not_answer_is_not_waited_for(command: str, tmp_path: Path) -> None:
+    """Ctrl-C while a request is on the wire."""
+    world = World(Settings(latency=50.0), logins=[LOGIN], seed=1)
+    with running(world) as url:
+        env = environment(url, f"sqlite:///{tmp_path / 'calls.db'}")
+        subprocess.run([sys.executable, "-m", "cdrsync", "db", "upgrade"], env=env, cwd=REPOSITORY, check=True)
+        took, code, said = _interrupt(command, env, lambda: world.counters()["documents"])
+    assert (code, took < SECONDS) == (130, True), (took, said)
+    assert "interrupted" in said
+    assert "Traceback" not in said
+
+
+def test_a_database_that_is_locked_is_not_waited_for(tmp_path: Path) -> None:
+    """Ctrl-C while a driver waits, in C, for another program's transaction."""
+    world = World(Settings(), logins=[LOGIN], seed=1)
+    world.add_history(calls=20, days=1)
+    file = tmp_path / "calls.db"
+    with running(world) as url:
+        env = environment(url, f"sqlite:///{file}")
+        subprocess.run([sys.executable, "-m", "cdrsync", "db", "upgrade"], env=env, cwd=REPOSITORY, check=True)
+        connection = sqlite3.connect(file, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        begun = time.monotonic()
+        took, code, said = _interrupt("sync", env, lambda: time.monotonic() - begun > 1.5)
+        connection.close()
+    assert (code, took < SECONDS) == (130, True), (took, said)
+    assert "interrupted; the same command goes on" in said
+
+
+def _interrupt(command: str, env: dict[str, str], when: object) -> tuple[float, int, str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cdrsync", command],
+        env=env,
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert callable(when)
+    until(when, command)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    return time.monotonic() - begun, process.returncode, said
