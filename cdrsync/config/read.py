@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cdrsync.config import values
 from cdrsync.config.keys import CREDENTIALS, DEFAULT_ACCOUNT, KEYS, AccountSettings, Key, Settings
@@ -42,8 +43,7 @@ class Inputs:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """One value with its source; None as `value` where it could not be read (`problems` says why)."""
 
     key: Key
@@ -69,11 +69,8 @@ class Reading:
         problems = [*self.problems, *(self._missing_credentials() if credentials else ())]
         if problems:
             raise ConfigError(problems)
-        accounts = tuple(
-            AccountSettings(name=name, sources=_sources(found), **_values(found))
-            for name, found in self.accounts.items()
-        )
-        return Settings(accounts=accounts, sources=_sources(self.shared), **_values(self.shared))
+        accounts = tuple(AccountSettings(name=name, **_fields(found)) for name, found in self.accounts.items())
+        return Settings(accounts=accounts, **_fields(self.shared))
 
     def _missing_credentials(self) -> Iterator[str]:
         for name, found in self.accounts.items():
@@ -84,6 +81,11 @@ class Reading:
                 yield f"no {', '.join(unset)}{where}: set {ways} or write them into the configuration file"
 
 
+def _fields(found: Mapping[str, Value]) -> dict[str, Any]:
+    sources = {name: value.source for name, value in found.items()}
+    return {"sources": sources, **{name: value.value for name, value in found.items()}}
+
+
 def load(inputs: Inputs | None = None, *, credentials: bool = True) -> Settings:
     """Read and check everything; raises ConfigError with every problem at once."""
     return read(inputs or Inputs()).settings(credentials=credentials)
@@ -91,46 +93,184 @@ def load(inputs: Inputs | None = None, *, credentials: bool = True) -> Settings:
 
 def read(inputs: Inputs) -> Reading:
     """Read everything and collect the problems instead of raising them: what `config show` prints."""
-    reading = Reading()
-    document = _document(inputs, reading)
-    tables = _account_tables(document, reading.problems)
-    flags = _flags(inputs.flags, reading.problems)
-    environment = _environment(inputs.environ, reading.problems)
-    directory = inputs.environ.get("CREDENTIALS_DIRECTORY")
-    credentials = _credentials(directory, "", reading.problems)
-    top = _table(document, str(reading.file or ""), reading.file, reading.problems, accounts=False)
-
-    reading.shared = _choose(
-        [k for k in KEYS.values() if not k.account], [flags, environment, credentials, top], reading
-    )
-    for name in tables or [DEFAULT_ACCOUNT]:
-        where = f"{reading.file} [accounts.{name}]"
-        table = _table(tables.get(name, {}), where, reading.file, reading.problems, accounts=True)
-        own_credentials = _credentials(directory, f".{name}", reading.problems)
-        layers = [flags, environment, own_credentials, table, credentials, top]
-        reading.accounts[name] = _choose([k for k in KEYS.values() if k.account], layers, reading)
-    _check_together(reading, tables, environment)
-    reading.problems = list(dict.fromkeys(reading.problems))  # a value that accounts share is said once
-    return reading
+    return _Reader(inputs).read()
 
 
-def _document(inputs: Inputs, reading: Reading) -> dict[str, Any]:
-    """Return the TOML file as a dict, empty where there is none."""
-    asked = inputs.config or (Path(inputs.environ["CDRSYNC_CONFIG"]) if inputs.environ.get("CDRSYNC_CONFIG") else None)
-    reading.file = asked or next((path for path in DEFAULT_FILES if path.is_file()), None)
-    if reading.file is None:
+class _Reader:
+    """Reads the layers, and collects every problem on the way."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._found = Reading()
+        self._problem = self._found.problems.append
+
+    def read(self) -> Reading:
+        """Put the layers on top of each other, for the program and for each account."""
+        found = self._found
+        document = self._document()
+        tables = self._account_tables(document)
+        flags, environment, credentials = self._flags(), self._environment(), self._credentials("")
+        top = self._table(document, str(found.file or ""), accounts=False)
+        layers = [flags, environment, credentials, top]
+        found.shared = self._choose([key for key in KEYS.values() if not key.account], layers)
+        for name in tables or [DEFAULT_ACCOUNT]:
+            table = self._table(tables.get(name, {}), f"{found.file} [accounts.{name}]", accounts=True)
+            layers = [flags, environment, self._credentials(f".{name}"), table, credentials, top]
+            found.accounts[name] = self._choose([key for key in KEYS.values() if key.account], layers)
+        self._check_together(tables, environment)
+        found.problems = list(dict.fromkeys(found.problems))  # a value that accounts share is said once
+        return found
+
+    def _document(self) -> dict[str, Any]:
+        """Return the TOML file as a dict, empty where there is none."""
+        named = self._inputs.environ.get("CDRSYNC_CONFIG")
+        asked = self._inputs.config or (Path(named) if named else None)
+        file = self._found.file = asked or next((path for path in DEFAULT_FILES if path.is_file()), None)
+        if file is None:
+            return {}
+        import tomllib
+
+        try:
+            return tomllib.loads(_read_text(file))
+        except OSError as error:
+            self._problem(f"can't read {file}: {error.strerror}")
+        except UnicodeDecodeError:
+            self._problem(f"{file} is not UTF-8 text")
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            self._problem(f"{file} is not valid TOML: {_position(error)}")
         return {}
-    import tomllib
 
-    try:
-        return tomllib.loads(_read_text(reading.file))
-    except OSError as error:
-        reading.problems.append(f"can't read {reading.file}: {error.strerror}")
-    except UnicodeDecodeError:
-        reading.problems.append(f"{reading.file} is not UTF-8 text")
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        reading.problems.append(f"{reading.file} is not valid TOML: {_position(error)}")
-    return {}
+    def _secret_file(self, path: Path, what: str) -> str | None:
+        """Return the secret in a file, one line end at its end dropped; None and a problem where it can't be had."""
+        try:
+            return _read_text(path).removesuffix("\n").removesuffix("\r")
+        except OSError as error:
+            self._problem(f"{what}: can't read {path}: {error.strerror}")
+        except ValueError:
+            self._problem(f"{what}: {path!s} is not a text file")
+        return None
+
+    def _flags(self) -> Layer:
+        found = {}
+        for name, written in self._inputs.flags.items():
+            key = name.strip().lower().replace("-", "_")
+            if key in KEYS:
+                found[key] = (written, "flag")
+            else:
+                self._problem(f"unknown key {name.strip()!r} given by --set{values.did_you_mean(key, KEYS)}")
+        return found
+
+    def _environment(self) -> Layer:
+        environ = self._inputs.environ
+        found: dict[str, tuple[Any, str]] = {}
+        for variable in sorted(environ):
+            if not variable.startswith(PREFIX) or variable in NOT_KEYS or SERVICE_LINKS.fullmatch(variable):
+                continue
+            name, written = variable.removeprefix(PREFIX).lower(), environ[variable]
+            of_file = KEYS.get(name.removesuffix("_file")) if name.endswith("_file") else None
+            if variable.upper() != variable:
+                self._problem(f"unknown environment variable {variable}; did you mean {variable.upper()}?")
+            elif name in KEYS:
+                if written or KEYS[name].empty:
+                    found[name] = (written, f"environment {variable}")
+            elif of_file is not None and of_file.secret:
+                if written and environ.get(variable.removesuffix("_FILE")):
+                    self._problem(f"both {variable.removesuffix('_FILE')} and {variable} are set: keep one")
+                elif written:
+                    found[of_file.name] = (
+                        self._secret_file(Path(written), variable),
+                        f"environment {variable}={written}",
+                    )
+            else:
+                meant = values.did_you_mean(name, KEYS, written=lambda key: PREFIX + key.upper())
+                self._problem(f"unknown environment variable {variable}{meant}")
+        return found
+
+    def _credentials(self, suffix: str) -> Layer:
+        """Secrets that the service manager put into $CREDENTIALS_DIRECTORY."""
+        directory = self._inputs.environ.get("CREDENTIALS_DIRECTORY")
+        paths = {key.name: Path(directory, key.name + suffix) for key in KEYS.values() if directory and key.secret}
+        return {
+            name: (self._secret_file(path, f"credential {path.name}"), f"credential {path.name}")
+            for name, path in paths.items()
+            if path.is_file()
+        }
+
+    def _account_tables(self, document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        tables = document.get("accounts", {})
+        if not isinstance(tables, dict):
+            self._problem("accounts must be tables like [accounts.sales]")
+            return {}
+        good = {}
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                hint = (
+                    f" (is {name} meant for one account? then write it under [accounts.NAME])" if name in KEYS else ""
+                )
+                self._problem(f"accounts.{name} must be a table like [accounts.sales]{hint}")
+            elif not ACCOUNT_NAME.fullmatch(name):
+                self._problem(f"account name {name[:40]!r} must be letters, digits, '_', '-' or '.', at most 63")
+            else:
+                good[name] = table
+        return good
+
+    def _table(self, table: Mapping[str, Any], where: str, *, accounts: bool) -> Layer:
+        """Return the keys of one TOML table; `accounts`: of an [accounts.NAME] table."""
+        found: dict[str, tuple[Any, str]] = {}
+        allowed = [key.name for key in KEYS.values() if key.account or not accounts]
+        for name, written in table.items():
+            if name == "accounts" and not accounts:
+                continue
+            base = name.removesuffix("_file")
+            if name in allowed:
+                found[name] = (written, where)
+            elif name != base and base in allowed and KEYS[base].secret:
+                if base in table:
+                    self._problem(f"both {base} and {name} in {where}: keep one")
+                elif not isinstance(written, str) or not written:
+                    self._problem(f"{name} in {where} must be the path of a file")
+                else:
+                    path = (self._found.file or Path()).parent / written
+                    found[base] = (self._secret_file(path, name), f"{where}, {name} = {path}")
+            elif name in KEYS:
+                self._problem(f"{name} in {where} is for the whole program: move it above the [accounts.…] tables")
+            else:
+                self._problem(f"unknown key {name!r} in {where}{values.did_you_mean(name, allowed)}")
+        return found
+
+    def _choose(self, keys: list[Key], layers: list[Layer]) -> dict[str, Value]:
+        """Take each key from the first layer that has it, parsed; what can't be parsed is a problem and None."""
+        chosen: dict[str, Value] = {}
+        for key in keys:
+            value, source = next((layer[key.name] for layer in layers if key.name in layer), (key.default, "default"))
+            if source != "default" and value is not None:
+                try:
+                    value = key.parse(value)
+                except ValueError as error:
+                    value = None
+                    self._problem(f"{key.name} {error} (from {source})")
+            chosen[key.name] = Value(key, value, source)
+        return chosen
+
+    def _check_together(self, tables: Mapping[str, Mapping[str, Any]], environment: Layer) -> None:
+        """Find what is wrong only in combination."""
+        shared = {name: value.value for name, value in self._found.shared.items()}
+        by_pseudonym = shared["retention_months"] and shared["retention_policy"] == "pseudonymise"
+        if by_pseudonym and not shared["pseudonym_key"]:
+            self._problem("retention_policy pseudonymise needs a pseudonym_key (any long random text, kept for good)")
+        for key in CREDENTIALS:
+            own = [name for name, table in tables.items() if key in table or f"{key}_file" in table]
+            if key in environment and own and len(tables) > 1:
+                self._problem(
+                    f"{environment[key][1].partition('=')[0]} would replace the {key} of accounts {', '.join(own)}: "
+                    f"unset it, or use {key}_file in each [accounts.NAME]"
+                )
+        logins: dict[tuple[Any, ...], str] = {}
+        for name, found in self._found.accounts.items():
+            login = tuple(found[key].value for key in ("api_url", "username", "numbers"))
+            other = logins.setdefault(login, name) if found["username"].value else name
+            if other != name:
+                self._problem(f"accounts {other} and {name} have the same login: every call would be stored twice")
 
 
 def _position(error: Exception) -> str:
@@ -143,167 +283,5 @@ def _read_text(path: Path) -> str:
     with path.open("rb") as stream:
         content = stream.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
-        raise OSError(27, "File too large")
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return content.decode("utf-8")
-
-
-def _secret_file(path: Path, problems: list[str], what: str) -> str | None:
-    """Return the secret in a file, one line end at its end dropped; None and a problem where it can't be had."""
-    try:
-        content = _read_text(path)
-    except OSError as error:
-        problems.append(f"{what}: can't read {path}: {error.strerror}")
-    except (UnicodeDecodeError, ValueError):
-        problems.append(f"{what}: {path!s} is not a text file")
-    else:
-        return content.removesuffix("\n").removesuffix("\r")
-    return None
-
-
-def _flags(flags: Mapping[str, str], problems: list[str]) -> Layer:
-    found = {}
-    for name, written in flags.items():
-        key = name.strip().lower().replace("-", "_")
-        if key not in KEYS:
-            problems.append(f"unknown key {name.strip()!r} given by --set{values.did_you_mean(key, KEYS)}")
-        else:
-            found[key] = (written, "flag")
-    return found
-
-
-def _environment(environ: Mapping[str, str], problems: list[str]) -> Layer:
-    found: dict[str, tuple[Any, str]] = {}
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable in NOT_KEYS or SERVICE_LINKS.fullmatch(variable):
-            continue
-        name, written = variable.removeprefix(PREFIX).lower(), environ[variable]
-        of_file = KEYS.get(name.removesuffix("_file")) if name.endswith("_file") else None
-        if variable.upper() != variable:
-            problems.append(f"unknown environment variable {variable}; did you mean {variable.upper()}?")
-        elif name in KEYS:
-            if not written and not KEYS[name].empty:
-                continue
-            if name in found:
-                problems.append(f"both {variable} and {variable}_FILE are set")
-            found[name] = (written, f"environment {variable}")
-        elif of_file is not None and of_file.secret:
-            if not written:
-                continue
-            if environ.get(variable.removesuffix("_FILE")):
-                problems.append(f"both {variable.removesuffix('_FILE')} and {variable} are set: keep one")
-                continue
-            content = _secret_file(Path(written), problems, variable)
-            found[of_file.name] = (content, f"environment {variable}={written}")
-        else:
-            known = [PREFIX + key.upper() for key in KEYS]
-            problems.append(f"unknown environment variable {variable}{_meant(variable, known)}")
-    return found
-
-
-def _meant(variable: str, known: list[str]) -> str:
-    return (
-        values.did_you_mean(variable.lower(), [k.lower() for k in known])
-        .upper()
-        .replace("; DID YOU MEAN", "; did you mean")
-    )
-
-
-def _credentials(directory: str | None, suffix: str, problems: list[str]) -> Layer:
-    """Secrets that the service manager put into $CREDENTIALS_DIRECTORY."""
-    found = {}
-    for key in KEYS.values():
-        path = Path(directory or "", key.name + suffix)
-        if directory and key.secret and path.is_file():
-            found[key.name] = (_secret_file(path, problems, f"credential {path.name}"), f"credential {path.name}")
-    return found
-
-
-def _account_tables(document: dict[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
-    tables = document.get("accounts", {})
-    if not isinstance(tables, dict):
-        problems.append("accounts must be tables like [accounts.sales]")
-        return {}
-    good = {}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            hint = f" (is {name} meant for one account? then write it under [accounts.NAME])" if name in KEYS else ""
-            problems.append(f"accounts.{name} must be a table like [accounts.sales]{hint}")
-        elif not ACCOUNT_NAME.fullmatch(name):
-            problems.append(f"account name {name[:40]!r} must be letters, digits, '_', '-' or '.', at most 63")
-        else:
-            good[name] = table
-    return good
-
-
-def _table(
-    table: Mapping[str, Any], where: str, file: Path | None, problems: list[str], *, accounts: bool
-) -> dict[str, tuple[Any, str]]:
-    """Return the keys of one TOML table; `accounts`: of an [accounts.NAME] table."""
-    found: dict[str, tuple[Any, str]] = {}
-    allowed = [key.name for key in KEYS.values() if key.account or not accounts]
-    for name, written in table.items():
-        if name == "accounts" and not accounts:
-            continue
-        base = name.removesuffix("_file")
-        if name in allowed:
-            found[name] = (written, where)
-        elif name != base and base in allowed and KEYS[base].secret:
-            if base in table:
-                problems.append(f"both {base} and {name} in {where}: keep one")
-            elif not isinstance(written, str) or not written:
-                problems.append(f"{name} in {where} must be the path of a file")
-            else:
-                path = (file.parent if file else Path()) / written
-                found[base] = (_secret_file(path, problems, name), f"{where}, {name} = {path}")
-        elif name in KEYS:
-            problems.append(f"{name} in {where} is for the whole program: move it above the [accounts.…] tables")
-        else:
-            problems.append(f"unknown key {name!r} in {where}{values.did_you_mean(name, allowed)}")
-    return found
-
-
-def _choose(keys: list[Key], layers: list[Layer], reading: Reading) -> dict[str, Value]:
-    """Take each key from the first layer that has it, parsed; what can't be parsed is a problem and None."""
-    chosen: dict[str, Value] = {}
-    for key in keys:
-        value, source = next((layer[key.name] for layer in layers if key.name in layer), (key.default, "default"))
-        if source != "default" and value is not None:
-            try:
-                value = key.parse(value)
-            except ValueError as error:
-                value = None
-                reading.problems.append(f"{key.name} {error} (from {source})")
-        chosen[key.name] = Value(key, value, source)
-    return chosen
-
-
-def _check_together(reading: Reading, tables: Mapping[str, Mapping[str, Any]], environment: Layer) -> None:
-    """Return what is wrong only in combination."""
-    shared, problems = reading.shared, reading.problems
-    if (
-        shared["retention_months"].value
-        and shared["retention_policy"].value == "pseudonymise"
-        and not shared["pseudonym_key"].value
-    ):
-        problems.append("retention_policy pseudonymise needs a pseudonym_key (any long random text, kept for good)")
-    for key in CREDENTIALS:
-        own = [name for name, table in tables.items() if key in table or f"{key}_file" in table]
-        if key in environment and own and len(tables) > 1:
-            problems.append(
-                f"{environment[key][1].partition('=')[0]} would replace the {key} of accounts {', '.join(own)}: "
-                f"unset it, or use {key}_file in each [accounts.NAME]"
-            )
-    logins: dict[tuple[Any, ...], str] = {}
-    for name, found in reading.accounts.items():
-        login = tuple(found[key].value for key in ("api_url", "username", "numbers"))
-        other = logins.setdefault(login, name) if found["username"].value else name
-        if other != name:
-            problems.append(f"accounts {other} and {name} have the same login: every call would be stored twice")
-
-
-def _values(found: Mapping[str, Value]) -> dict[str, Any]:
-    return {name: value.value for name, value in found.items()}
-
-
-def _sources(found: Mapping[str, Value]) -> dict[str, str]:
-    return {name: value.source for name, value in found.items()}

@@ -7,7 +7,7 @@ the value of a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, time, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
@@ -21,12 +21,12 @@ OFF_WORDS = ("", "off", "none")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 DATABASE_SCHEMES = (
     "sqlite",
-    "postgresql",
     "postgresql+psycopg",
-    "mysql",
+    "postgresql",
     "mysql+pymysql",
-    "mariadb",
+    "mysql",
     "mariadb+pymysql",
+    "mariadb",
 )
 
 _LOGIN = re.compile(r"^[^:/]*(?::[^@]*)?@")  # in front of the host, as SQLAlchemy reads it: / and # may be part of it
@@ -77,7 +77,7 @@ def secret(value: Any) -> str:
 
 
 def long_secret(least: int) -> Parser:
-    """Return a secret of at least so many characters, kept exactly."""
+    """A secret of at least so many characters."""
 
     def parse(value: Any) -> str:
         kept = secret(value)
@@ -244,10 +244,10 @@ def listen(value: Any) -> Listen | None:
     return Listen(match[1] or match[2] or "0.0.0.0", int(match[3]))  # noqa: S104 - ":9810" asks for every address
 
 
-def did_you_mean(word: str, known: Any) -> str:
-    """`; did you mean x?` where a known word is close, else nothing."""
+def did_you_mean(word: str, known: Iterable[str], *, written: Callable[[str], str] = str) -> str:
+    """`; did you mean x?` where a known word is close, else nothing. `written`: how it is to be written."""
     close = get_close_matches(word.lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {written(close[0])}?" if close else ""
 
 
 def show(value: Any) -> str:
