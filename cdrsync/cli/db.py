@@ -35,16 +35,12 @@ def upgrade(inputs: Inputs, *, as_json: bool) -> int:
     from cdrsync.store.admin import migrate
     from cdrsync.wiring import database
 
-    settings = settings_of(inputs, credentials=False)
-    with database.engine(settings.database_url) as engine:
+    with database.engine(settings_of(inputs, credentials=False).database_url) as engine:
         before = migrate.current(engine)
         migrate.upgrade(engine)
         after = migrate.current(engine)
-    if as_json:
-        output.emit("db upgrade", before=before, after=after)
-    else:
-        output.line(f"the schema is at {after}" + ("" if before == after else f", it was at {before or 'nothing'}"))
-    return EXIT_OK
+    told = f"the schema is at {after}" + ("" if before == after else f", it was at {before or 'nothing'}")
+    return output.told("db upgrade", told, as_json=as_json, before=before, after=after)
 
 
 @db.command("check", short_help="Is the schema the one this program needs?")
@@ -58,14 +54,10 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
     from cdrsync.store.admin import versions
     from cdrsync.wiring import database
 
-    settings = settings_of(inputs, credentials=False)
-    with database.existing(settings):
-        pass  # that it could be opened is the answer
-    if as_json:
-        output.emit("db check", ok=True, current=versions.head(), needed=versions.head())
-    else:
-        output.line(f"the schema is at {versions.head()}, as this program needs it")
-    return EXIT_OK
+    with database.existing(settings_of(inputs, credentials=False)):
+        needed = versions.head()  # that it could be opened is the answer
+    told = f"the schema is at {needed}, as this program needs it"
+    return output.told("db check", told, as_json=as_json, ok=True, current=needed, needed=needed)
 
 
 @db.command("current", short_help="Print the schema's version")
@@ -79,14 +71,10 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
     from cdrsync.store.admin import migrate, versions
     from cdrsync.wiring import database
 
-    settings = settings_of(inputs, credentials=False)
-    with database.found(settings) as engine:
-        found = migrate.current(engine)
-    if as_json:
-        output.emit("db current", current=found, needed=versions.head())
-    else:
-        output.facts({"current": found or "none yet", "needed": versions.head()})
-    return EXIT_OK
+    with database.found(settings_of(inputs, credentials=False)) as engine:
+        found, needed = migrate.current(engine), versions.head()
+    told = f"current  {found or 'none yet'}\nneeded   {needed}"
+    return output.told("db current", told, as_json=as_json, current=found, needed=needed)
 
 
 @db.command("describe", short_help="The data dictionary: what each view, table and column means")
@@ -142,9 +130,6 @@ def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: b
     settings = settings_of(inputs, credentials=False)
     with database.existing(settings) as engine:
         granted = grant(engine, role, tables=tables, accounts=names)
-    if as_json:
-        output.emit("db grant-reader", **output.fields(granted))
-    else:
-        whose = f" of {', '.join(granted.accounts)}" if granted.accounts else ""
-        output.line(f"{role} may read{whose}: {', '.join(granted.objects)}")
-    return EXIT_OK
+    whose = f" of {', '.join(granted.accounts)}" if granted.accounts else ""
+    told = f"{role} may read{whose}: {', '.join(granted.objects)}"
+    return output.told("db grant-reader", told, as_json=as_json, **output.fields(granted))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdrsync.errors import OutputFailed
+from cdrsync.errors import EXIT_OK, OutputFailed
 from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ def emit(command: str, **payload: Any) -> None:
     """Print the one JSON object of a command."""
     document = {"version": JSON_VERSION, "command": command, **payload}
     _print(json.dumps(document, default=plain, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+
+
+def told(command: str, text: str, *, as_json: bool, code: int = EXIT_OK, **payload: Any) -> int:
+    """Print a command's answer, as text or as its JSON object, and return its exit code."""
+    if as_json:
+        emit(command, **payload)
+    else:
+        for one in text.splitlines():
+            line(one)
+    return code
 
 
 def plain(value: Any) -> Any:

@@ -87,11 +87,10 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     for account in settings.accounts:
         account_stored, account_left = accounts.retry_rejects(settings, account)
         stored, left = stored + account_stored, left + account_left
-    if as_json:
-        output.emit("rejects retry", stored=stored, left=left)
-    else:
-        output.line(f"{stored} stored, {left} left")
-    return EXIT_FOUND if left else EXIT_OK
+    code = EXIT_FOUND if left else EXIT_OK
+    return output.told(
+        "rejects retry", f"{stored} stored, {left} left", as_json=as_json, code=code, stored=stored, left=left
+    )
 
 
 def _without_content(kept: Kept) -> dict[str, Any]:
