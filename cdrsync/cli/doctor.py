@@ -10,6 +10,7 @@ import click
 from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_OK
+from cdrsync.monitor.words import visible
 
 if TYPE_CHECKING:
     from cdrsync.cli.checks import Finding
@@ -47,7 +48,7 @@ def _print(finding: Finding) -> None:
     word, colour = marks[finding.state]
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     click.echo(
-        f"{click.style(f'{word:<4}', fg=colour)}  {output.clean(finding.check):<28}{output.clean(finding.detail)}",
+        f"{click.style(f'{word:<4}', fg=colour)}  {visible(finding.check):<28}{visible(finding.detail)}",
         color=False if plain else None,  # None: where it is a terminal
     )
     if finding.remedy:

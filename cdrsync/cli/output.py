@@ -19,6 +19,7 @@ import click
 
 from cdrsync.errors import EXIT_OK, OutputFailed
 from cdrsync.monitor import logs
+from cdrsync.monitor.words import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -72,11 +73,6 @@ def error_object(error: CdrsyncError) -> dict[str, Any]:
     }
 
 
-def clean(text: object) -> str:
-    """Return the text with everything that could steer a terminal made visible: records carry what strangers sent."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
-
-
 def _print(text: str) -> None:
     """Print on standard output. Raises OutputFailed where it can't be written, BrokenPipeError where nobody reads."""
     try:
@@ -89,17 +85,17 @@ def _print(text: str) -> None:
 
 def line(text: str = "") -> None:
     """Print one line on standard output."""
-    _print(clean(text))
+    _print(visible(text))
 
 
 def note(text: str) -> None:
     """Print one line on standard error, for people beside a machine-readable output."""
-    click.echo(clean(text), err=True)
+    click.echo(visible(text), err=True)
 
 
 def table(rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: Sequence[int] = ()) -> None:
     """Print rows in aligned columns; `right`: indexes of the columns aligned to the right."""
-    texts = [[clean("" if cell is None else cell) for cell in row] for row in rows]
+    texts = [[visible("" if cell is None else cell) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in [list(headings), *texts]) for n in range(len(headings))]
     for row in [list(headings), *texts]:
         cells = [
@@ -113,19 +109,9 @@ def facts(pairs: Mapping[str, object]) -> None:
     """Print `name  value` lines, names aligned."""
     width = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
-        _print(f"{clean(name):<{width}}  {clean('-' if value is None else value)}")
+        _print(f"{visible(name):<{width}}  {visible('-' if value is None else value)}")
 
 
 def when(instant: datetime | None) -> str:
     """Return a UTC instant as `2024-05-23 09:30:00Z`, `never` for None."""
     return f"{instant:%Y-%m-%d %H:%M:%S}Z" if instant else "never"
-
-
-def ago(seconds: float | None) -> str:
-    """Return a span as a person says it: `12 s`, `5 min`, `3 h`, `2 days`."""
-    if seconds is None:
-        return "-"
-    for size, unit in ((86400 * 2, 86400), (7200, 3600), (120, 60)):
-        if seconds >= size:
-            return f"{seconds / unit:.0f} {'days' if unit == 86400 else 'h' if unit == 3600 else 'min'}"  # noqa: PLR2004
-    return f"{max(0, seconds):.0f} s"

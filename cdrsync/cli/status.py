@@ -12,6 +12,7 @@ from cdrsync.cli.options import account_option, config_options, json_option, set
 from cdrsync.config.values import show as show_value
 from cdrsync.errors import EXIT_OK
 from cdrsync.model import Verdict, utc_now
+from cdrsync.monitor.words import ago
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -87,7 +88,7 @@ def _print(one: AccountStatus, account: AccountSettings | None, now: datetime) -
     facts = {
         "calls held": f"{one.calls:,}{days}",
         "high-water mark": tails or "none yet",
-        "last read": f"{output.when(one.read_at)}, {output.ago(one.lag(now))} ago" if one.read_at else "never",
+        "last read": f"{output.when(one.read_at)}, {ago(one.read_at, now)}" if one.read_at else "never",
         "lease": f"last taken by {one.holder}, {output.when(one.held_since)}" if one.holder else "never taken",
         "rejects": f"{one.rejects_open} open" + (": cdrsync rejects list" if one.rejects_open else ""),
         "changes": f"{one.changes:,} values that the operator changed later (table cdr_change)",

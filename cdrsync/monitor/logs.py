@@ -13,6 +13,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cdrsync.monitor.words import visible
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable, MutableMapping
@@ -158,20 +160,16 @@ def _as_text(stream: TextIO) -> Callable[[Any, str, Event], str]:
 
 def _words(event: Event) -> str:
     """Return `page saved account=default inserted=3`: on one line, whatever a value holds."""
-    words = [_visible(str(event["event"]))]
+    words = [visible(str(event["event"]))]
     for key, value in event.items():
         if key != "event":
-            shown = _visible(str(value))
+            shown = visible(str(value))
             words.append(
                 f"{key}={shown}"
                 if re.fullmatch(r"[^\s\"=]+", shown)
                 else f"{key}={json.dumps(shown, ensure_ascii=False)}"
             )
     return " ".join(words)
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def one_line(error: BaseException) -> str:

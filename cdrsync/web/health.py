@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cdrsync.errors import CdrsyncError
 from cdrsync.monitor.activity import Phase
-from cdrsync.web.words import span
+from cdrsync.monitor.words import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

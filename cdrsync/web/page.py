@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from cdrsync import __version__
 from cdrsync.errors import CdrsyncError
+from cdrsync.monitor import words
 from cdrsync.monitor.activity import Phase
-from cdrsync.web import calendar, chart, words
+from cdrsync.web import calendar, chart
 from cdrsync.web.health import Trouble, Weight, troubles
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Pages:
 
 
 def _safe(value: object) -> object:
-    return words.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return words.visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _headline(now: Now, found: list[Trouble]) -> str:

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from cdrsync import cli
-from cdrsync.cli import output
 from cdrsync.errors import LoginRefused
+from cdrsync.monitor.words import visible
 from tests.support.canary import DATABASE_PASSWORD, PASSWORD, VKEY
 from tests.support.processes import REPOSITORY
 
@@ -244,7 +244,7 @@ def test_interrupting_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 def test_what_a_terminal_could_obey_is_made_visible() -> None:
     """Records carry what strangers sent."""
-    assert output.clean("a\x1b[2Jb\n\u202ec") == "a\\x1b[2Jb\\n\\u202ec"
+    assert visible("a\x1b[2Jb\n\u202ec") == "a\\x1b[2Jb\\n\\u202ec"
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

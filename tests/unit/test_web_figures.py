@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 
 from cdrsync.model import LedgerDay, Verdict
+from cdrsync.monitor.words import ago, pounds, span, visible
 from cdrsync.web import calendar, chart
 from cdrsync.web.calendar import Cell, Mark
-from cdrsync.web.words import ago, pounds, span, visible
 
 NOON = datetime(2025, 7, 23, 12, tzinfo=UTC)
 

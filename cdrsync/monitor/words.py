@@ -51,8 +51,9 @@ def wall(instant: datetime, zone: tzinfo) -> str:
     return f"{instant.astimezone(zone):%a %-d %b %Y, %H:%M:%S}"
 
 
-def visible(text: str) -> str:
-    """The text with what can't be seen, or turns the text around it, written out as Python would."""
+def visible(text: object, *, keep: str = "") -> str:
+    """The text with what can't be seen, or turns the text around it, written out as Python would: strangers sent it."""
+    text = str(text)
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
