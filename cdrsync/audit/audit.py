@@ -20,6 +20,7 @@ from cdrsync.audit.findings import (
     narrow,
     overruled,
     period_window,
+    stated_days,
     tampered,
     verdicts,
     within,
@@ -171,6 +172,7 @@ class Audit:
             moment.answered_at,
             of_periods,
             gaps,
+            stated_days(of_periods),
             proven=proven,
             first_proof=proven and number is None and not self._ledger.proven_before(),
         )

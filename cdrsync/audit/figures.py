@@ -27,7 +27,8 @@ SECONDS_PER_MINUTE = 60
 BY_ITSELF, AMONG_OTHERS = CALLS_MEANINGS = ("answered+missed+voicemail", "answered+missed")
 """Voicemail is counted by itself, or among the others."""
 
-DURATION_UNITS = ("seconds", "minutes")
+SECONDS_IN = {"seconds": 1, "minutes": SECONDS_PER_MINUTE}
+"""The units that MinsTotalNoFormat may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,40 @@ class Interpretation:
         calls, duration = found.get("calls"), found.get("duration")
         return cls(
             calls if calls in CALLS_MEANINGS else None,
-            duration if duration in DURATION_UNITS else None,
+            duration if duration in SECONDS_IN else None,
         )
 
     def or_else(self, other: Interpretation) -> Interpretation:
         """This one, and the other's where nothing is established here."""
         return Interpretation(self.calls or other.calls, self.duration or other.duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the operator states of some days. None: not readable, or its meaning is not established."""
+
+    calls: int | None
+    duration: int | None  # seconds
+    charge: Decimal | None  # pounds
+
+    @classmethod
+    def of(cls, totals: Totals, meant: Interpretation) -> Stated:
+        """GetTotals under an interpretation. Where none of the counts is established, all three are added up."""
+        parts = [totals.answered, totals.missed, *([] if meant.calls == AMONG_OTHERS else [totals.voicemail])]
+        minutes, factor = totals.minutes_no_format, SECONDS_IN.get(meant.duration or "")
+        return cls(
+            None if None in parts else sum(part or 0 for part in parts),
+            None if minutes is None or factor is None else int(minutes * factor),
+            totals.charge,
+        )
+
+    def less(self, other: Stated) -> Stated:
+        """These days without the other's."""
+        return Stated(
+            None if self.calls is None or other.calls is None else self.calls - other.calls,
+            None if self.duration is None or other.duration is None else self.duration - other.duration,
+            None if self.charge is None or other.charge is None else self.charge - other.charge,
+        )
 
 
 @dataclass(frozen=True, slots=True)

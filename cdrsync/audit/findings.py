@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.audit.figures import Figures, Interpretation
+from cdrsync.audit.figures import Figures, Interpretation, Stated
 from cdrsync.model import BEGINNING, Gap, Held, LedgerDay, Period, Totals, Verdict, Window
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class AuditReport:
     audited_at: datetime  # the operator's clock, UTC
     findings: list[Finding]
     gaps: list[Gap] = field(default_factory=list)
+    stated: dict[date, Stated] = field(default_factory=dict)  # the operator's figures of single days
     healed: tuple[date, ...] = ()
     records_healed: int = 0
     proven: bool = False  # `all` agrees: nothing is missing
@@ -148,6 +149,17 @@ def narrow(findings: Sequence[Finding], known: set[date]) -> list[Gap]:
         gaps.append(Gap(window, f"{finding.period}: {finding.problem}"))
         explained.add(window.last)
     return gaps
+
+
+def stated_days(findings: Sequence[Finding]) -> dict[date, Stated]:
+    """What the operator states of single days: of today, and of a day by which one period is longer than another."""
+    periods = [(f.window, Stated.of(f.totals, f.interpretation)) for f in findings if f.totals is not None]
+    days = {window.first: stated for window, stated in periods if window.first == window.last}
+    for outer, all_of_it in periods:
+        for inner, rest in periods:
+            if inner.last == outer.last and inner.first - outer.first == timedelta(days=1):
+                days[outer.first] = all_of_it.less(rest)
+    return days
 
 
 def verdicts(ledger: Sequence[LedgerDay], vouched: Sequence[Window], gaps: Sequence[Gap]) -> dict[date, Verdict]:

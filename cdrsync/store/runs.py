@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cdrsync.store.session import WriterSession
+    from cdrsync.sync.runs import Tally
+
+COUNTS = ("inserted", "updated", "unchanged", "rejected")
 
 
 class Runs:
@@ -30,35 +33,22 @@ class Runs:
             "account_id": self._session.account_id,
             "origin": origin,
             "started_at": self._clock(),
-            **dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0),
+            **dict.fromkeys(COUNTS, 0),
         }
         with self._session.transaction() as connection:
             key = connection.execute(insert(sync_run).values(values)).inserted_primary_key
             return int(key[0]) if key else 0
 
-    def end_run(
-        self,
-        run: int,
-        *,
-        outcome: str = "ok",
-        inserted: int = 0,
-        updated: int = 0,
-        unchanged: int = 0,
-        rejected: int = 0,
-        message: str | None = None,
-    ) -> None:
-        """Write how the run ended and what it did. `outcome` is `ok` or the class of the failure."""
+    def end_run(self, run: int, done: Tally, message: str | None = None) -> None:
+        """Write how the run ended and what it did."""
         ended = (
             update(sync_run)
             .where(sync_run.c.id == run, sync_run.c.account_id == self._session.account_id)
             .values(
                 ended_at=self._clock(),
-                outcome=outcome,
-                inserted=inserted,
-                updated=updated,
-                unchanged=unchanged,
-                rejected=rejected,
+                outcome=done.outcome,
                 message=message,
+                **{name: getattr(done, name) for name in COUNTS},
             )
         )
         with self._session.transaction() as connection:

@@ -58,23 +58,13 @@ class Tally:
 
 
 class RunLog(Protocol):
-    """The table of runs. Both methods raise DatabaseUnavailable, LeaseLost."""
+    """The table of runs. Raises DatabaseUnavailable, LeaseLost."""
 
     def begin_run(self, origin: str) -> int:
         """Write that work has begun; answer the run's number."""
 
-    def end_run(
-        self,
-        run: int,
-        *,
-        outcome: str = "ok",
-        inserted: int = 0,
-        updated: int = 0,
-        unchanged: int = 0,
-        rejected: int = 0,
-        message: str | None = None,
-    ) -> None:
-        """Write how it ended."""
+    def end_run(self, run: int, done: Tally, message: str | None = None) -> None:
+        """Write how it ended, and what it did."""
 
 
 class Run(Tally):
@@ -95,15 +85,7 @@ class Run(Tally):
     def end(self, *, message: str | None = None) -> None:
         """Write how it ended, where there is a line."""
         if self._number is not None:
-            self._log.end_run(
-                self._number,
-                outcome=self.outcome,
-                inserted=self.inserted,
-                updated=self.updated,
-                unchanged=self.unchanged,
-                rejected=self.rejected,
-                message=message,
-            )
+            self._log.end_run(self._number, self, message)
 
 
 @contextlib.contextmanager

@@ -124,6 +124,30 @@ def test_a_record_later_than_every_look_back_is_found_and_healed(migrated: Datab
         assert r.assert_equal() == 1203
 
 
+def stated(r: Rig, day: date) -> tuple[Any, ...]:
+    query = select(coverage).where(coverage.c.call_date == day)
+    with r.engine.connect() as connection:
+        row = connection.execute(query).one()
+    return row.calls, row.operator_calls, row.operator_duration, row.operator_charge
+
+
+def test_what_the_operator_states_of_a_day_is_kept_until_its_calls_change(migrated: Database) -> None:
+    """On a Tuesday the day by itself, and Monday as the week without it; a later call of the day ends it."""
+    with rig(migrated.url, calls=900, now="2024-05-21T12:00:00+01:00") as r:
+        r.run()
+        r.audit.run(ALL)
+        for day in (DAY, DAY - timedelta(days=1)):
+            truth = [call for call in r.world.records() if call.calldate == str(day)]
+            held, calls, duration, charge = stated(r, day)
+            assert (held, calls, duration) == (len(truth), len(truth), sum(call.duration for call in truth))
+            assert abs(charge - sum(call.user_cost for call in truth)) < Decimal("0.02")
+        assert stated(r, DAY - timedelta(days=2))[1:] == (None, None, None)
+        r.clock.advance(60)
+        r.world.add()
+        r.run("poll")
+        assert stated(r, DAY)[1:] == (None, None, None)
+
+
 def test_what_healing_can_not_mend_stays_and_is_not_read_again(migrated: Database) -> None:
     """A call that the operator counts but never lists is a gap after healing: reported, and asked for once only."""
     with rig(migrated.url, Settings(end_date_included=False), calls=600) as r:

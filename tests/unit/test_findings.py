@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from cdrsync.audit.figures import Figures, Interpretation
+from cdrsync.audit.figures import Figures, Interpretation, Stated
 from cdrsync.audit.findings import (
     Finding,
     Holdings,
@@ -16,11 +16,12 @@ from cdrsync.audit.findings import (
     narrow,
     overruled,
     period_window,
+    stated_days,
     tampered,
     verdicts,
     within,
 )
-from cdrsync.model import BEGINNING, Held, LedgerDay, Period, Verdict, Window
+from cdrsync.model import BEGINNING, Held, LedgerDay, Period, Totals, Verdict, Window
 
 TODAY = date(2026, 11, 18)  # a Wednesday
 
@@ -129,3 +130,33 @@ def test_the_findings_of_several_numbers_become_one_of_the_account() -> None:
     assert (both.verdict, both.number, both.held) == (Verdict.GAP, None, Figures(7, 120, Decimal(1)))
     assert both.problem == "1: one is missing"
     assert merged([one]) == replace(one, number=None)
+
+
+def totals(period: Period, calls: int, *, charge: Decimal | None = Decimal(1)) -> Totals:
+    return Totals(period, None, calls, 0, 0, Decimal(60 * calls), charge, {})
+
+
+def test_single_days_are_stated_by_the_day_and_by_periods_that_differ_by_one_day() -> None:
+    """On Tuesday the 2nd: today by itself, Monday as the week without today; the week before stays unknown."""
+    today, seconds = date(2026, 6, 2), Interpretation(None, "seconds")
+    counts = {Period.DAY: 4, Period.WEEK: 11, Period.MONTH: 11, Period.ALL: 90}
+    findings = [
+        Finding(p, period_window(p, today), None, Verdict.GAP, Figures(), totals(p, n), seconds)
+        for p, n in counts.items()
+    ]
+    monday = date(2026, 6, 1)
+    assert stated_days(findings) == {
+        today: Stated(4, 240, Decimal(1)),
+        monday: Stated(7, 420, Decimal(0)),
+    }
+    assert stated_days(findings[:1]) == {today: Stated(4, 240, Decimal(1))}
+
+
+def test_a_figure_that_can_not_be_read_is_stated_of_no_day() -> None:
+    """A charge that is missing of the day is missing of the day before, too."""
+    today = date(2026, 6, 2)
+    findings = [
+        replace(finding(p), window=period_window(p, today), totals=totals(p, n, charge=charge))
+        for p, n, charge in ((Period.DAY, 4, None), (Period.WEEK, 11, Decimal(2)))
+    ]
+    assert stated_days(findings)[date(2026, 6, 1)] == Stated(7, None, None)

@@ -46,7 +46,7 @@ def _plain(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
 
 
 def count_day(dialect: str) -> Insert:
-    """Add to the ledger of a day; what an audit said of it holds no longer."""
+    """Add to the ledger of a day; what an audit and the operator said of it holds no longer."""
     return upsert(
         dialect,
         coverage,
@@ -54,6 +54,7 @@ def count_day(dialect: str) -> Insert:
         lambda new: {
             **{name: coverage.c[name] + new(name) for name in ("calls", "duration", "charge")},
             "verdict": new("verdict"),
+            **{f"operator_{name}": null() for name in ("calls", "duration", "charge")},
         },
     )
 

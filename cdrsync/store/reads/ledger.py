@@ -8,9 +8,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, and_, delete, func, insert, literal, or_, select, update
+from sqlalchemy import Column, and_, func, insert, literal, or_, select, update
 
-from cdrsync.audit.figures import Interpretation
+from cdrsync.audit.figures import Interpretation, Stated
 from cdrsync.audit.findings import Holdings
 from cdrsync.errors import ConfigError
 from cdrsync.model import Held, LedgerDay, Period, Totals, Verdict, national
@@ -150,19 +150,14 @@ class SqlLedger:
             ]
             if changes:
                 connection.execute(_set_verdict(), changes)
+            for day, stated in report.stated.items():
+                here = and_(coverage.c.account_id == account_id, coverage.c.call_date == day)
+                connection.execute(update(coverage).where(here).values(**_stated_columns(stated)))
 
     def record_totals(self, totals: Totals, at: datetime) -> None:
         """Keep an answer to GetTotals."""
         with translated(), self._engine.begin() as connection:
             _insert_totals(connection, self._account_id(connection), totals, at)
-
-    def forget_totals_before(self, instant: datetime) -> None:
-        """Drop old answers to GetTotals: a daily audit would gather them for years."""
-        with translated(), self._engine.begin() as connection:
-            old = and_(
-                operator_totals.c.account_id == self._account_id(connection), operator_totals.c.fetched_at < instant
-            )
-            connection.execute(delete(operator_totals).where(old))
 
     def _account_id(self, connection: Connection) -> int:
         """Our number of the account. Raises ConfigError while it was never synced."""
@@ -231,8 +226,7 @@ def _set_verdict() -> Any:
 
 
 def _audit_columns(finding: Finding, at: datetime) -> dict[str, Any]:
-    stated = finding.totals
-    counts = None if stated is None else (stated.answered, stated.missed, stated.voicemail)
+    stated = None if finding.totals is None else Stated.of(finding.totals, finding.interpretation)
     return {
         "period": finding.period.value,
         "number": finding.number,
@@ -243,12 +237,14 @@ def _audit_columns(finding: Finding, at: datetime) -> dict[str, Any]:
         "held_calls": finding.held.calls,
         "held_duration": finding.held.duration,
         "held_charge": finding.held.charge,
-        "operator_calls": None if counts is None or None in counts else sum(count or 0 for count in counts),
-        "operator_duration": None,
-        "operator_charge": None if stated is None else stated.charge,
+        **_stated_columns(stated),
         "interpretation": str(finding.interpretation) or None,
         "note": "; ".join(text for text in (finding.problem, finding.remark) if text) or None,
     }
+
+
+def _stated_columns(stated: Stated | None) -> dict[str, Any]:
+    return {f"operator_{name}": getattr(stated, name, None) for name in ("calls", "duration", "charge")}
 
 
 def _insert_totals(connection: Connection, account_id: int, totals: Totals, at: datetime) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Integer, String, and_, cast, func, select
 
-from cdrsync.audit.figures import AMONG_OTHERS, SECONDS_PER_MINUTE, Figures
+from cdrsync.audit.figures import Figures, Stated
 from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict
 from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, Today
 from cdrsync.store.databases.errors import translated
@@ -27,7 +27,6 @@ from cdrsync.store.schema.tables import (
 
 if TYPE_CHECKING:
     from datetime import date, datetime, tzinfo
-    from decimal import Decimal
 
     from sqlalchemy.engine import Connection, Engine
 
@@ -173,17 +172,8 @@ def _operator_today(connection: Connection, of_account: int, today: date, timezo
         .order_by(operator_totals.c.fetched_at.desc())
         .limit(1)
     )
-    row = connection.execute(query).one_or_none()
+    row: Any = connection.execute(query).one_or_none()
     if row is None or row.fetched_at.astimezone(timezone).date() != today:
         return None
-    meant = established(connection, of_account)
-    # Where no reading of the counts is established, all three are added up.
-    parts = [row.answered, row.missed, *([] if meant.calls == AMONG_OTHERS else [row.voicemail])]
-    factor = {None: None, "seconds": 1, "minutes": SECONDS_PER_MINUTE}[meant.duration]
-    minutes: Decimal | None = row.minutes_no_format
-    return OperatorToday(
-        row.fetched_at,
-        None if None in parts else sum(parts),
-        None if minutes is None or factor is None else int(minutes * factor),
-        row.charge,
-    )
+    stated = Stated.of(row, established(connection, of_account))
+    return OperatorToday(row.fetched_at, stated.calls, stated.duration, stated.charge)
