@@ -37,14 +37,7 @@ from cdrsync.model import (
 )
 from cdrsync.sync.high_water import RESET_MARGIN, HighWater, refuse_reset
 from cdrsync.sync.history import History
-from cdrsync.sync.position import (
-    BOOTSTRAP_STREAM,
-    LOOKBACK_STREAM,
-    SWEEP_STREAM,
-    WANTED_STREAM,
-    Position,
-    stream_of,
-)
+from cdrsync.sync.position import BOOTSTRAP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM, WANTED_STREAM, Position, stream_of
 from cdrsync.sync.read_ahead import Shared, blocks, read_ahead
 from cdrsync.sync.tail import tail_pages
 from cdrsync.sync.windows import EndDates, window_pages
