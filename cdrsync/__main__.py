@@ -18,7 +18,7 @@ def main() -> int:
             signal.signal(number, lambda *_: os._exit(0))
         from cdrsync import tuning
 
-        tuning.keep()  # before there are threads
+        tuning.for_pages()  # before there are threads
     else:
         from cdrsync.daemon.signals import INTERRUPT
 

@@ -27,7 +27,6 @@ from cdrsync.source.reply import OK, Reply, reply
 from cdrsync.source.request import Ask, Login, RecordAsk, Request, checked, document, request
 from cdrsync.source.retry import RetryPolicy, run
 from cdrsync.source.transport import SLICE, Halt, Transport
-from cdrsync.tuning import READING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -242,8 +241,7 @@ class NoveroApi:
 
     def _responses(self, got: Reply) -> list[Response]:
         try:
-            with READING:
-                return decode(got.body, timezone=self._timezone).responses
+            return decode(got.body, timezone=self._timezone).responses
         except BadAnswer as error:
             if got.status == OK:
                 raise

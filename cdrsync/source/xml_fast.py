@@ -20,7 +20,7 @@ from cdrsync.model import COST_PLACES, FIELDS, FLAGS, Batch, Cdr
 from cdrsync.source.clock import started_column
 from cdrsync.source.record import day_of
 from cdrsync.source.response import OK, Response
-from cdrsync.tuning import each, pause
+from cdrsync.tuning import each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -150,7 +150,6 @@ def _batch(body: bytes, at: int, timezone: ZoneInfo) -> tuple[Batch, int]:
         raise _NotPrinted
     batch = Batch([])
     for piece in _pieces(body, begin, end):
-        pause()
         found = _piece(piece, timezone)
         batch.cdrs.extend(found.cdrs)
         batch.rejects.extend(found.rejects)

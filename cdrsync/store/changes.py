@@ -93,15 +93,6 @@ def _by_day(calls: Iterable[Cdr]) -> Iterator[tuple[date, int, int, Decimal]]:
         yield day, len(of_day), sum(map(_DURATION, of_day)), sum(map(_COST, of_day), Decimal(0))
 
 
-def together(several: Iterable[Mapping[date, DayDelta]]) -> dict[date, DayDelta]:
-    """The sums of several deltas."""
-    days: defaultdict[date, DayDelta] = defaultdict(DayDelta)
-    for one in several:
-        for day, delta in one.items():
-            days[day].add(delta.calls, delta.duration, delta.charge)
-    return days
-
-
 def as_text(value: object) -> str | None:
     """A value for the history: true and false, plain decimals, ISO dates, everything else as it is."""
     if value is None:

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import text
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost
+from cdrsync.store.databases.choose import MYSQL_FAMILY
 from cdrsync.store.databases.sqlite import SQLITE_FILE, sqlite_file_identity, sqlite_path
-from cdrsync.store.schema.types import MYSQL_FAMILY
 
 if TYPE_CHECKING:
     from pathlib import Path

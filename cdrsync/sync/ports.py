@@ -54,9 +54,6 @@ class ReadStore(Protocol):
 class Store(ReadStore, Protocol):
     """Where records go. After an error, whatever was not committed is to be read again."""
 
-    def prepare(self, page: Page) -> Page:
-        """The page with all that saving it needs and no database does. May be called ahead, from another thread."""
-
     def save(self, page: Page) -> PageSaved:
         """Commit the page: rows, rejects, coverage and checkpoint in one transaction. The only way to write CDRs."""
 

@@ -32,8 +32,7 @@ def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
     An exception of a stream is raised here, after the pages read before it; the other streams then stop after the page
     they are at.
     """
-    tuning.keep()
-    tuning.give_way_soon()
+    tuning.for_pages()
     return _Ahead(streams).pages()
 
 
@@ -83,7 +82,7 @@ class _Ahead:
             return bool(self._waiting)
 
     def _ended(self, one: Future[None]) -> None:
-        """Of a stream that failed, tell the others."""
+        """Tell the others of a stream that failed."""
         with self._changed:
             self._stopped = self._stopped or one.cancelled() or one.exception() is not None
             self._changed.notify_all()

@@ -37,7 +37,14 @@ from cdrsync.model import (
 )
 from cdrsync.sync.high_water import RESET_MARGIN, HighWater, refuse_reset
 from cdrsync.sync.history import History
-from cdrsync.sync.position import BOOTSTRAP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM, WANTED_STREAM, Position, stream_of
+from cdrsync.sync.position import (
+    BOOTSTRAP_STREAM,
+    LOOKBACK_STREAM,
+    SWEEP_STREAM,
+    WANTED_STREAM,
+    Position,
+    stream_of,
+)
 from cdrsync.sync.read_ahead import Shared, blocks, read_ahead
 from cdrsync.sync.tail import tail_pages
 from cdrsync.sync.windows import EndDates, window_pages
@@ -241,7 +248,7 @@ class Sync:
         first = next(pages, None)  # an idle poll ends here, without a thread
         if first is not None:
             known = self._store.checkpoint(stream)
-            for page in itertools.chain([first], self._read_ahead([map(self._store.prepare, pages)])):
+            for page in itertools.chain([first], self._read_ahead([pages])):
                 refuse_reset(page, known, self._clock())
                 yield self._store.save(page)
 
@@ -285,7 +292,7 @@ class Sync:
         ]
         marks = [self._store.checkpoint(stream_of(TAIL_STREAM, number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
-        for page in self._read_ahead([map(self._store.prepare, lane) for lane in lanes]):
+        for page in self._read_ahead(lanes):
             refuse_reset(page, mark, self._clock())
             if see is not None:
                 see(page)

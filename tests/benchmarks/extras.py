@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from cdrsync.store.databases.port import Rows
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,37 +28,25 @@ def _no_e164() -> None:
 
 
 def _no_numbers() -> None:
-    """Neither the dimension of numbers nor what is known of each."""
-    from cdrsync.store import prepared, save
+    """Neither the table of numbers nor what is known of each."""
+    from cdrsync.store.known_numbers import KnownNumbers
 
-    for place in (prepared, save):
-        setattr(place, "numbers_of", lambda *_: ())  # noqa: B010 - a function that is declared as one
+    setattr(KnownNumbers, "rows", lambda *_: [])  # noqa: B010 - a method that is declared as one
 
 
 def _no_ledger() -> None:
     """No coverage: neither the counts of days nor that they were read to their end."""
-    from cdrsync.store import prepared, save
+    from cdrsync.store import save
 
-    for place in (prepared, save):
-        setattr(place, "deltas", lambda *_: {})  # noqa: B010 - a function that is declared as one
+    setattr(save, "deltas", lambda *_: {})  # noqa: B010 - a function that is declared as one
     setattr(save.SqlStore, "_complete", lambda *_: None)  # noqa: B010 - a method that is declared as one
-
-
-def _no_history() -> None:
-    """What is held is not read back: a changed call would not be noticed."""
-    from cdrsync.store import compare, save
-
-    def only_held(of: Rows, connection: Any, account_id: int, forms: Mapping[int, Any], **_: bool) -> compare.Known:
-        return compare.Known(of.held(connection, account_id, list(forms)))
-
-    setattr(save, "compare", only_held)  # noqa: B010 - a function that is declared as one
 
 
 def _no_question() -> None:
     """Nothing is taken for held: a call that comes twice would be an error. What is left is a loader, no upsert."""
     from cdrsync.store import compare, save
 
-    setattr(save, "compare", lambda *_, **__: compare.Known())  # noqa: B010 - a function that is declared as one
+    setattr(save, "compare", lambda *_: compare.Held((), {}))  # noqa: B010 - a function that is declared as one
 
 
 def _no_logs() -> None:
@@ -74,9 +60,8 @@ EXTRAS: dict[str, tuple[Callable[[], None], ...]] = {
     "E.164": (_no_e164,),
     "numbers (E.164 too)": (_no_numbers,),
     "ledger": (_no_ledger,),
-    "history": (_no_history,),
     "logs": (_no_logs,),
-    "all of these": (_no_numbers, _no_ledger, _no_history, _no_logs),
+    "all of these": (_no_numbers, _no_ledger, _no_logs),
     "which are held": (_no_question,),  # no extra: every upsert asks this
 }
 

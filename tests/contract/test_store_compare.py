@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import event, select
 
-from cdrsync.store.databases import choose, engine, port
-from cdrsync.store.save import SqlStore
-from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+from cdrsync.store.databases.choose import kind_of
+from cdrsync.store.schema.tables import cdr
+from tests.contract.conftest import FIRST, Eyes, calls, page
 
 if TYPE_CHECKING:
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+
+PLANS = {
+    "sqlite": ("EXPLAIN QUERY PLAN ", ["SEARCH cdr USING PRIMARY KEY (account_id=? AND uid=?)"]),
+    "postgresql": ("EXPLAIN ", ["using pk_cdr on cdr", "AND (uid = wanted."]),
+    "mariadb": ("EXPLAIN ", ["'range'", "'PRIMARY'"]),
+}
+"""How a database is asked for its plan, and what a plan that looks up each call in the primary key says."""
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["after new ones", "after known ones"])
@@ -49,37 +57,6 @@ def test_texts_that_look_like_the_end_of_a_row(store: SqlStore, eyes: Eyes, betw
     assert eyes.cdrs()[1] == changed
 
 
-@pytest.mark.parametrize("between", ["\n", "],["])
-def test_a_text_that_reads_like_a_call_that_is_not_held(
-    store: SqlStore, eyes: Eyes, migrated: Database, between: str
-) -> None:
-    """Where known calls are expected, a new one is not taken for held because another's text holds its row."""
-    known, new = calls(2)
-    (row,) = choose.rows_for(migrated.kind).forms([new])
-    held = row if isinstance(row, str) else json.dumps(row, default=str, separators=(",", ":"))[1:-1]
-    known = known._replace(alias=f"{between}{held}{between}")
-    store.save(page(known))
-    assert store.save(page(known)).unchanged == 1
-    assert store.save(page(known, new)).inserted == 1
-    assert eyes.cdrs() == [known, new]
-
-
-def test_rows_of_which_the_server_gives_only_the_beginning(
-    eyes: Eyes, migrated: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """MySQL cuts the texts that it joins where they are longer than is set: nothing is missed for that."""
-    monkeypatch.setattr(engine, "JOINED_BYTES", 1000)
-    store = SqlStore(migrated.url, "main", clock=clock)
-    store.open()
-    cdrs = calls(50)
-    store.save(page(*cdrs))
-    changed = [*cdrs[:7], cdrs[7]._replace(alias="7"), *cdrs[8:49], cdrs[49]._replace(alias="49")]
-    saved = store.save(page(*changed))
-    store.close()
-    assert (saved.inserted, saved.updated, saved.unchanged) == (0, 2, 48)
-    assert eyes.cdrs() == changed
-
-
 def test_a_page_whose_uids_lie_far_apart(store: SqlStore, eyes: Eyes) -> None:
     """Many held rows between the page's uids neither confuse nor are touched."""
     cdrs = calls(700)
@@ -90,18 +67,23 @@ def test_a_page_whose_uids_lie_far_apart(store: SqlStore, eyes: Eyes) -> None:
     assert eyes.cdrs() == [FIRST._replace(uid=5), ends[0], *cdrs[1:-1], ends[2]]
 
 
-def test_a_page_of_more_ranges_than_one_statement_asks_for(
-    store: SqlStore, eyes: Eyes, monkeypatch: pytest.MonkeyPatch
+def test_calls_are_looked_up_by_their_key_before_there_are_statistics(
+    store: SqlStore, eyes: Eyes, migrated: Database
 ) -> None:
-    """Some hold nothing, some calls of the page, some many strangers; what is held is found in all of them."""
-    monkeypatch.setattr(port, "SLICE", 10)
-    monkeypatch.setattr(port, "SLACK", 3)
-    monkeypatch.setattr(port, "RANGES", 2)
-    every = [FIRST._replace(uid=uid) for uid in range(1, 101)]
-    strangers = [FIRST._replace(uid=1000 + uid) for uid in range(30)]
-    held = [call for call in every if 30 < call.uid <= 60 or call.uid in (1, 100)]
-    store.save(page(*held, *strangers))
-    around = [FIRST._replace(uid=uid) for uid in (995, 1004, 1040)]
-    saved = store.save(page(*every, *around))
-    assert (saved.inserted, saved.updated, saved.unchanged) == (len(every) - len(held) + 2, 0, len(held) + 1)
-    assert {call.uid for call in eyes.cdrs()} == {call.uid for call in (*every, *strangers, *around)}
+    """No plan depends on what a database knows of a table: a first catch-up grows it from nothing within minutes."""
+    cdrs = calls(2000)
+    store.save(page(*cdrs))
+    kind = kind_of(eyes.engine.dialect.name)
+    uids = [call.uid for call in cdrs[::4]]
+    explain, expected = PLANS[migrated.kind]
+    plans = []
+
+    @event.listens_for(eyes.engine, "before_cursor_execute", retval=True)
+    def _explain(*asked: Any) -> tuple[str, Any]:
+        return f"{explain}{asked[2]}", asked[3]
+
+    with eyes.engine.connect() as connection:
+        statement = kind.by_uid(select(cdr.c.uid).where(cdr.c.account_id == 1), cdr.c.uid, uids)
+        plans.append(str(connection.execute(statement).cursor.fetchall()))
+        plans.append(str(connection.exec_driver_sql(*kind.stored_statement(1, uids)).cursor.fetchall()))
+    assert [[words for words in expected if words not in plan] for plan in plans] == [[], []], plans

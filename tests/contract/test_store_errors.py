@@ -12,8 +12,8 @@ from sqlalchemy import text
 from cdrsync.errors import ConfigError, DatabaseUnavailable
 from cdrsync.store import lease
 from cdrsync.store.admin import migrate
-from cdrsync.store.databases import engine as engines
-from cdrsync.store.databases.engine import open_engine, safe_url
+from cdrsync.store.databases import sqlite
+from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.save import SqlStore
 from tests.contract.conftest import FIRST, Eyes, calls, page
 from tests.support.databases import PostgresqlServer, database_name
@@ -49,7 +49,7 @@ def locked(database: Database) -> Iterator[None]:
 def test_a_lock_wait_passes_by_itself(migrated: Database, eyes: Eyes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the page is stored; the same store goes on as soon as the table is free, without a new lease."""
     monkeypatch.setattr(lease, "IDLE_SECONDS", 1)
-    monkeypatch.setattr(engines, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     store = SqlStore(migrated.url, "main")
     store.open()
     cdrs = calls(10)
@@ -140,7 +140,6 @@ def test_a_server_that_is_not_there_is_said_in_one_line_without_the_password() -
             SqlStore(url, "main").open()
         assert "hunter2" not in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert safe_url(url) == url.replace("hunter2", "***")
 
 
 def test_instants_of_other_sessions_are_utc(eyes: Eyes, migrated: Database) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, func, select, text
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry
 from cdrsync.sandbox import Fault
 from cdrsync.store import lease
-from cdrsync.store.databases import engine as store_engine
+from cdrsync.store.databases import sqlite as store_sqlite
 from cdrsync.store.schema.tables import cdr, checkpoint
 from tests.fault.stand_in import StandIn
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, at, cut, persist, waits_for_a_lock
@@ -184,7 +184,7 @@ def test_a_bi_reader_of_sqlite_holds_nobody_up(migrated: Database) -> None:
 @SQLITE
 def test_another_writer_of_sqlite(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person's open transaction: given up in time, saved once it has ended."""
-    monkeypatch.setattr(store_engine, "BUSY_SECONDS", 0.2)  # in place of 15
+    monkeypatch.setattr(store_sqlite, "BUSY_SECONDS", 0.2)  # in place of 15
     with rig(migrated.url, calls=150) as r:
         with contextlib.closing(
             sqlite3.connect(migrated.url.removeprefix("sqlite:///"), isolation_level=None)

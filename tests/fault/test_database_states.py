@@ -16,9 +16,9 @@ import pytest
 from sqlalchemy import create_engine, func, select
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable, Retry
-from cdrsync.store.databases import engine as store_engine
 from cdrsync.store.databases import errors
 from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.databases.port import DatabaseKind
 from cdrsync.store.save import SqlStore
 from cdrsync.store.schema.tables import cdr
 from tests.contract.conftest import FIRST, page
@@ -187,11 +187,11 @@ def test_no_connection_left(migrated: Database) -> None:
 @SERVERS
 def test_the_readers_pool_exhausted(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many readers at once (a status page under load): said in one line, and the writer is not touched."""
-    monkeypatch.setattr(store_engine, "CONNECT_SECONDS", 1)
+    monkeypatch.setitem(DatabaseKind.reader_pool, "pool_timeout", 1)
     engine = open_engine(migrated.url)
     with rig(migrated.url, calls=60, days=0.5) as r, contextlib.ExitStack() as held:
         held.callback(engine.dispose)
-        for _ in range(store_engine.READER_POOL):
+        for _ in range(DatabaseKind.reader_pool["pool_size"]):
             held.enter_context(engine.connect())
         with pytest.raises(DatabaseUnavailable, match="no free connection"), errors.translated():
             engine.connect()

@@ -48,10 +48,6 @@ class MemoryStore:
         self._before = before
         self._after = after
 
-    def prepare(self, page: Page) -> Page:
-        """Nothing to prepare."""
-        return page
-
     def save(self, page: Page) -> PageSaved:
         """Commit a page."""
         self._before(page)

@@ -47,10 +47,6 @@ class Twins:
         self.sql = sql
         self.fails = 0  # commits from now on until one fails; 0: none
 
-    def prepare(self, page: Page) -> Page:
-        """As the SQL store does."""
-        return self.sql.prepare(page)
-
     def save(self, page: Page) -> PageSaved:
         """Commit to both."""
         if self.fails:

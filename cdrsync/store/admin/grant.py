@@ -17,9 +17,9 @@ from sqlalchemy import bindparam, select, text
 
 from cdrsync.errors import ConfigError, UnknownAccount
 from cdrsync.store.admin import dictionary
+from cdrsync.store.databases.choose import MYSQL_FAMILY
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import account, metadata
-from cdrsync.store.schema.types import MYSQL_FAMILY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
 from cdrsync.store.admin import views
 from cdrsync.store.admin.versions import UNRELEASED, head, migrations_directory, versions
+from cdrsync.store.databases.choose import MYSQL_FAMILY
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.schema.tables import metadata
-from cdrsync.store.schema.types import MYSQL_FAMILY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

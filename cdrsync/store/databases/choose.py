@@ -1,25 +1,59 @@
-"""The one place that knows which databases there are."""
+"""The one place that knows which kinds of database there are. Of them only the one in use is imported."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
 
-from cdrsync.store.schema.types import MYSQL_FAMILY
+from cdrsync.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cdrsync.store.databases.port import Rows
+    from cdrsync.store.databases.port import DatabaseKind
 
 
-def rows_for(dialect: str) -> Rows:
-    """Make the fast roads of a dialect. Only its own driver is imported."""
-    if dialect == "postgresql":
-        from cdrsync.store.databases.postgresql import PostgresqlRows
+class _Known(NamedTuple):
+    """Where a kind is described, and what it needs."""
 
-        return PostgresqlRows()
-    if dialect in MYSQL_FAMILY:
-        from cdrsync.store.databases.mysql import MysqlRows
+    file: str  # a module of this package, with KIND in it
+    driver: str  # the driver's module
+    extra: str  # of pyproject.toml, which brings the driver
 
-        return MysqlRows()
-    from cdrsync.store.databases.sqlite import SqliteRows
 
-    return SqliteRows()
+_SQLITE = _Known("sqlite", "sqlite3", "")
+_POSTGRESQL = _Known("postgresql", "psycopg", "postgres")
+_MYSQL = _Known("mysql", "pymysql", "mysql")
+
+_KNOWN = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
+"""By the name that SQLAlchemy has for a dialect, which is the scheme of a URL, too."""
+
+MYSQL_FAMILY = ("mysql", "mariadb")
+
+
+@cache
+def kind_of(dialect: str) -> DatabaseKind:
+    """The kind of database that a dialect speaks to. Raises ConfigError for an unknown one, or without its driver."""
+    known = _KNOWN.get(dialect)
+    if known is None:
+        raise ConfigError([f"database_url names {dialect}: cdrsync knows SQLite, PostgreSQL, MySQL and MariaDB"])
+    try:
+        import_module(known.driver)
+    except ModuleNotFoundError:
+        raise ConfigError(
+            [f"database_url needs the module {known.driver}, which is not installed"],
+            hint=f"pip install 'cdrsync[{known.extra}]'",
+        ) from None
+    kind: DatabaseKind = import_module(f"cdrsync.store.databases.{known.file}").KIND
+    return kind
+
+
+def kind_of_error(error: BaseException | None) -> DatabaseKind | None:
+    """The kind of database whose driver raised an error."""
+    module = type(error).__module__.partition(".")[0]
+    return next((kind_of(dialect) for dialect, known in _KNOWN.items() if known.driver == module), None)
+
+
+def driver_of(dialect: str) -> str | None:
+    """The module of the driver that a URL means which names none; None for SQLAlchemy's own choice."""
+    known = _KNOWN.get(dialect)
+    return known.driver if known and known.extra else None

@@ -6,131 +6,157 @@ piece of text, and the server quotes back what it holds in the same way (QUOTE):
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import repeat
+import contextlib
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from cdrsync.model import COST_PLACES, FLAGS, Cdr
-from cdrsync.store.databases import iso
-from cdrsync.store.databases.port import COLUMNS, NUMBER_COLUMNS, SLICE, held_of, ranges
-from cdrsync.store.schema.types import micro
-from cdrsync.tuning import each
+from sqlalchemy import event
+from sqlalchemy.dialects import mysql
+
+from cdrsync.model import COST_PLACES, FIELDS, Cdr, Kind
+from cdrsync.store.databases.port import (
+    COLUMNS,
+    CONNECT_SECONDS,
+    NUMBER_COLUMNS,
+    DatabaseKind,
+    driver,
+    micro,
+    no_rights,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from decimal import Decimal
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy import Column, Insert, Select, Table
+    from sqlalchemy.engine import URL, Connection, Dialect, Engine
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.types import TypeEngine
 
-    from cdrsync.store.databases.port import Number
+    from cdrsync.errors import CdrsyncError
+    from cdrsync.store.databases.port import Changes, Number
 
 STATEMENT_LENGTH = 2**20
 """Characters of one INSERT: enough for some thousands of rows. Fewer where the server's max_allowed_packet is small."""
 
+UIDS = 1_000  # of one statement
+
+SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+NO_PRIVILEGE = (1044, 1142, 1143, 1227)
+
 _ROOM = 4096  # of a packet, for the statement around the rows
 
 _INSERT = f"INSERT INTO cdr (account_id, {COLUMNS}, first_seen_at, changed_at) VALUES "  # noqa: S608 - our own column names
-_NUMBERS = ("uid", "duration", "ring_time", "reason", "reason_q805", *FLAGS)
-
-
-def _quoted_back(name: str) -> str:
-    """The SQL that makes of a stored value what `literals` makes of ours."""
-    if name == "started_at":
-        return f"QUOTE(DATE_FORMAT({name}, '%%Y-%%m-%%d %%H:%%i:%%s.%%f'))"
-    return f"IFNULL({name}, 'NULL')" if name in (*_NUMBERS, "user_cost") else f"QUOTE({name})"
-
-
-_UIDS = "SELECT uid FROM cdr WHERE account_id = %s AND uid"
-# Many rows as one text: PyMySQL would take longer to make a tuple of each than the server to find it.
-_ROWS = (
-    f"SELECT GROUP_CONCAT(CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))}) SEPARATOR '\n')"  # noqa: S608 - our own column names
-    " FROM cdr WHERE account_id = %s AND uid"
-)
 _NOTE = f"INSERT INTO number (first_seen_at, {', '.join(NUMBER_COLUMNS)}) VALUES "  # noqa: S608 - our own column names
 _NOTED = " ON DUPLICATE KEY UPDATE number = number.number"
 
 
-class MysqlRows:
-    """The fast roads of MySQL and MariaDB."""
+class Mysql(DatabaseKind):
+    """MySQL and what came of it."""
 
-    def __init__(self) -> None:
-        self._packet = 0  # bytes, max_allowed_packet
+    json_needs_check = True
+
+    def check(self, url: URL) -> None:
+        """Whatever names a server may be meant."""
+
+    def connect_arguments(self, url: URL) -> dict[str, Any]:
+        """To be ready for TLS, PyMySQL loads every certificate authority; a socket of this machine has no use for it.
+
+        What the URL says of TLS stays as it is: an argument here would override it.
+        """
+        local = "unix_socket" in url.query and not any(name.startswith("ssl") for name in url.query)
+        plain = {"ssl_disabled": True} if local else {}
+        return {"charset": "utf8mb4", "connect_timeout": CONNECT_SECONDS, **plain}
+
+    def set_up(self, engine: Engine) -> None:
+        """Sessions speak UTC, and refuse what they would have to change."""
+        event.listen(engine, "connect", _set_up)
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[str]:
         """Each call as SQL literals."""
         return literals(calls, Cdr._fields)
 
-    def held(self, connection: Connection, account_id: int, uids: Sequence[int]) -> set[int]:
-        """Ask for plain rows: of a joined list that the server cut, known calls would be taken for new ones."""
+    def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
+        """The server quotes the rows."""
+        return f"{_STORED} WHERE account_id = %s AND uid IN ({','.join(map(str, uids))})", (account_id,)
 
-        def among(count: int, parameters: Sequence[int]) -> list[int]:
-            return [uid for (uid,) in connection.exec_driver_sql(ranges(count, "%s"), tuple(parameters))]
-
-        def listed(uids: Sequence[int]) -> list[int]:
-            return [uid for (uid,) in connection.exec_driver_sql(f"{_UIDS} IN ({_listed(uids)})", (account_id,))]
-
-        return held_of(account_id, uids, among, listed)
-
-    def same(self, connection: Connection, account_id: int, forms: Mapping[int, str]) -> set[int]:
-        """Have the server quote the rows back, and compare the texts.
-
-        Missed is what a line end within it cuts in two, and what the server cuts off (JOINED_BYTES).
-        """
-        found: set[int] = set()
-        uids = list(forms)
-        for start in range(0, len(uids), SLICE):
-            some = uids[start : start + SLICE]
-            joined: str | None = connection.exec_driver_sql(f"{_ROWS} IN ({_listed(some)})", (account_id,)).scalar_one()
-            held = set(joined.split("\n")) if joined else set()
-            found.update(uid for uid in some if forms[uid] in held)
+    def stored(self, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, str]:
+        """Some at a time."""
+        found: dict[int, str] = {}
+        with driver(connection) as raw, raw.cursor() as cursor:
+            for start in range(0, len(uids), UIDS):
+                cursor.execute(*self.stored_statement(account_id, uids[start : start + UIDS]))
+                found.update(cursor.fetchall())
         return found
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[str], now: datetime) -> None:
         """Write new calls, about a megabyte of them in a statement."""
-        seen = f",'{_instants([now])[0]}'" * 2
-        self._write(connection, forms, f"{_INSERT}({account_id},", f"{seen}),({account_id},", f"{seen})")
+        seen = f",{_instant(now)}" * 2
+        _write(connection, forms, f"{_INSERT}({account_id},", f"{seen}),({account_id},", f"{seen})")
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
-        """The same road. INSERT IGNORE would ignore bad values too."""
-        begin = f"('{_instants([now])[0]}',"
-        self._write(connection, literals(numbers, NUMBER_COLUMNS), f"{_NOTE}{begin}", f"),{begin}", f"){_NOTED}")
+        """The same way. INSERT IGNORE would ignore bad values too."""
+        begin = f"({_instant(now)},"
+        _write(connection, literals(numbers, NUMBER_COLUMNS), f"{_NOTE}{begin}", f"),{begin}", f"){_NOTED}")
 
-    def _write(self, connection: Connection, rows: Sequence[str], begin: str, between: str, end: str) -> None:
-        """INSERT many rows, in statements that the server takes."""
-        if not self._packet:
-            self._packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
-        for some in _batches(rows, len(between), self._packet):
-            # Without parameters the driver leaves per cent signs alone.
-            connection.exec_driver_sql(f"{begin}{between.join(some)}{end}", execution_options={"no_parameters": True})
+    def by_uid(self, statement: Select[Any], uid: Column[int], uids: Sequence[int]) -> Select[Any]:
+        """By a list."""
+        return statement.with_hint(uid.table, "FORCE INDEX (PRIMARY)").where(uid.in_(uids))
+
+    def upsert(self, table: Table, key: list[str], changes: Changes) -> Insert:
+        """ON DUPLICATE KEY, which knows no key."""
+        del key
+        statement = mysql.insert(table)
+        # A list keeps its order.
+        return statement.on_duplicate_key_update(list(changes(lambda name: statement.inserted[name]).items()))
+
+    def text(self, dialect: Dialect, length: int | None, *, long: bool) -> TypeEngine[Any]:
+        """In a collation in which two texts are equal only if they are the same, trailing spaces included."""
+        options = {"charset": "utf8mb4", "collation": _collation(dialect)}
+        if length:
+            return mysql.VARCHAR(length, **options)
+        return mysql.LONGTEXT(**options) if long else mysql.MEDIUMTEXT(**options)
+
+    def json(self, dialect: Dialect) -> TypeEngine[Any]:
+        """LONGTEXT, which is what MariaDB's JSON is; MySQL's own would reorder the members."""
+        return self.text(dialect, None, long=True)
+
+    def instant(self) -> TypeEngine[Any]:
+        """DATETIME: TIMESTAMP ends in 2038."""
+        return mysql.DATETIME(fsp=6)
+
+    def bound_instant(self, value: datetime) -> datetime:
+        """In UTC, without saying so."""
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def meaning(self, error: DBAPIError) -> CdrsyncError | None:
+        """By number."""
+        arguments = error.orig.args if error.orig else ()
+        return no_rights(error) if arguments and arguments[0] in NO_PRIVILEGE else super().meaning(error)
 
 
-def _listed(uids: Iterable[int]) -> str:
-    return ",".join(map(str, uids))
+KIND = Mysql()
 
 
-def literals(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> list[str]:
-    """Each row as SQL literals, separated by commas. `names` are its columns'."""
-    parts: list[Iterable[str]] = []
-    between = ""
-    for name, column in zip(names, zip(*rows, strict=True), strict=True):
-        quote, texts = _literal(name, column)
-        parts += [repeat(f"{between}{quote}"), texts]
-        between = f"{quote},"
-    return list(map("".join, zip(*parts, repeat(between[:-1]), strict=False)))  # what is repeated never ends
+def _set_up(connection: Any, record: Any) -> None:
+    del record
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute(f"SET SESSION time_zone = '+00:00', sql_mode = '{SQL_MODE}'")
+    connection.commit()
 
 
-def _literal(name: str, column: Sequence[Any]) -> tuple[str, Iterable[str]]:
-    """What stands before and behind each value of a column, and the texts between: few pages need more than quotes."""
-    if name in _WRITTEN:
-        quote, write = _WRITTEN[name]
-        return quote, write(column)
-    texts = {value: str(value) for value in set(column)}
-    if None not in texts:
-        together = "".join(texts.values())
-        if not any(one in together for one in _ESCAPES):
-            return "'", map(texts.__getitem__, column)
-    return "", each(_quote, column)
+def _collation(dialect: Dialect) -> str:
+    return "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+
+
+def _write(connection: Connection, rows: Sequence[str], begin: str, between: str, end: str) -> None:
+    """INSERT many rows, in statements that the server takes."""
+    packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+    for some in _batches(rows, len(between), packet):
+        # Without parameters the driver leaves per cent signs alone.
+        connection.exec_driver_sql(f"{begin}{between.join(some)}{end}", execution_options={"no_parameters": True})
 
 
 def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequence[str]]:
@@ -151,34 +177,52 @@ def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequenc
         yield rows[start:]
 
 
-def _instants(column: Sequence[datetime]) -> list[str]:
-    """To the microsecond, as the server writes them."""
-    return [text if "." in text else f"{text}.000000" for text in iso.instants(column)]
+def literals(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> list[str]:
+    """Each row as SQL literals, separated by commas. `names` are its columns'."""
+    written = [
+        map(_LITERALS.get(name, _text), column) for name, column in zip(names, zip(*rows, strict=True), strict=True)
+    ]
+    return list(map(",".join, zip(*written, strict=True)))
 
 
-_ESCAPES = {"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
-_ESCAPING = str.maketrans(_ESCAPES)
+_ESCAPING = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"})
 
 
-def _quote(value: object) -> str:
+def _text(value: object) -> str:
     """As the server's own QUOTE does (`sql_mode` is ours, so the backslash escapes)."""
     return "NULL" if value is None else f"'{str(value).translate(_ESCAPING)}'"
 
 
-def _money(pounds: Decimal) -> str:
-    micro(pounds)
-    return f"{pounds:.{COST_PLACES}f}"
+def _instant(value: datetime) -> str:
+    """To the microsecond, as the server writes it."""
+    return f"'{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'"
 
 
-def _plain(value: int | None) -> str:
+def _pounds(value: Decimal) -> str:
+    micro(value)
+    return f"{value:.{COST_PLACES}f}"
+
+
+def _whole(value: int | None) -> str:
     return "NULL" if value is None else str(int(value))
 
 
-_WRITTEN: dict[str, tuple[str, Callable[[Sequence[Any]], Iterable[str]]]] = {
-    **dict.fromkeys(_NUMBERS, ("", partial(each, _plain))),
-    "uid": ("", partial(map, str)),
-    "call_time": ("'", iso.clocks),
-    "started_at": ("'", _instants),
-    "user_cost": ("", partial(each, _money)),
+_OF_KIND: dict[Kind, Callable[[Any], str]] = {Kind.WHOLE: _whole, Kind.FLAG: _whole, Kind.POUNDS: _pounds}
+_LITERALS = {
+    **{field.column: _OF_KIND[field.kind] for field in FIELDS if field.kind in _OF_KIND},
+    "started_at": _instant,
 }
-"""Of each column that is no text and no date: what stands around its values, and how they are written."""
+"""How the values of a column that is no text, date or time are written."""
+
+
+def _quoted_back(name: str) -> str:
+    """The SQL that makes of a stored value what `literals` makes of ours."""
+    if name == "started_at":
+        return f"QUOTE(DATE_FORMAT({name}, '%%Y-%%m-%%d %%H:%%i:%%s.%%f'))"
+    return f"IFNULL({name}, 'NULL')" if name in _LITERALS else f"QUOTE({name})"
+
+
+_STORED = (
+    f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
+    " FROM cdr FORCE INDEX (PRIMARY)"
+)

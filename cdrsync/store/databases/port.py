@@ -1,61 +1,172 @@
-"""What a database must be able to do for `save`, and what its implementations share."""
+"""What cdrsync must know of one kind of database. Each has a file of its own; `choose` knows which there are."""
 
 from __future__ import annotations
 
 import contextlib
-from bisect import bisect_left, bisect_right
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import DateTime, Numeric, String, Text, Time
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 
-from cdrsync.model import Cdr
-from cdrsync.tuning import saving_first
+from cdrsync.errors import ConfigError, DatabaseUnavailable
+from cdrsync.model import COST_PLACES, Cdr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from datetime import time as time_of_day
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy import Column, ColumnElement, Insert, Select, Table
+    from sqlalchemy.engine import URL, Connection, Dialect, Engine
+    from sqlalchemy.types import TypeEngine
+
+    from cdrsync.errors import CdrsyncError
+
+    New = Callable[[str], ColumnElement[Any]]
+    """The value that a refused row would have had in a column."""
+
+    Changes = Callable[[New], dict[str, Any]]
 
 COLUMNS = ", ".join(Cdr._fields)
 """The columns that come from the API, in the order of Cdr."""
-
-SLICE = 1_000
-
-SLACK = 100
-"""The uids of a page mostly lie close together: SLICE neighbours are asked for as one range, as long as that holds at
-most SLACK other rows."""
-
-RANGES = 50
-"""Of one statement at most: of a page that is far larger than was asked for. SQLite takes 500."""
 
 NUMBER_COLUMNS = ("number", "e164", "kind", "region", "rules_version")
 
 Number = tuple[str, str | None, str | None, str | None, str | None]
 """What a row of `number` says, in the order of NUMBER_COLUMNS."""
 
+WRITER = "cdrsync_writer"
+"""Execution option: this connection begins as a writer."""
 
-class Rows(Protocol):
-    """One database's fast roads. What takes a connection runs in the caller's transaction."""
+CONNECT_SECONDS = 10
 
+
+class DatabaseKind(ABC):
+    """One kind of database. What takes a connection runs in the caller's transaction."""
+
+    snapshot: ClassVar[str] = "REPEATABLE READ"
+    """Isolation level of a transaction that sees one state of the database from beginning to end."""
+
+    engine_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "READ COMMITTED"}
+
+    reader_pool: ClassVar[dict[str, Any]] = {
+        "pool_size": 5,  # of the status page and the commands that only read
+        "max_overflow": 0,
+        "pool_timeout": CONNECT_SECONDS,
+        "pool_pre_ping": True,
+    }
+
+    json_needs_check: ClassVar[bool] = False
+    """Whether its JSON is a plain text to it, and it could check it."""
+
+    # ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def check(self, url: URL) -> None:
+        """Raise ConfigError for a URL that can't be meant."""
+
+    @abstractmethod
+    def connect_arguments(self, url: URL) -> dict[str, Any]:
+        """What the driver must be told."""
+
+    @abstractmethod
+    def set_up(self, engine: Engine) -> None:
+        """Have each of the engine's connections prepared."""
+
+    # ── calls: `Store.save` ────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
     def forms(self, calls: Sequence[Cdr]) -> Sequence[Any]:
-        """Each call as this database takes it and gives it back: equal forms are equal rows. Any thread may ask.
+        """Each call as this database takes it and gives it back: equal forms are equal rows.
 
         Raises ValueError or OverflowError for a value that would not be held as it is.
         """
 
-    def held(self, connection: Connection, account_id: int, uids: Sequence[int]) -> set[int]:
-        """Which of the uids (ascending) are held, at the cost of next to nothing where none is."""
+    @abstractmethod
+    def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
+        """SQL, with its parameters, for the rows of the uids, each looked up in the primary key."""
 
-    def same(self, connection: Connection, account_id: int, forms: Mapping[int, Any]) -> set[int]:
-        """Which of the calls (forms by uid) are held with exactly these values. May miss some, as `compare` allows."""
+    @abstractmethod
+    def stored(self, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, Any]:
+        """The forms of those of the uids that are held."""
 
+    @abstractmethod
     def insert(self, connection: Connection, account_id: int, forms: Sequence[Any], now: datetime) -> None:
         """Write calls that are not held. Raises ValueError or DBAPIError for a value that can't be held."""
 
+    @abstractmethod
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
-        """Write numbers that are not there yet; leave the others alone: `dimension` brings them up to date."""
+        """Write numbers that are not there yet; leave the others alone."""
+
+    # ── statements ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def by_uid(self, statement: Select[Any], uid: Column[int], uids: Sequence[int]) -> Select[Any]:
+        """The statement, for these uids alone: each is looked up in the primary key, whatever statistics say."""
+
+    @abstractmethod
+    def upsert(self, table: Table, key: list[str], changes: Changes) -> Insert:
+        """INSERT that makes `changes` to the row instead where the key is there already.
+
+        The order of `changes` matters on MySQL: an assignment sees what those before it have set.
+        """
+
+    # ── types ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def text(self, dialect: Dialect, length: int | None, *, long: bool) -> TypeEngine[Any]:
+        """Text compared to the last character. `length`: of a key; `long`: more than 16 MB."""
+        del dialect, long
+        return String(length) if length else Text()
+
+    def json(self, dialect: Dialect) -> TypeEngine[Any]:
+        """A JSON document that stays the text it was."""
+        del dialect
+        return Text()
+
+    def instant(self) -> TypeEngine[Any]:
+        """A UTC instant, to the microsecond."""
+        return DateTime(timezone=True)
+
+    def pounds(self, precision: int) -> TypeEngine[Any]:
+        """Pounds, exact to COST_PLACES decimals."""
+        return Numeric(precision, COST_PLACES)
+
+    def time(self) -> TypeEngine[Any]:
+        """A time of day in whole seconds."""
+        return Time()
+
+    def bound_instant(self, value: datetime) -> Any:
+        """An aware instant as the driver takes it."""
+        return value
+
+    def bound_pounds(self, value: Decimal) -> Any:
+        """Pounds as the driver takes them."""
+        return value
+
+    def read_pounds(self, value: Any) -> Decimal:
+        """Pounds as the driver gives them."""
+        return Decimal(value)
+
+    def bound_time(self, value: time_of_day) -> Any:
+        """A time of day as the driver takes it."""
+        return value
+
+    # ── errors ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def meaning(self, error: DBAPIError) -> CdrsyncError | None:
+        """What an error of the driver means: ConfigError where a person must act, DatabaseUnavailable where it passes.
+
+        None: our statement's fault or a value's.
+        """
+        if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError):
+            return unavailable(error)
+        return None
+
+    def refuses_value(self, error: DBAPIError) -> bool:
+        """Whether a value is at fault: of another page it need not be."""
+        return isinstance(error, DataError | IntegrityError)
 
 
 @contextlib.contextmanager
@@ -73,51 +184,23 @@ def driver(connection: Connection) -> Iterator[Any]:
         ) from error
 
 
-def held_of(
-    account_id: int,
-    uids: Sequence[int],
-    among: Callable[[int, Sequence[int]], list[int]],
-    listed: Callable[[Sequence[int]], list[int]],
-) -> set[int]:
-    """Which of the uids (ascending) are held, by ranges where these hold few others.
-
-    `among(count, parameters)` gives the held uids of so many ranges (`ranges`), `listed(uids)` those of a list.
-    """
-    slices = [uids[start : start + SLICE] for start in range(0, len(uids), SLICE)]
-    held: set[int] = set()
-    with saving_first():
-        for start in range(0, len(slices), RANGES):
-            held |= _held(account_id, slices[start : start + RANGES], among, listed)
-    return held.intersection(uids) if held else held
+def micro(pounds: Decimal) -> int:
+    """Pounds as whole millionths. Raises ValueError where that would round."""
+    scaled = pounds.scaleb(COST_PLACES)
+    whole = int(scaled)
+    if whole != scaled:
+        raise ValueError(f"{pounds} has more than {COST_PLACES} decimal places")
+    return whole
 
 
-def _held(
-    account_id: int,
-    slices: Sequence[Sequence[int]],
-    among: Callable[[int, Sequence[int]], list[int]],
-    listed: Callable[[Sequence[int]], list[int]],
-) -> set[int]:
-    limit = SLICE + SLACK
-    found = among(len(slices), [value for some in slices for value in (account_id, some[0], some[-1], limit)])
-    found.sort()
-    held: set[int] = set()
-    for some in slices:
-        here = found[bisect_left(found, some[0]) : bisect_right(found, some[-1])]
-        held.update(listed(some) if len(here) >= limit else here)
-    return held
+def unavailable(error: DBAPIError) -> DatabaseUnavailable:
+    """For what passes by itself."""
+    return DatabaseUnavailable(f"the database can't be used: {one_line(error.orig or error)}")
 
 
-@lru_cache
-def ranges(count: int, mark: str) -> str:
-    """SQL for the uids held in so many ranges: of each the account, the first and last uid, and how many at most.
-
-    In one statement: while a page is being saved, each answer waits for its turn at the interpreter.
-    """
-    one = "SELECT * FROM (SELECT uid FROM cdr WHERE account_id = ? AND uid BETWEEN ? AND ? LIMIT ?) AS one"
-    return " UNION ALL ".join([one.replace("?", mark)] * count)
-
-
-WRITER = "cdrsync_writer"  # execution option: this connection begins as a writer
+def no_rights(error: DBAPIError) -> ConfigError:
+    """For what the database's user may not do."""
+    return ConfigError([f"the database's user has too few rights: {one_line(error.orig or error)}"])
 
 
 def one_line(error: BaseException) -> str:

@@ -4,42 +4,51 @@ from __future__ import annotations
 
 from decimal import Decimal
 from functools import lru_cache
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.numeric import DecimalBinaryDumper
+from sqlalchemy import BigInteger, event, func, literal, select, true
+from sqlalchemy.dialects import postgresql
 
 from cdrsync.errors import ConfigError
-from cdrsync.model import FLAGS, Cdr
+from cdrsync.model import FIELDS, Cdr, Kind
 from cdrsync.store.databases.port import (
     COLUMNS,
+    CONNECT_SECONDS,
     NUMBER_COLUMNS,
+    DatabaseKind,
     driver,
-    held_of,
-    ranges,
+    micro,
+    no_rights,
+    unavailable,
 )
-from cdrsync.store.schema.types import micro
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from psycopg.abc import Buffer
-    from sqlalchemy.engine import Connection
+    from sqlalchemy import Column, Insert, Select, Table
+    from sqlalchemy.engine import URL, Connection, Dialect, Engine
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.types import TypeEngine
 
-    from cdrsync.store.databases.port import Number
+    from cdrsync.errors import CdrsyncError
+    from cdrsync.store.databases.port import Changes, Number
+
+ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take any text
+TOO_LONG_TO_INDEX = "54000"  # a value that does not fit into an index page
+NO_PRIVILEGE = "42501"
+
+# SQLSTATEs that pass by themselves although the driver does not call all of them operational.
+PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P", "53", "08", "25006", "25P03", "25P04", "58", "XX0")
 
 _COPY = f"COPY cdr (account_id, {COLUMNS}, first_seen_at, changed_at) FROM STDIN (FORMAT BINARY)"
-_SELECTED = COLUMNS.replace("extra", "extra::text")  # psycopg would parse json
 
-# One look-up in the primary key for each uid. Of `uid = ANY(list)` the planner makes, on a table that has grown since
-# its statistics were made, a comparison of every row with every member of the list.
-_BY_KEY = (
-    "SELECT {} FROM unnest(%s::bigint[]) AS wanted,"
+_STORED = (
+    f"SELECT {COLUMNS.replace('extra', 'extra::text')} FROM unnest(%s::bigint[]) AS wanted,"  # noqa: S608 - our own column names; psycopg would parse json
     " LATERAL (SELECT * FROM cdr WHERE account_id = %s AND uid = wanted LIMIT 1) AS held"
 )
-_LIST = _BY_KEY.format("uid")
-_ROWS = _BY_KEY.format(_SELECTED)
 # Lists as one text each, which the server cuts: psycopg would quote member by member. XML knows no such characters.
 _BETWEEN, _NULL = "\x1f", "\x1e"
 _LISTS = ", ".join(["(string_to_array(%s, E'\\x1f', E'\\x1e'))[2:]"] * 5)  # of '' alone it would make no list of one
@@ -49,19 +58,15 @@ _NOTE = (
 )
 
 # Binary COPY casts nothing: every value is sent as the column's own type.
+_OF_KIND = {Kind.WHOLE: "int4", Kind.POUNDS: "numeric", Kind.DATE: "date", Kind.TIME: "time", Kind.FLAG: "bool"}
 _OTHER_THAN_TEXT = {
+    **{field.column: _OF_KIND[field.kind] for field in FIELDS if field.kind is not Kind.TEXT},
     "uid": "int8",
-    "call_date": "date",
-    "call_time": "time",
     "started_at": "timestamptz",
-    "duration": "int4",
-    "ring_time": "int4",
-    "user_cost": "numeric",
-    "reason": "int4",
-    "reason_q805": "int4",
-    **dict.fromkeys(FLAGS, "bool"),
 }  # `extra` goes as text as well, which binary json is: as "json" psycopg would quote the document once more
 _TYPES = ["int4", *(_OTHER_THAN_TEXT.get(name, "text") for name in Cdr._fields), "timestamptz", "timestamptz"]
+_INT4 = tuple(Cdr._fields.index(name) for name, kind in _OTHER_THAN_TEXT.items() if kind == "int4")
+_COST = Cdr._fields.index("user_cost")
 
 
 class _CostDumper(DecimalBinaryDumper):
@@ -77,31 +82,51 @@ class _CostDumper(DecimalBinaryDumper):
         return self._packed(obj)
 
 
-class PostgresqlRows:
-    """PostgreSQL's fast roads."""
+class Postgresql(DatabaseKind):
+    """A server whose driver takes and gives the very values of a Cdr."""
+
+    def check(self, url: URL) -> None:
+        """Whatever names a server may be meant."""
+
+    def connect_arguments(self, url: URL) -> dict[str, Any]:
+        """Keep-alives find a dead server within seconds, and a server that set them finds a dead cdrsync.
+
+        A database in SQL_ASCII (initdb where no locale is set) would hand out bytes for text if the encoding were not
+        said.
+        """
+        del url
+        return {
+            "application_name": "cdrsync",
+            "client_encoding": "utf8",
+            "connect_timeout": CONNECT_SECONDS,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        }
+
+    def set_up(self, engine: Engine) -> None:
+        """Sessions speak UTC."""
+        event.listen(engine, "connect", _set_up)
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[Cdr]:
-        """The calls themselves: psycopg makes the same values of a row."""
-        _refuse_misfits(calls)
+        """The calls themselves. Refuses numbers that would silently be others: the server rounds, psycopg cuts."""
+        columns = list(zip(*calls, strict=True))
+        for cost in set(columns[_COST]):
+            micro(cost)
+        for column in _INT4:
+            for number in set(columns[column]):
+                if number is not None and not -(2**31) <= number < 2**31:
+                    raise ValueError(f"{Cdr._fields[column]} {number} does not fit into 32 bits")
         return calls
 
-    def held(self, connection: Connection, account_id: int, uids: Sequence[int]) -> set[int]:
-        """Ask the primary key."""
-        with driver(connection) as raw, raw.cursor(binary=True) as cursor:
+    def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
+        """One look-up for each. A list that is compared is compared with every row, where statistics are old."""
+        return _STORED, (uids, account_id)
 
-            def among(count: int, parameters: Sequence[int]) -> list[int]:
-                return [uid for (uid,) in cursor.execute(ranges(count, "%s"), parameters)]
-
-            def listed(uids: Sequence[int]) -> list[int]:
-                return [uid for (uid,) in cursor.execute(_LIST, (uids, account_id))]
-
-            return held_of(account_id, uids, among, listed)
-
-    def same(self, connection: Connection, account_id: int, forms: Mapping[int, Cdr]) -> set[int]:
+    def stored(self, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, Any]:
         """Read them back: psycopg makes a row of the same values as the call is of."""
         with driver(connection) as raw, raw.cursor(binary=True) as cursor:
-            rows = cursor.execute(_ROWS, (list(forms), account_id)).fetchall()
-        return {row[0] for row in rows if row == forms[row[0]]}
+            return {row[0]: row for row in cursor.execute(*self.stored_statement(account_id, uids))}
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[Cdr], now: datetime) -> None:
         """COPY new calls straight into the table."""
@@ -109,9 +134,8 @@ class PostgresqlRows:
             cursor.adapters.register_dumper(Decimal, _CostDumper)
             with cursor.copy(_COPY) as copy:
                 copy.set_types(_TYPES)
-                write = copy.write_row
                 for call in forms:
-                    write((account_id, *call, now, now))
+                    copy.write_row((account_id, *call, now, now))
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """One statement for all: the instant, and a list for each column."""
@@ -120,25 +144,41 @@ class PostgresqlRows:
         with driver(connection) as raw:
             raw.execute(_NOTE, (now, *lists))
 
+    def by_uid(self, statement: Select[Any], uid: Column[int], uids: Sequence[int]) -> Select[Any]:
+        """As `stored` does."""
+        listed = literal(list(uids), postgresql.ARRAY(BigInteger))
+        wanted = func.unnest(listed).table_valued("uid").render_derived("wanted")
+        held = statement.where(uid == wanted.c.uid).limit(1).lateral("held")
+        return select(*held.c).select_from(wanted.join(held, true()))
 
-_INT4 = tuple(Cdr._fields.index(name) for name, kind in _OTHER_THAN_TEXT.items() if kind == "int4")
-_COST = Cdr._fields.index("user_cost")
+    def upsert(self, table: Table, key: list[str], changes: Changes) -> Insert:
+        """ON CONFLICT."""
+        statement = postgresql.insert(table)
+        return statement.on_conflict_do_update(index_elements=key, set_=changes(lambda name: statement.excluded[name]))
+
+    def json(self, dialect: Dialect) -> TypeEngine[Any]:
+        """`json`, not `jsonb`, which rewrites."""
+        del dialect
+        return postgresql.JSON()
+
+    def meaning(self, error: DBAPIError) -> CdrsyncError | None:
+        """By SQLSTATE."""
+        state = getattr(error.orig, "sqlstate", None)
+        if state is None or error.connection_invalidated:
+            return super().meaning(error)
+        if state == NO_PRIVILEGE:
+            return no_rights(error)
+        return unavailable(error) if state.startswith(PASSING_STATES) else None
+
+    def refuses_value(self, error: DBAPIError) -> bool:
+        """A text may also be too long for an index."""
+        return super().refuses_value(error) or getattr(error.orig, "sqlstate", None) == TOO_LONG_TO_INDEX
 
 
-def _refuse_misfits(calls: Sequence[Cdr]) -> None:
-    """Raise ValueError for a number that would silently be another: the server rounds, psycopg drops high bits."""
-    for cost in set(map(itemgetter(_COST), calls)):
-        micro(cost)
-    for column in _INT4:
-        for number in set(map(itemgetter(column), calls)):
-            if number is not None and not -(2**31) <= number < 2**31:
-                raise ValueError(f"{Cdr._fields[column]} {number} does not fit into 32 bits")
+KIND = Postgresql()
 
 
-ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take any text
-
-
-def _refuse_small_alphabets(connection: Any, record: Any) -> None:
+def _set_up(connection: Any, record: Any) -> None:
     """Names come in any script, and what a database can't hold must fit into its table of rejects at least."""
     del record
     encoding = connection.info.parameter_status("server_encoding")
@@ -147,3 +187,6 @@ def _refuse_small_alphabets(connection: Any, record: Any) -> None:
             [f"the database {connection.info.dbname} is in {encoding}, which can't hold every name"],
             hint=f"createdb --encoding=UTF8 --template=template0 {connection.info.dbname}_utf8",
         )
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.execute("SET DateStyle = 'ISO, YMD'")
+    connection.commit()

@@ -1,8 +1,7 @@
-"""SQLite: many rows in one step, in both directions.
+"""SQLite: one file, without users and types.
 
-Python's driver hands the interpreter over and takes it back for every step, that is for every row of an `executemany`
-or of a result: a page would take twice as long to write while another is being decoded. So rows go in many at a time,
-and come out as one JSON text.
+Write-ahead log, so that readers never wait for the writer, with `synchronous=FULL`: a commit that was reported survives
+a power cut. A connection whose file was replaced by another, or removed, is not used again.
 """
 
 from __future__ import annotations
@@ -10,156 +9,39 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from functools import partial
-from itertools import chain
+from datetime import UTC
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import event
+from sqlalchemy import BigInteger, Text, event, func, select
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DisconnectionError
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
-from cdrsync.model import FLAGS, Cdr
-from cdrsync.store.databases import iso
+from cdrsync.model import COST_PLACES, Cdr
 from cdrsync.store.databases.port import (
     COLUMNS,
     NUMBER_COLUMNS,
     WRITER,
+    DatabaseKind,
     driver,
-    held_of,
+    micro,
     one_line,
-    ranges,
 )
-from cdrsync.store.schema.types import micro
-from cdrsync.tuning import each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
+    from datetime import time as time_of_day
 
+    from sqlalchemy import Column, Insert, Select, Table
     from sqlalchemy.engine import URL, Connection, Engine
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.types import TypeEngine
 
-    from cdrsync.store.databases.port import Number
-
-ROWS_AT_ONCE = (750, 375, 180, 90, 45, 22, 11, 5, 2, 1)
-"""Rows of one INSERT: of few sizes, so that the driver prepares each once, and each half of the one before, so that
-what is left of a page takes few statements: after each, the interpreter has to be waited for."""
-
-
-class _Insert(NamedTuple):
-    """An INSERT of many rows, each of which begins with the `same` numbered parameters."""
-
-    into: str
-    same: str
-    end: str
-
-
-_CALLS = _Insert(
-    f"INSERT INTO cdr (account_id, first_seen_at, changed_at, {COLUMNS}) VALUES ",  # noqa: S608 - our own column names
-    "?1, ?2, ?2",
-    "",
-)
-_NUMBERS = _Insert(
-    f"INSERT INTO number (first_seen_at, {', '.join(NUMBER_COLUMNS)}) VALUES ",  # noqa: S608 - our own column names
-    "?1",
-    " ON CONFLICT DO NOTHING",
-)
-
-_RANGES = "SELECT json_group_array(uid) FROM ({})"
-_LIST = "SELECT json_group_array(uid) FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"
-_ROWS = (
-    f"SELECT json_group_array(json_array({COLUMNS})) FROM cdr"  # noqa: S608 - our own column names
-    " WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"
-)
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
-
-
-class SqliteRows:
-    """SQLite's fast roads."""
-
-    def forms(self, calls: Sequence[Cdr]) -> Sequence[tuple[Any, ...]]:
-        """Each call as SQLite stores it."""
-        return list(zip(*columns(calls), strict=True))
-
-    def held(self, connection: Connection, account_id: int, uids: Sequence[int]) -> set[int]:
-        """As one list in JSON."""
-        with driver(connection) as raw:
-
-            def among(count: int, parameters: Sequence[int]) -> list[int]:
-                return _uids(raw.execute(_RANGES.format(ranges(count, "?")), parameters))
-
-            def listed(uids: Sequence[int]) -> list[int]:
-                return _uids(raw.execute(_LIST, (account_id, json.dumps(uids))))
-
-            return held_of(account_id, uids, among, listed)
-
-    def same(self, connection: Connection, account_id: int, forms: Mapping[int, tuple[Any, ...]]) -> set[int]:
-        """Have SQLite write the rows as JSON, and compare the texts.
-
-        Missed is what JSON writes in two ways, and what looks like the end of a row.
-        """
-        with driver(connection) as raw:
-            ((text,),) = raw.execute(_ROWS, (account_id, json.dumps(list(forms)))).fetchall()
-        held = set(_cut(text))
-        return {uid for uid, our in zip(forms, _texts(list(forms.values())), strict=True) if our in held}
-
-    def insert(self, connection: Connection, account_id: int, forms: Sequence[tuple[Any, ...]], now: datetime) -> None:
-        """Write new calls."""
-        with driver(connection) as raw:
-            _write(raw, _CALLS, [account_id, *iso.instants([now])], forms)
-
-    def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
-        """Write them the same way."""
-        with driver(connection) as raw:
-            _write(raw, _NUMBERS, iso.instants([now]), numbers)
-
-
-def columns(calls: Sequence[Cdr]) -> list[Sequence[Any]]:
-    """Calls column by column, as SQLite stores them (`kinds`)."""
-    found: list[Any] = list(zip(*calls, strict=True))
-    for place, stored in _STORED.items():
-        found[place] = stored(found[place])
-    return found
-
-
-_flags: Callable[[Sequence[Any]], Sequence[Any]] = partial(each, {True: 1, False: 0, None: None}.__getitem__)
-_STORED: dict[int, Callable[[Sequence[Any]], Sequence[Any]]] = {
-    Cdr._fields.index("call_date"): partial(each, str),
-    Cdr._fields.index("call_time"): iso.clocks,
-    Cdr._fields.index("started_at"): iso.instants,
-    Cdr._fields.index("user_cost"): partial(each, micro),
-    **dict.fromkeys(map(Cdr._fields.index, FLAGS), _flags),
-}
-
-
-def _write(raw: sqlite3.Connection, insert: _Insert, same: list[Any], rows: Sequence[tuple[Any, ...]]) -> None:
-    width = len(rows[0])
-    most = (raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) - len(same)) // width
-    row = f"({insert.same}, {', '.join('?' * width)})"
-    start = 0
-    for size in ROWS_AT_ONCE:
-        while size <= most and start + size <= len(rows):
-            some = rows[start : start + size]
-            raw.execute(f"{insert.into}{', '.join([row] * size)}{insert.end}", [*same, *chain.from_iterable(some)])
-            start += size
-
-
-def _texts(rows: list[tuple[Any, ...]]) -> list[str]:
-    """Of each row the inside of its JSON array."""
-    texts = _cut(_encode(rows))  # a call for each would take thrice as long
-    return texts if len(texts) == len(rows) else [_encode(row)[1:-1] for row in rows]
-
-
-def _cut(rows: str) -> list[str]:
-    """The insides of a JSON array of arrays, wherever one array ends and another begins."""
-    return rows[2:-2].split("],[")
-
-
-def _uids(found: Iterable[tuple[str]]) -> list[int]:
-    ((text,),) = found
-    uids: list[int] = json.loads(text)
-    return uids
-
+    from cdrsync.errors import CdrsyncError
+    from cdrsync.store.databases.port import Changes, Number
 
 BROKEN_FILES = {
     sqlite3.SQLITE_NOTADB: ("is not a SQLite database", "Name another file in database_url"),
@@ -172,7 +54,7 @@ BUSY_PAUSE = 0.02  # seconds between two attempts to set up a file that is locke
 
 BUSY_SECONDS = 15  # how long SQLite waits for another writer
 
-SQLITE_PRAGMAS = (
+PRAGMAS = (
     "page_size=16384",  # of a new file: a quarter smaller than with 4096, and a tenth faster to fill
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -184,12 +66,126 @@ SQLITE_PRAGMAS = (
 SQLITE_FILE = "cdrsync_file"  # in a connection's info: the identity of the file that it has open
 
 
-def _refuse_broken_file(error: sqlite3.Error) -> None:
-    """Raise ConfigError where no trying again makes the file a whole database."""
-    code = getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE  # the module's own errors have none
-    if code in BROKEN_FILES:
-        problem, hint = BROKEN_FILES[code]
-        raise ConfigError([f"the database's file {problem}: {one_line(error)}"], hint=hint) from error
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our own names
+
+
+_INSERT = _insert("cdr", ("account_id", "first_seen_at", "changed_at", *Cdr._fields))
+_NOTE = _insert("number", ("first_seen_at", *NUMBER_COLUMNS)) + " ON CONFLICT DO NOTHING"
+_STORED = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own names
+
+
+class Sqlite(DatabaseKind):
+    """A file. Calls go in and come back as tuples of what SQLite stores: it has neither decimals nor dates."""
+
+    snapshot = "SERIALIZABLE"  # as every transaction of SQLite is
+    engine_options: ClassVar[Mapping[str, Any]] = {}
+    reader_pool: ClassVar[dict[str, Any]] = {}
+
+    def check(self, url: URL) -> None:
+        """It must name a file."""
+        if url.database in (None, "", ":memory:"):
+            raise ConfigError(["database_url names no file: what SQLite holds in memory is lost at the end"])
+        if Path(url.database or "").is_dir():
+            raise ConfigError([f"database_url names a directory, not a file: {url.database}"])
+
+    def connect_arguments(self, url: URL) -> dict[str, Any]:
+        """Threads take turns at a connection."""
+        del url
+        return {"timeout": BUSY_SECONDS, "check_same_thread": False}
+
+    def set_up(self, engine: Engine) -> None:
+        """Set the file up, and see that each connection is to the file that has its name."""
+        _set_up(engine)
+
+    def forms(self, calls: Sequence[Cdr]) -> Sequence[tuple[Any, ...]]:
+        """Each call as SQLite stores it."""
+        columns: list[Any] = list(zip(*calls, strict=True))
+        for place, write in _WRITTEN.items():
+            columns[place] = map(write, columns[place])
+        return list(zip(*columns, strict=True))
+
+    def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
+        """By a list in JSON."""
+        return _STORED, (account_id, json.dumps(uids))
+
+    def stored(self, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, tuple[Any, ...]]:
+        """Read rows as they are."""
+        with driver(connection) as raw:
+            return {row[0]: row for row in raw.execute(*self.stored_statement(account_id, uids))}
+
+    def insert(self, connection: Connection, account_id: int, forms: Sequence[tuple[Any, ...]], now: datetime) -> None:
+        """Write them, row by row."""
+        seen = self.bound_instant(now)
+        with driver(connection) as raw:
+            raw.executemany(_INSERT, [(account_id, seen, seen, *form) for form in forms])
+
+    def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
+        """Write them the same way."""
+        first_seen = self.bound_instant(now)
+        with driver(connection) as raw:
+            raw.executemany(_NOTE, [(first_seen, *one) for one in numbers])
+
+    def by_uid(self, statement: Select[Any], uid: Column[int], uids: Sequence[int]) -> Select[Any]:
+        """By a list in JSON."""
+        wanted = func.json_each(json.dumps(list(uids))).table_valued("value")
+        return statement.where(uid.in_(select(wanted.c.value)))
+
+    def upsert(self, table: Table, key: list[str], changes: Changes) -> Insert:
+        """ON CONFLICT."""
+        statement = sqlite.insert(table)
+        return statement.on_conflict_do_update(index_elements=key, set_=changes(lambda name: statement.excluded[name]))
+
+    def instant(self) -> TypeEngine[Any]:
+        """The text `YYYY-MM-DD HH:MM:SS[.ffffff]`, UTC, which sorts by time and which SQLite's date functions read."""
+        return Text()
+
+    def pounds(self, precision: int) -> TypeEngine[Any]:
+        """A whole number of millionths: NUMERIC would be a binary float."""
+        del precision
+        return BigInteger()
+
+    def time(self) -> TypeEngine[Any]:
+        """The text `HH:MM:SS`."""
+        return Text()
+
+    def bound_instant(self, value: datetime) -> str:
+        """As text."""
+        return str(value.astimezone(UTC).replace(tzinfo=None))
+
+    def bound_pounds(self, value: Decimal) -> int:
+        """As millionths."""
+        return micro(value)
+
+    def read_pounds(self, value: Any) -> Decimal:
+        """From millionths."""
+        return Decimal(value).scaleb(-COST_PLACES)
+
+    def bound_time(self, value: time_of_day) -> str:
+        """As text."""
+        return value.isoformat("seconds")
+
+    def meaning(self, error: DBAPIError) -> CdrsyncError | None:
+        """SQLite calls nearly everything operational, a statement's own faults too."""
+        original = error.orig
+        code = getattr(original, "sqlite_errorcode", 0) & PRIMARY_CODE  # the module's own errors have none
+        if code in BROKEN_FILES:
+            problem, hint = BROKEN_FILES[code]
+            return ConfigError([f"the database's file {problem}: {one_line(original or error)}"], hint=hint)
+        if str(original).startswith(("no such ", "near ", "table ", "duplicate column")):
+            return None
+        return super().meaning(error)
+
+
+KIND = Sqlite()
+
+_WRITTEN: dict[int, Callable[[Any], Any]] = {
+    Cdr._fields.index("call_date"): str,
+    Cdr._fields.index("call_time"): str,
+    Cdr._fields.index("started_at"): KIND.bound_instant,
+    Cdr._fields.index("user_cost"): micro,
+}
+"""Of the columns that SQLite has no type for: how their values are written. True and False are 1 and 0 to it."""
 
 
 def _set_patiently(connection: Any, pragma: str) -> None:
@@ -220,7 +216,7 @@ def sqlite_file_identity(url: URL) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _set_up_sqlite(engine: Engine) -> None:
+def _set_up(engine: Engine) -> None:
     opened: tuple[int, int] | None = None  # the file of the last connection
 
     @event.listens_for(engine, "do_connect")
@@ -230,11 +226,11 @@ def _set_up_sqlite(engine: Engine) -> None:
             raise DatabaseUnavailable(f"the database file {sqlite_path(engine.url)} is gone", hint="Put it back")
 
     @event.listens_for(engine, "connect")
-    def _set_up(connection: Any, record: Any) -> None:
+    def _prepare(connection: Any, record: Any) -> None:
         nonlocal opened
         record.info[SQLITE_FILE] = opened = sqlite_file_identity(engine.url)
         connection.isolation_level = None  # transactions begin where SQLAlchemy says so, below
-        for pragma in SQLITE_PRAGMAS:
+        for pragma in PRAGMAS:
             _set_patiently(connection, f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "checkout")

@@ -17,7 +17,7 @@ from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import Cdr, national, utc_now
-from cdrsync.store.databases.choose import rows_for
+from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.numbering import FINAL
@@ -221,7 +221,7 @@ class Eraser:
         rows = {after: _pseudonym_row(after, facts.get(before)) for before, after in became.items()}
         if rows:
             ordered = [rows[after] for after in sorted(rows)]
-            rows_for(connection.dialect.name).note_numbers(connection, ordered, self._clock())
+            kind_of(connection.dialect.name).note_numbers(connection, ordered, self._clock())
 
     def _finish(self, run: int, done: Erased, seen: Collection[str], quarantined: ColumnElement[bool]) -> Erased:
         """Numbers that no call has any more go, and the quarantine's records; the log says that it is done."""

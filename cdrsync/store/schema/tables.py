@@ -22,7 +22,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from cdrsync.store.schema.types import MYSQL_FAMILY, Exact, Instant, JsonText, Pounds, WallTime
+from cdrsync.store.databases.choose import kind_of
+from cdrsync.store.schema.types import Exact, Instant, JsonText, Pounds, WallTime
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -47,8 +48,8 @@ metadata = MetaData(
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def _is_mysql(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return dialect.name in MYSQL_FAMILY
+def _checks_json(*_: Any, dialect: Dialect, **__: Any) -> bool:
+    return kind_of(dialect.name).json_needs_check
 
 
 def _table(name: str, comment: str, *parts: Any) -> Table:
@@ -212,7 +213,7 @@ operator_totals = _table(
     Column("charge", Pounds(24), comment="ChargeTotal, pounds (SQLite: millionths of a pound)"),
     Column("texts", JsonText, nullable=False, comment="Every figure as sent: element and text"),
     Column("unusable", Exact, comment="Figures that could not be read, one a line"),
-    CheckConstraint("json_valid(texts)", name="texts_json").ddl_if(callable_=_is_mysql),
+    CheckConstraint("json_valid(texts)", name="texts_json").ddl_if(callable_=_checks_json),
     Index(None, "account_id", "fetched_at"),
 )
 
@@ -267,7 +268,7 @@ cdr = _table(
     Column("extra", JsonText, comment="Elements that cdrsync does not know: name and text"),
     Column("first_seen_at", Instant, nullable=False, comment="When the row was first stored, UTC"),
     Column("changed_at", Instant, nullable=False, comment="When a value of the row last changed, UTC"),
-    CheckConstraint("extra IS NULL OR json_valid(extra)", name="extra_json").ddl_if(callable_=_is_mysql),
+    CheckConstraint("extra IS NULL OR json_valid(extra)", name="extra_json").ddl_if(callable_=_checks_json),
     # Each index costs every insert. The first answers audits and daily views without touching the rows.
     Index("ix_cdr_day", "account_id", "call_date", "duration", "user_cost"),
     Index("ix_cdr_anumber", "anumber"),

@@ -9,7 +9,7 @@ import pytest
 
 MEASURE = """
 import ctypes, gc
-from cdrsync import tuning as memory
+from cdrsync import tuning
 
 if not hasattr(ctypes.CDLL(None), "malloc_trim"):
     raise SystemExit("no glibc")
@@ -17,14 +17,14 @@ if not hasattr(ctypes.CDLL(None), "malloc_trim"):
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 // 2**20
 
-memory.keep()
+tuning.for_pages()
 before = resident()
 pages = [b"x" * (2**20 - n) for n in range(200)]
 last = bytearray(64)  # at the end of the heap: what lies below it is not given back by itself
 taken = resident() - before
 del pages
 gc.collect()
-memory.give_back()
+tuning.give_back()
 print(taken, resident() - before)
 """
 

@@ -1,16 +1,15 @@
-"""Pages that were prepared ahead and joined are saved as if each had come by itself."""
+"""Pages that were joined are saved as if each had come by itself."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import delete
 
-from cdrsync.model import Cdr, Checkpoint, NumberFacts, Page
-from cdrsync.store import prepared
+from cdrsync.model import Cdr, Checkpoint, NumberFacts
+from cdrsync.store import known_numbers
 from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.save import SqlStore
@@ -18,8 +17,6 @@ from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tests.conftest import Database
 
 SECRET = "a secret that is long enough for a key"
@@ -50,13 +47,6 @@ def of_account(eyes: Eyes, name: str) -> list[list[dict[str, Any]]]:
     ]
 
 
-def joined(store: SqlStore, pages: Sequence[Page]) -> Page:
-    """As reading ahead does: prepared in another thread, then joined."""
-    with ThreadPoolExecutor(1) as pool:
-        first, *others = pool.map(store.prepare, pages)
-    return first.joined(others)
-
-
 @pytest.mark.parametrize("known", [0, 3, 20], ids=["all new", "some known", "all known"])
 def test_joined_pages_are_saved_as_one_page_would_be(
     store: SqlStore, eyes: Eyes, migrated: Database, clock: Clock, known: int
@@ -67,7 +57,7 @@ def test_joined_pages_are_saved_as_one_page_would_be(
     mark = Checkpoint("tail", high_water_uid=509)
     pages = [page(*late), page(*early, checkpoint=mark, completes=(FIRST.call_date,))]
     store.save(before)
-    saved = store.save(joined(store, pages))
+    saved = store.save(pages[0].joined(pages[1:]))
     assert (saved.inserted, saved.updated, saved.high_water_uid) == (20 - known, known, 509)
     other = SqlStore(migrated.url, "other", clock=clock)
     other.open()
@@ -82,24 +72,21 @@ def test_a_call_in_two_joined_pages_counts_once(store: SqlStore, eyes: Eyes) -> 
     """Where EndDate is included a day is read twice; the last word counts."""
     first = calls(5)
     second = [call._replace(alias="later") for call in first[3:]]
-    saved = store.save(joined(store, [page(*first), page(*second)]))
+    saved = store.save(page(*first).joined([page(*second)]))
     assert (saved.inserted, saved.unchanged, saved.records) == (5, 2, 7)
     assert eyes.cdrs() == [*first[:3], *second]
     assert [row.calls for row in eyes.rows(tables.coverage)] == [5]
 
 
-def test_what_is_erased_after_a_page_was_prepared_is_not_saved(eyes: Eyes, migrated: Database, clock: Clock) -> None:
+def test_what_is_erased_between_two_pages_is_not_saved(eyes: Eyes, migrated: Database, clock: Clock) -> None:
     store = SqlStore(migrated.url, "main", classify=facts, pseudonym_key=SECRET, clock=clock)
     store.open()
     store.save(page(FIRST))
-    under_way = joined(store, [page(FIRST._replace(uid=7)), page(FIRST._replace(uid=8, anumber="7700900555"))])
     Eraser(eyes.engine, "main", Key(SECRET), clock=clock).erase_number(str(FIRST.anumber))
-    store.save(under_way)
-    later = joined(store, [store.prepare(page(FIRST._replace(uid=9)))])
-    store.save(later)
+    store.save(page(FIRST._replace(uid=7), FIRST._replace(uid=8, anumber="7700900555")))
     store.close()
     assert [(cdr.uid, cdr.anumber) for cdr in eyes.cdrs()] == [
-        (7, "~erased"), (8, "7700900555"), (9, "~erased"), (FIRST.uid, "~erased"),
+        (7, "~erased"), (8, "7700900555"), (FIRST.uid, "~erased"),
     ]  # fmt: skip
     assert FIRST.anumber not in {row.number for row in eyes.rows(tables.number)}
 
@@ -108,7 +95,7 @@ def test_a_call_that_can_not_be_held_stops_neither_its_page_nor_those_joined_wit
     store: SqlStore, eyes: Eyes
 ) -> None:
     bad = FIRST._replace(uid=3, duration=2**70)
-    saved = store.save(joined(store, [page(FIRST), page(bad, FIRST._replace(uid=4))]))
+    saved = store.save(page(FIRST).joined([page(bad, FIRST._replace(uid=4))]))
     assert (saved.inserted, saved.rejected) == (2, 1)
     assert [cdr.uid for cdr in eyes.cdrs()] == [4, FIRST.uid]
     assert [row.uid for row in eyes.rows(tables.reject)] == [3]
@@ -121,14 +108,13 @@ def facts(number: str) -> NumberFacts:
 def test_numbers_noted_meanwhile_and_forgotten_ones_are_in_the_table(
     monkeypatch: pytest.MonkeyPatch, eyes: Eyes, migrated: Database
 ) -> None:
-    """Each distinct number once, however little is remembered and whenever a page was prepared."""
-    monkeypatch.setattr(prepared, "REMEMBERED", 2)
+    """Each distinct number once, however little is remembered."""
+    monkeypatch.setattr(known_numbers, "REMEMBERED", 2)
     store = SqlStore(migrated.url, "main", classify=facts)
     store.open()
     cdrs = [call._replace(anumber=f"7921255{n % 9:03}") for n, call in enumerate(calls(40))]
-    ahead = [store.prepare(page(call)) for call in cdrs]
-    for one in [*ahead, *map(store.prepare, [page(call._replace(uid=call.uid + 100)) for call in cdrs])]:
-        store.save(one)
+    for call in [*cdrs, *(call._replace(uid=call.uid + 100) for call in cdrs)]:
+        store.save(page(call))
     store.close()
     noted = [(row.number, row.e164) for row in eyes.rows(tables.number)]
     expected = {*(f"7921255{n:03}" for n in range(9)), str(FIRST.bnumber), str(FIRST.dialled)}
@@ -136,12 +122,11 @@ def test_numbers_noted_meanwhile_and_forgotten_ones_are_in_the_table(
 
 
 def test_what_was_known_before_a_connection_was_lost_is_not_known_any_more(store: SqlStore, eyes: Eyes) -> None:
-    """Nobody knows what has become of the table meanwhile: a page that was prepared before brings all its numbers."""
+    """Nobody knows what has become of the table meanwhile."""
     first, second = calls(2)
     store.save(page(first))
-    ahead = store.prepare(page(second))
     with eyes.engine.begin() as connection:
         connection.execute(delete(tables.number))
     store.open()
-    store.save(ahead)
+    store.save(page(second))
     assert {row.number for row in eyes.rows(tables.number)} == {second.anumber, second.bnumber, second.dialled}

@@ -1,0 +1,63 @@
+"""The statements of a page that say "insert, or else"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, func, null
+
+from cdrsync.store.schema.tables import checkpoint, coverage, reject
+
+if TYPE_CHECKING:
+    from sqlalchemy import Insert
+
+    from cdrsync.store.databases.port import DatabaseKind, New
+
+
+def count_day(kind: DatabaseKind) -> Insert:
+    """Add to the ledger of a day; what an audit and the operator said of it holds no longer."""
+    return kind.upsert(
+        coverage,
+        ["account_id", "call_date"],
+        lambda new: {
+            **{name: coverage.c[name] + new(name) for name in ("calls", "duration", "charge")},
+            "verdict": new("verdict"),
+            **{f"operator_{name}": null() for name in ("calls", "duration", "charge")},
+        },
+    )
+
+
+def complete_day(kind: DatabaseKind) -> Insert:
+    """Say when a day was last read to its end."""
+    return kind.upsert(coverage, ["account_id", "call_date"], lambda new: {"downloaded_at": new("downloaded_at")})
+
+
+def keep_reject(kind: DatabaseKind) -> Insert:
+    """Keep a record once; seen again, it is counted, and open once more."""
+    return kind.upsert(
+        reject,
+        ["account_id", "fingerprint"],
+        lambda new: {
+            "seen": reject.c.seen + new("seen"),
+            "last_seen_at": new("last_seen_at"),
+            "problem": new("problem"),
+            "resolved_at": null(),
+        },
+    )
+
+
+def move_checkpoint(kind: DatabaseKind) -> Insert:
+    """Move a checkpoint; its high-water mark, and when it was reached, only ever upwards."""
+
+    def changes(new: New) -> dict[str, Any]:
+        held = func.coalesce(checkpoint.c.high_water_uid, -1)
+        higher = func.coalesce(new("high_water_uid"), -1) > held
+        was, ended = checkpoint.c.high_water_ended_at, new("high_water_ended_at")
+        later = case((ended.is_(None), was), (was.is_(None), ended), (ended > was, ended), else_=was)
+        return {
+            "high_water_ended_at": later,
+            "high_water_uid": case((higher, new("high_water_uid")), else_=checkpoint.c.high_water_uid),
+            **{name: new(name) for name in ("window_first", "window_last", "begun_at", "done", "updated_at")},
+        }
+
+    return kind.upsert(checkpoint, ["account_id", "stream"], changes)
