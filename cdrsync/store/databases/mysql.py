@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 
+from cdrsync.errors import ConfigError
 from cdrsync.model import COST_PLACES, FIELDS, Cdr, Kind
 from cdrsync.store.databases.port import (
     COLUMNS,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
     from cdrsync.errors import CdrsyncError
+    from cdrsync.store.databases.grants import Grants
     from cdrsync.store.databases.port import Changes, Number
 
 STATEMENT_LENGTH = 2**20
@@ -57,6 +59,7 @@ class Mysql(DatabaseKind):
     """MySQL and what came of it."""
 
     json_needs_check = True
+    quote_mark = "`"
 
     def check(self, url: URL) -> None:
         """Whatever names a server may be meant."""
@@ -130,6 +133,10 @@ class Mysql(DatabaseKind):
     def bound_instant(self, value: datetime) -> datetime:
         """In UTC, without saying so."""
         return value.astimezone(UTC).replace(tzinfo=None)
+
+    def grant(self, grants: Grants) -> None:
+        """On each view by itself: there is nothing between a table and all of the database."""
+        _grant(grants)
 
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """By number."""
@@ -226,3 +233,45 @@ _STORED = (
     f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
     " FROM cdr FORCE INDEX (PRIMARY)"
 )
+
+
+def _grant(grants: Grants) -> None:
+    if grants.readable.accounts:
+        raise ConfigError(["only PostgreSQL can limit a reader to accounts"], hint="Leave --account away")
+    name, host = _user(grants)
+    # A role of MariaDB has no host. Quoted as text, which names of users may be.
+    user = f"{_quoted(name)}@{_quoted(host)}" if host else _quoted(name)
+    ((database,),) = grants.ask("SELECT DATABASE()")
+    held = grants.ask(
+        "SELECT DISTINCT table_name FROM information_schema.table_privileges"
+        " WHERE table_schema = :database AND grantee IN (:user, :role)",
+        database=database,
+        user=f"'{name}'@'{host}'",
+        role=f"'{name}'@''",
+    )
+    schema = grants.quote(database)
+    for (table,) in held:
+        if table in grants.readable.ours:
+            grants.say(f"REVOKE ALL PRIVILEGES ON {schema}.{grants.quote(table)} FROM {user}")
+    for table in grants.readable.objects:
+        grants.say(f"GRANT SELECT ON {schema}.{grants.quote(table)} TO {user}")
+
+
+def _user(grants: Grants) -> tuple[str, str]:
+    """Name and host. It must exist: an old server makes an unknown user on GRANT, without a password."""
+    name, at, host = grants.role.rpartition("@")
+    if not at:
+        name = grants.role
+    hosts = [str(row[0]) for row in grants.ask("SELECT host FROM mysql.user WHERE user = :name", name=name)]
+    if at and host in hosts:
+        return name, host
+    if at or not hosts:
+        raise ConfigError([f"there is no user or role {grants.role!r}"], hint="CREATE USER name@host IDENTIFIED BY '…'")
+    if len(hosts) > 1:
+        choices = ", ".join(f"{name}@{found}" for found in sorted(hosts))
+        raise ConfigError([f"there are several users {name!r}: say which of {choices}"])
+    return name, hosts[0]
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

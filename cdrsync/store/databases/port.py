@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
     from cdrsync.errors import CdrsyncError
+    from cdrsync.store.databases.grants import Grants
 
     New = Callable[[str], ColumnElement[Any]]
     """The value that a refused row would have had in a column."""
@@ -46,8 +47,8 @@ CONNECT_SECONDS = 10
 class DatabaseKind(ABC):
     """One kind of database. What takes a connection runs in the caller's transaction."""
 
-    snapshot: ClassVar[str] = "REPEATABLE READ"
-    """Isolation level of a transaction that sees one state of the database from beginning to end."""
+    snapshot: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ"}
+    """Execution options of a transaction that sees one state of the database from beginning to end."""
 
     engine_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "READ COMMITTED"}
 
@@ -57,6 +58,9 @@ class DatabaseKind(ABC):
         "pool_timeout": CONNECT_SECONDS,
         "pool_pre_ping": True,
     }
+
+    quote_mark: ClassVar[str] = '"'
+    """Around identifiers."""
 
     json_needs_check: ClassVar[bool] = False
     """Whether its JSON is a plain text to it, and it could check it."""
@@ -152,6 +156,12 @@ class DatabaseKind(ABC):
     def bound_time(self, value: time_of_day) -> Any:
         """A time of day as the driver takes it."""
         return value
+
+    # ── rights ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def grant(self, grants: Grants) -> None:
+        """Let a role read what is said, and nothing else of ours. Raises ConfigError where that can't be."""
 
     # ── errors ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
     from cdrsync.errors import CdrsyncError
+    from cdrsync.store.databases.grants import Grants
     from cdrsync.store.databases.port import Changes, Number
 
 ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take any text
@@ -161,6 +162,14 @@ class Postgresql(DatabaseKind):
         del dialect
         return postgresql.JSON()
 
+    def grant(self, grants: Grants) -> None:
+        """A reader of some accounts only gets a schema named after the role, in which each view is there once more.
+
+        PostgreSQL looks there first, so the same SQL works. Row-level security on the tables would need the reader to
+        be let into them, and COPY, by which calls come in, refuses to write where it applies.
+        """
+        _grant(grants)
+
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """By SQLSTATE."""
         state = getattr(error.orig, "sqlstate", None)
@@ -190,3 +199,78 @@ def _set_up(connection: Any, record: Any) -> None:
     connection.execute("SET TIME ZONE 'UTC'")
     connection.execute("SET DateStyle = 'ISO, YMD'")
     connection.commit()
+
+
+MARK = "cdrsync: what this role may read, made by cdrsync db grant-reader"
+"""The comment by which a reader's schema is known as ours."""
+
+OWNER_HINT = "Give --database-url a user that owns the tables"
+_OWNER = "(SELECT relowner FROM pg_class WHERE oid = to_regclass('cdr'))"
+
+
+def _grant(grants: Grants) -> None:
+    role = grants.quote(grants.role)
+    _check_role(grants)
+    ((database, schema),) = grants.ask("SELECT current_database(), current_schema()")
+    own = grants.quote(schema)
+    everything = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.ours)
+    grants.say(f"REVOKE ALL ON {everything} FROM {role}")
+    _drop_limited(grants, str(schema))
+    # Most databases let everybody connect; where not, only the database's owner may change that.
+    if not grants.truth("has_database_privilege(:role, current_database(), 'CONNECT')"):
+        grants.say(f"GRANT CONNECT ON DATABASE {grants.quote(database)} TO {role}")
+    if grants.readable.accounts:
+        _make_limited(grants, own)
+    else:
+        readable = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.objects)
+        if not grants.truth("has_schema_privilege(:role, current_schema(), 'USAGE')"):
+            grants.say(f"GRANT USAGE ON SCHEMA {own} TO {role}")
+        grants.say(f"GRANT SELECT ON {readable} TO {role}")
+
+
+def _check_role(grants: Grants) -> None:
+    """A reader must be there, and must not be able to write by other ways; we must own what is granted."""
+    if not grants.truth(f"pg_has_role({_OWNER}, 'USAGE')"):  # PostgreSQL would only warn that it granted nothing
+        raise ConfigError(["the user of database_url may not grant: it does not own the tables"], hint=OWNER_HINT)
+    found = grants.ask(
+        f"SELECT rolsuper, pg_has_role(oid, {_OWNER}, 'MEMBER') FROM pg_roles WHERE rolname = :role",  # noqa: S608
+        role=grants.role,
+    )
+    if not found:
+        raise ConfigError(
+            [f"there is no role {grants.role!r}"], hint=f"CREATE ROLE {grants.quote(grants.role)} LOGIN PASSWORD '…'"
+        )
+    if any(found[0]):
+        raise ConfigError([f"the role {grants.role!r} owns the tables or is a superuser: it may write anyway"])
+
+
+def _drop_limited(grants: Grants, schema: str) -> None:
+    """Take back what an earlier grant for some accounts made."""
+    query = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = :name"
+    found = grants.ask(query, name=grants.role)
+    if not found or grants.role == schema:
+        return
+    if found[0][0] != MARK:
+        if grants.readable.accounts:
+            raise ConfigError([f"there is a schema {grants.role!r} already, which cdrsync did not make"])
+        return
+    name = grants.quote(grants.role)
+    for (view,) in grants.ask("SELECT viewname FROM pg_views WHERE schemaname = :name", name=grants.role):
+        grants.say(f"DROP VIEW {name}.{grants.quote(view)}")
+    grants.say(f"DROP SCHEMA {name}")
+
+
+def _make_limited(grants: Grants, own: str) -> None:
+    ids = ", ".join(map(str, grants.readable.account_ids()))
+    role = name = grants.quote(grants.role)
+    grants.say(f"CREATE SCHEMA {name}")
+    grants.say(f"COMMENT ON SCHEMA {name} IS '{MARK}'")
+    for view, of_accounts in grants.readable.views.items():
+        limited = f"{name}.{grants.quote(view)}"
+        only = f" WHERE account_id IN ({ids})" if of_accounts else ""
+        # The barrier keeps a reader's own functions from seeing other accounts' rows before they are left out.
+        grants.say(
+            f"CREATE VIEW {limited} WITH (security_barrier) AS SELECT * FROM {own}.{grants.quote(view)}{only}"  # noqa: S608 - quoted names and our own numbers
+        )
+        grants.say(f"GRANT SELECT ON {limited} TO {role}")
+    grants.say(f"GRANT USAGE ON SCHEMA {name} TO {role}")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
     from cdrsync.errors import CdrsyncError
+    from cdrsync.store.databases.grants import Grants
     from cdrsync.store.databases.port import Changes, Number
 
 BROKEN_FILES = {
@@ -78,7 +79,7 @@ _STORED = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid IN (SELECT va
 class Sqlite(DatabaseKind):
     """A file. Calls go in and come back as tuples of what SQLite stores: it has neither decimals nor dates."""
 
-    snapshot = "SERIALIZABLE"  # as every transaction of SQLite is
+    snapshot: ClassVar[Mapping[str, Any]] = {}  # as every transaction of SQLite is
     engine_options: ClassVar[Mapping[str, Any]] = {}
     reader_pool: ClassVar[dict[str, Any]] = {}
 
@@ -164,6 +165,14 @@ class Sqlite(DatabaseKind):
     def bound_time(self, value: time_of_day) -> str:
         """As text."""
         return value.isoformat("seconds")
+
+    def grant(self, grants: Grants) -> None:
+        """There is nobody to grant anything to."""
+        del grants
+        raise ConfigError(
+            ["SQLite has no users: who may read is a matter of the file's permissions"],
+            hint="Give readers read access to the file and to its directory",
+        )
 
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """SQLite calls nearly everything operational, a statement's own faults too."""

@@ -23,6 +23,7 @@ from sqlalchemy import BigInteger, Boolean, Date, DateTime, Integer, and_, colum
 from cdrsync.errors import ConfigError, OutputFailed, UnknownAccount
 from cdrsync.model import COST_PLACES
 from cdrsync.store.admin import dictionary
+from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import account, cdr
 from cdrsync.store.schema.types import Exact, Instant, JsonText, WallTime
@@ -84,8 +85,7 @@ def export(
     """
     writer: Writer = _Parquet(to) if kind == "parquet" else _Csv(to)
     with translated(), engine.connect() as connection:
-        if engine.dialect.name != "sqlite":  # there every read transaction is a snapshot
-            connection.execution_options(isolation_level="REPEATABLE READ")
+        connection.execution_options(**kind_of(engine.dialect.name).snapshot)
         for account_id in _account_ids(connection, accounts):
             for first, last in _spans(connection, account_id, since, until):
                 rows = _rows(connection, account_id, first, last)

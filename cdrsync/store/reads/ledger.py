@@ -14,6 +14,7 @@ from cdrsync.audit.figures import Interpretation, Stated
 from cdrsync.audit.findings import Holdings
 from cdrsync.errors import ConfigError
 from cdrsync.model import Held, LedgerDay, Period, Totals, Verdict, national
+from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import account as account_table
 from cdrsync.store.schema.tables import audit_result, cdr, coverage, operator_totals, reject
@@ -49,8 +50,7 @@ class SqlLedger:
     def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
         """Calls per day and the ledger, of one moment. The index of days answers; no row is read."""
         with translated(), self._engine.connect() as connection:
-            if self._engine.dialect.name != "sqlite":  # SQLite's read transactions are snapshots anyway
-                connection.execution_options(isolation_level="REPEATABLE READ")
+            connection.execution_options(**kind_of(self._engine.dialect.name).snapshot)
             account_id = self._account_id(connection)
             where = and_(cdr.c.account_id == account_id, *_of_number(number))
             rows = _by_day(connection, where)

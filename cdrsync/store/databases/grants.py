@@ -1,0 +1,52 @@
+"""The statements of one grant, run as they are said. How a database lets somebody read stands in its file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from sqlalchemy.engine import Connection
+
+
+class Readable(NamedTuple):
+    """What is to be read, and of what else a reader may have been granted something before."""
+
+    objects: Sequence[str]  # views, and tables where these are asked for
+    views: Mapping[str, bool]  # every view of ours, and whether its rows are of accounts
+    ours: Collection[str]  # every view and table of ours
+    accounts: Sequence[str]  # whose rows alone; empty: all
+    account_ids: Callable[[], list[int]]  # their numbers; raises UnknownAccount
+
+
+class Grants:
+    """A role, a connection, and what was said on it."""
+
+    def __init__(self, connection: Connection, role: str, readable: Readable, quote_mark: str) -> None:
+        self.role = role
+        self.readable = readable
+        self.said: list[str] = []
+        self._connection = connection
+        self._mark = quote_mark
+
+    def quote(self, name: object) -> str:
+        """A name as an identifier. SQLAlchemy's own would double per cent signs."""
+        return self._mark + str(name).replace(self._mark, self._mark * 2) + self._mark
+
+    def say(self, statement: str) -> None:
+        """Run a statement."""
+        # No parameters: quoted names may hold per cent signs and colons.
+        self._connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        self.said.append(statement)
+
+    def ask(self, query: str, **values: object) -> list[tuple[Any, ...]]:
+        """Rows of a query."""
+        return [tuple(row) for row in self._connection.execute(text(query), values)]
+
+    def truth(self, condition: str) -> bool:
+        """Whether a condition holds; `:role` in it is the role's name."""
+        values = {"role": self.role} if ":role" in condition else {}
+        return bool(self._connection.execute(text(f"SELECT {condition}"), values).scalar())
