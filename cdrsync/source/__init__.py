@@ -1,6 +1,6 @@
 """The operator's API: HTTP bytes in, typed answers out.
 
-`api` speaks HTTP over `wire`, builds documents with `request` and tries again through `retry`; `decode` turns the bytes
-of an answer into an `envelope` of responses: `printed` reads the operator's printed shape fast, `tree` everything else;
-`record`, `totals` and `clock` hold the rules for single values.
+`api` asks: `request` builds the documents, `session` logs in, `transport` carries, `retry` tries again. `http_answer`
+reads what comes within bounds; `decode` turns its bytes into a `response` for each request (`xml_fast` the usual form,
+`xml_any` every other); `record` and `clock` hold the rules for single values; `answers` matches responses to the asks.
 """

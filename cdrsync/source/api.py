@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import threading
 import time
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
@@ -23,12 +21,14 @@ from cdrsync.model import Batch, CdrsAsk, Document, TotalsAsk, utc_now
 from cdrsync.source import session
 from cdrsync.source.answers import answer, fetched, match
 from cdrsync.source.decode import decode
-from cdrsync.source.reply import OK, Reply, reply
+from cdrsync.source.http_answer import OK, HttpAnswer, read
 from cdrsync.source.request import Ask, Login, RecordAsk, Request, checked, document, request
 from cdrsync.source.retry import RetryPolicy, run
-from cdrsync.source.transport import SLICE, Halt, Transport
+from cdrsync.source.stop import StopEvent
+from cdrsync.source.transport import Transport
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from zoneinfo import ZoneInfo
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
 _TOKEN = re.compile("[0-9A-Fa-f]{24,}")  # what a SessionId or a VKey looks like
 
+HEADERS = {
+    "User-Agent": f"cdrsync/{__version__}",
+    "Content-Type": "text/xml",
+    "Accept": "text/xml",
+    "Accept-Encoding": "gzip",
+}
 MAX_BYTES = 64 * 1024 * 1024  # of one decoded answer: about 80,000 records
 
 
@@ -100,23 +106,10 @@ class NoveroApi:
         self._on_request = on_request
         self._clock = clock
         self._monotonic = monotonic
-        self._halt = Halt(stop)
-        self._sessions = session.Sessions(self._halt, monotonic)
+        self._stop = StopEvent(stop)
+        self._sessions = session.Sessions(self._stop, monotonic)
         self._ids = itertools.count(1)
-        self._busy = threading.Condition()
-        self._under_way = 0
-        self._client = httpx.Client(
-            transport=transport or Transport(self._url, self._halt),
-            headers={
-                "User-Agent": f"cdrsync/{__version__}",
-                "Content-Type": "text/xml",
-                "Accept": "text/xml",
-                "Accept-Encoding": "gzip",
-            },
-            timeout=httpx.Timeout(self._timeouts.read, connect=self._timeouts.connect),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # the session is in the document; keep no other
-            trust_env=False,  # `wire` looks at the proxy variables itself; .netrc is not for us
-        )
+        self._transport = transport or Transport(self._url, self._stop, max_bytes)
 
     def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
         """Send the asks in one document; give their answers in order, a Refusal for each that was refused.
@@ -129,7 +122,7 @@ class NoveroApi:
             answers = [answer(one, ask, self._words(one)) for one, ask in zip(got.responses, asks, strict=True)]
             return Document(answers, got.answered_at, got.size)
 
-        return run(once, self._retry, self._halt)
+        return run(once, self._retry, self._stop)
 
     def fetch(self, *, uid: int | None = None, ref: str | None = None) -> Batch:
         """Read one record again (GetCDR), by its uid or its ref. An empty Batch where the operator has none.
@@ -137,18 +130,13 @@ class NoveroApi:
         Raises ApiUnreachable, BadAnswer, LoginRefused, RequestRefused.
         """
         wanted = RecordAsk(uid=uid, ref=ref)
-        (found,) = run(lambda: self._exchange([wanted]), self._retry, self._halt).responses
+        (found,) = run(lambda: self._exchange([wanted]), self._retry, self._stop).responses
         return fetched(found, wanted, self._said(found))
 
     def close(self) -> None:
         """End every wait, then close the connections. Asking afterwards raises ApiUnreachable."""
-        self._halt.set()
-        with self._busy:
-            # A connection is not closed under the thread that reads it: its number might be given to another at once.
-            self._busy.wait_for(lambda: not self._under_way, timeout=8 * SLICE)
-            idle = not self._under_way
-        if idle:
-            self._client.close()
+        self._stop.set()
+        self._transport.close()
 
     def _exchange(self, asks: Sequence[Ask]) -> _Answered:
         """One document and its answers, with one silent login where the session is refused."""
@@ -192,37 +180,25 @@ class NoveroApi:
                 self._on_request(RequestDone(self._monotonic() - began, size, len(asks), outcome))
         return _Answered(found, got.answered_at, size)
 
-    def _post(self, content: bytes) -> Reply:
+    def _post(self, content: bytes) -> HttpAnswer:
+        if self._stop.is_set():
+            raise _stopping()
         deadline = time.monotonic() + self._timeouts.total
-        with self._counted():
-            try:
-                with self._client.stream(
-                    "POST", self._url, content=content, extensions={"deadline": deadline}
-                ) as response:
-                    return reply(response, self._clock(), max_bytes=self._max_bytes, deadline=deadline)
-            except httpx.TimeoutException as error:
-                raise ApiUnreachable(f"no answer from {self._url.host} in time: {error}") from None
-            except httpx.HTTPError as error:
-                if self._halt.is_set():
-                    raise _stopping() from None
-                raise ApiUnreachable(f"the connection to {self._url.host} failed: {_first_line(error)}") from None
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Let `close` know that a request is under way."""
-        with self._busy:
-            if self._halt.is_set():
-                raise _stopping()
-            self._under_way += 1
+        timeout = httpx.Timeout(self._timeouts.read, connect=self._timeouts.connect).as_dict()
+        extensions = {"timeout": timeout, "deadline": deadline}
+        request = httpx.Request("POST", self._url, headers=HEADERS, content=content, extensions=extensions)
         try:
-            yield
-        finally:
-            with self._busy:
-                self._under_way -= 1
-                self._busy.notify_all()
+            with contextlib.closing(self._transport.handle_request(request)) as response:
+                return read(response, self._clock(), self._max_bytes)
+        except httpx.TimeoutException as error:
+            raise ApiUnreachable(f"no answer from {self._url.host} in time: {error}") from None
+        except httpx.HTTPError as error:
+            if self._stop.is_set():
+                raise _stopping() from None
+            raise ApiUnreachable(f"the connection to {self._url.host} failed: {_first_line(error)}") from None
 
     def _judge(
-        self, got: Reply, requests: list[Request], now: session.Session | None, asked_at: float
+        self, got: HttpAnswer, requests: list[Request], now: session.Session | None, asked_at: float
     ) -> list[Response]:
         """Give the answers to the asks, once it is sure that they are the answers to these asks."""
         found = self._responses(got)
@@ -239,9 +215,9 @@ class NoveroApi:
         match(requests, found, self._said)
         return found
 
-    def _responses(self, got: Reply) -> list[Response]:
+    def _responses(self, got: HttpAnswer) -> list[Response]:
         try:
-            return decode(got.body, timezone=self._timezone).responses
+            return decode(got.body, timezone=self._timezone)
         except BadAnswer as error:
             if got.status == OK:
                 raise

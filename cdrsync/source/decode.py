@@ -1,8 +1,7 @@
 """XML bytes → typed answers; pure.
 
 An answer is read whole or refused whole (BadAnswer); a record in it that can't be typed becomes a Reject and never
-stops the others. `printed` reads the operator's printed shape; whatever it doesn't recognise in full goes through
-`tree`, with the same result for everything both can read.
+stops the others.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer
 from cdrsync.source import xml_fast
-from cdrsync.source.response import Envelope
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from cdrsync.model import Cdr, Reject
+    from cdrsync.source.response import Response
 
 
-def decode(body: bytes, *, timezone: ZoneInfo) -> Envelope:
+def decode(body: bytes, *, timezone: ZoneInfo) -> list[Response]:
     """Read one answer of the API. `timezone` is that of `calldate` and `calltime`.
 
     Raises BadAnswer: empty, truncated, HTML, another root, a document type, anything not well-formed.
@@ -29,7 +28,7 @@ def decode(body: bytes, *, timezone: ZoneInfo) -> Envelope:
         from cdrsync.source import xml_any
 
         found = xml_any.responses(body, timezone)
-    return Envelope(found)
+    return found
 
 
 def decode_record(raw: str, *, timezone: ZoneInfo) -> Cdr | Reject:

@@ -1,4 +1,4 @@
-"""What one document of the API holds, typed: an `Envelope` of one `Response` per request, in the operator's order."""
+"""What one document of the API holds, typed: one `Response` per request, in the operator's order."""
 
 from __future__ import annotations
 
@@ -41,10 +41,3 @@ class Response:
     def ok(self) -> bool:
         """Whether the operator says that this request was done."""
         return self.code == OK
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """Every `<Response>` of a `<NoveroResponse>`, in the operator's order."""
-
-    responses: list[Response]

@@ -6,6 +6,7 @@ accounts.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from cdrsync.errors import ApiUnreachable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdrsync.source.transport import Halt
+    from cdrsync.source.stop import StopEvent
 
 T = TypeVar("T")
 
@@ -33,49 +34,21 @@ class RetryPolicy:
     retry_after_max: float = 60.0  # a longer wish of the operator's ends the attempts and is the caller's to honour
 
 
-def run(work: Callable[[], T], policy: RetryPolicy, halt: Halt) -> T:
+def run(work: Callable[[], T], policy: RetryPolicy, stop: StopEvent) -> T:
     """Do `work`, again where it raises ApiUnreachable, as `policy` allows.
 
-    `halt` ends a wait at once; the last failure is raised then, as it is when the attempts are used up.
+    `stop` ends a wait at once; the last failure is raised then, as it is when the attempts are used up.
     """
-    begun = time.monotonic()
-    try:
-        return work()
-    except ApiUnreachable as error:
-        failure = error
-    left = policy.total - (time.monotonic() - begun)
-    if left <= 0 or policy.attempts <= 1:
-        raise failure
-    return _again(work, failure, policy, left, halt)
-
-
-def _again(work: Callable[[], T], failure: ApiUnreachable, policy: RetryPolicy, left: float, halt: Halt) -> T:
-    import stamina  # not before something failed: most runs never need it
-
-    # stamina would log each retry through a structlog of its own finding, on standard output.
-    stamina.instrumentation.set_on_retry_hooks(())
-    attempt_number = 0
-
-    def wait(error: Exception) -> bool | float:
-        """Wait here, where `halt` can end it, and have stamina wait no more."""
-        if not isinstance(error, ApiUnreachable):
-            return False
-        if stamina.is_testing():
-            return 0.0
-        seconds = _wait(error, attempt_number, policy)
-        bound = min(policy.retry_after_max, left - (time.monotonic() - begun))
-        if attempt_number >= policy.attempts or seconds > bound or halt.wait(seconds):
-            return False
-        return 0.0
-
-    begun = time.monotonic()
-    for attempt in stamina.retry_context(on=wait, attempts=policy.attempts, timeout=left):
-        with attempt:
-            attempt_number = attempt.num
-            if attempt.num == 1:
-                raise failure  # the attempt that was made before stamina was there to count it
+    end = time.monotonic() + policy.total
+    for attempt in itertools.count(1):
+        try:
             return work()
-    raise AssertionError("stamina ends with a result or an exception")
+        except ApiUnreachable as error:
+            seconds = _wait(error, attempt, policy)
+            bound = min(policy.retry_after_max, end - time.monotonic())
+            if attempt >= policy.attempts or seconds > bound or stop.wait(seconds):
+                raise
+    raise AssertionError("a count has no end")
 
 
 def _wait(error: ApiUnreachable, attempt: int, policy: RetryPolicy) -> float:

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cdrsync.source.transport import SLICE
+from cdrsync.source.stop import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cdrsync.source.response import Response
-    from cdrsync.source.transport import Halt
+    from cdrsync.source.stop import StopEvent
 
 LIFE = 30 * 60.0  # seconds, as the operator's page says; whether use prolongs it, it doesn't say
 MARGIN = 120.0  # seconds before its end at which a session is no longer used: a document may take a while
@@ -50,8 +50,8 @@ class Session:
 class Sessions:
     """The one session of an account, shared by the threads that read ahead; only one of them logs in at a time."""
 
-    def __init__(self, halt: Halt, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._halt = halt
+    def __init__(self, stop: StopEvent, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._stop = stop
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._kept: Session | None = None
@@ -73,7 +73,7 @@ class Sessions:
     @contextmanager
     def login(self) -> Iterator[bool]:
         """Hold the right to log in; False where the program is stopping."""
-        while not (held := self._lock.acquire(timeout=SLICE)) and not self._halt.is_set():
+        while not (held := self._lock.acquire(timeout=SLICE)) and not self._stop.is_set():
             pass
         try:
             yield held

@@ -1,4 +1,4 @@
-"""Any well-formed answer → responses, through lxml: slower than `printed`, and the measure of what is right.
+"""Any well-formed answer → responses, through lxml: slower than `xml_fast`, and the measure of what is right.
 
 Hardened: no document type, no entities but XML's own five, no network, libxml2's limits on depth and size left on.
 """
@@ -244,7 +244,7 @@ def _one_line(texts: list[str]) -> str:
 
 
 def _no_text(element: etree._Element) -> None:
-    """Refuse words between elements that hold only elements: something printed into the answer."""
+    """Refuse words between elements that hold only elements: something written into the answer."""
     if _is_text(element.text) or any(_is_text(child.tail) for child in element):
         raise BadAnswer(f"<{_name(element)}> of the answer holds loose text")
 

@@ -128,7 +128,7 @@ def _decode(bodies: list[bytes]) -> int:
 
     count = 0
     for body in bodies:
-        batch = decode(body, timezone=LONDON).responses[-1].batch
+        batch = decode(body, timezone=LONDON)[-1].batch
         count += len(batch or ())
     return count
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PRELOADED = (
     *("alembic.command", "alembic.config", "alembic.autogenerate", "apscheduler.schedulers.background", "lxml.etree"),
-    *("psycopg", "pymysql", "stamina", "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.postgresql"),
+    *("psycopg", "pymysql", "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.postgresql"),
     *("cdrsync.wiring.accounts", "cdrsync.cli.work", "cdrsync.cli.run", "cdrsync.cli.audit", "cdrsync.daemon.service"),
     *(
         "cdrsync.daemon.worker",

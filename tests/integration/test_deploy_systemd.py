@@ -39,7 +39,7 @@ for family in ("AF_NETLINK", "AF_PACKET", "AF_VSOCK"):
     refused(family, lambda: socket.socket(getattr(socket, family), socket.SOCK_DGRAM))
 refused("writable code", lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC))
 import alembic, apscheduler, ctypes, flask, greenlet, httpx, lxml.etree, phonenumbers, prometheus_client, psycopg
-import psycopg_binary, pymysql, sqlalchemy, stamina, structlog, waitress
+import psycopg_binary, pymysql, sqlalchemy, structlog, waitress
 refused("mount", lambda: exec("raise OSError" if ctypes.CDLL(None).mount(b"a", b"/tmp", b"tmpfs", 0, None) else "1"))
 with open("state", "w") as own:
     own.write("mine")

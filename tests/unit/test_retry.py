@@ -10,13 +10,13 @@ import pytest
 
 from cdrsync.errors import ApiUnreachable, BadAnswer, LoginRefused, RequestRefused
 from cdrsync.source.retry import RetryPolicy, run
-from cdrsync.source.transport import Halt
+from cdrsync.source.stop import StopEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class _Waits(Halt):
+class _Waits(StopEvent):
     """Doesn't wait, but writes down for how long it was asked to; stops after so many waits."""
 
     def __init__(self, stop_after: int = 1000) -> None:
@@ -117,11 +117,11 @@ def test_a_stop_ends_the_attempts() -> None:
 def test_a_stop_ends_a_wait() -> None:
     """A stop that is set while waiting ends the wait, not only the next one."""
     stop = threading.Event()
-    halt = Halt(stop)
+    both = StopEvent(stop)
     timer = threading.Timer(0.05, stop.set)
     timer.start()
 
-    assert halt.wait(3600)
+    assert both.wait(3600)
     timer.join()
 
 

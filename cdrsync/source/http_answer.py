@@ -1,9 +1,8 @@
-"""One HTTP reply: its body read while it arrives, within bounds, and what its status and headers say."""
+"""One HTTP answer: its body within bounds, and what its status and headers say."""
 
 from __future__ import annotations
 
 import re
-import time
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,8 +25,8 @@ _OUT_OF_ORDER = 500  # and above
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """One HTTP reply, read to its end."""
+class HttpAnswer:
+    """One HTTP answer, read to its end."""
 
     status: int
     body: bytes
@@ -50,27 +49,22 @@ class Reply:
         return ApiUnreachable(message, hint=hint, retry_after=self.retry_after)
 
 
-def reply(response: httpx.Response, now: datetime, *, max_bytes: int, deadline: float) -> Reply:
-    """Read the whole reply, undoing gzip. `now` is our clock, `deadline` of `time.monotonic`.
+def read(response: httpx.Response, now: datetime, max_bytes: int) -> HttpAnswer:
+    """Read the whole answer, undoing gzip. `now` is our clock.
 
-    Raises BadAnswer (too large, a broken or unknown encoding), ApiUnreachable (too slow), httpx.HTTPError.
+    Raises BadAnswer (too large, a broken or unknown encoding), httpx.HTTPError.
     """
-    body = _body(response, max_bytes, deadline)
+    body = _body(response, max_bytes)
     said = _http_date(response.headers.get("Date"))
     wish = _retry_after(response.headers.get("Retry-After"), said or now)
-    return Reply(response.status_code, body, wish, said or now)
+    return HttpAnswer(response.status_code, body, wish, said or now)
 
 
-def _body(response: httpx.Response, max_bytes: int, deadline: float) -> bytes:
+def _body(response: httpx.Response, max_bytes: int) -> bytes:
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding in _PLAIN:
-        return _collect(response, None, max_bytes, deadline)
-    if encoding in _GZIPPED:
-        return _collect(response, _Gunzip(), max_bytes, deadline)
-    raise BadAnswer(f"the answer's Content-Encoding is {encoding[:40]!r}, which was not asked for")
-
-
-def _collect(response: httpx.Response, gunzip: _Gunzip | None, max_bytes: int, deadline: float) -> bytes:
+    if encoding not in _PLAIN | _GZIPPED:
+        raise BadAnswer(f"the answer's Content-Encoding is {encoding[:40]!r}, which was not asked for")
+    gunzip = _Gunzip() if encoding in _GZIPPED else None
     parts: list[bytes] = []
     size = 0
     for chunk in response.iter_raw():
@@ -80,8 +74,6 @@ def _collect(response: httpx.Response, gunzip: _Gunzip | None, max_bytes: int, d
         if size > max_bytes:
             raise BadAnswer(f"the answer is larger than {max_bytes} bytes")
         parts.append(part)
-        if time.monotonic() > deadline:
-            raise ApiUnreachable("the answer did not end in time")
     if gunzip is not None:
         gunzip.end()
     return b"".join(parts)

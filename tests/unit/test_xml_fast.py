@@ -1,4 +1,4 @@
-"""The fast reader of the operator's printed shape: what it takes, and what it leaves to the tree."""
+"""The fast reader of the usual form: what it takes, and what it leaves to `xml_any`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.answers import LONDON, envelope, golden, logged_in, record, r
 @pytest.mark.parametrize(
     "name", ["page-get-cdrs", "page-download-first", "page-download-next", "empty-page", "autumn-night", "spring-night"]
 )
-def test_the_operators_pages_are_printed(name: str) -> None:
+def test_the_operators_pages_have_the_usual_form(name: str) -> None:
     """The answers of the operator's page take the fast road, and mean the same on both."""
     found = xml_fast.responses(golden(name), LONDON)
 
@@ -34,7 +34,7 @@ def test_the_operators_pages_are_printed(name: str) -> None:
         {"user_cost": "123456789.123456"},
     ],
 )
-def test_still_printed(changes: dict[str, str | None]) -> None:
+def test_still_of_the_usual_form(changes: dict[str, str | None]) -> None:
     """Escaped and foreign text and absent flags don't leave the fast road, and mean the same on both."""
     body = envelope(response(*records(2), record(**changes), *records(2, 900)))
     found = xml_fast.responses(body, LONDON)
@@ -46,7 +46,7 @@ def test_still_printed(changes: dict[str, str | None]) -> None:
 _GOOD = envelope(logged_in(), response(*records(3)), response(request_id="Request2"))
 
 
-def test_several_responses_are_printed() -> None:
+def test_several_responses_are_read() -> None:
     """A login and several pages in one document take the fast road."""
     found = xml_fast.responses(_GOOD, LONDON)
 
@@ -87,8 +87,8 @@ def test_several_responses_are_printed() -> None:
         envelope(refused("500", "no", "Request1")),
     ],
 )
-def test_not_printed(body: bytes) -> None:
-    """Anything that has another form is left to the tree."""
+def test_another_form(body: bytes) -> None:
+    """Anything that has another form is left to `xml_any`."""
     assert xml_fast.responses(body, LONDON) is None
 
 
@@ -111,22 +111,9 @@ _NOT_BY_ITSELF = [
 ]
 
 
-@pytest.mark.parametrize("odd", _ODD)
-@pytest.mark.parametrize("place", [0, 13, 40])
-def test_a_few_odd_records_leave_the_others_printed(odd: str, place: int) -> None:
-    """One record of another form costs its page nothing; order and Rejects are those of the tree."""
-    page = records(40)
-    page.insert(place, odd)
-    body = envelope(response(*page))
-    found = xml_fast.responses(body, LONDON)
-
-    assert found is not None
-    assert xml_any.responses(body, LONDON) == found
-
-
-@pytest.mark.parametrize("odd", _NOT_BY_ITSELF)
-def test_what_is_not_whole_by_itself_is_not_printed(odd: str) -> None:
-    """Markup that reaches over other records, or words between them, leaves all to the tree."""
+@pytest.mark.parametrize("odd", [*_ODD, *_NOT_BY_ITSELF])
+def test_one_odd_record_leaves_all_to_the_other_reader(odd: str) -> None:
+    """One record of another form, markup that reaches over others, or words between them."""
     page = records(60)
     page.insert(13, odd)
 
@@ -145,12 +132,7 @@ def test_white_space_may_differ_from_record_to_record(gap: str) -> None:
         assert xml_any.responses(body, LONDON) == found
 
 
-def test_many_odd_records_are_not_printed() -> None:
-    """A page whose records mostly have another form goes through the tree as a whole."""
-    assert xml_fast.responses(envelope(response(*records(3), *[record(novel="x")] * 3)), LONDON) is None
-
-
-def test_printed_answers_need_no_lxml() -> None:
+def test_the_usual_form_needs_no_lxml() -> None:
     """An idle poll never loads lxml: that is a good part of its start-up time."""
     code = (
         "import sys; from zoneinfo import ZoneInfo; from cdrsync.source.decode import decode; "
