@@ -21,17 +21,11 @@ if TYPE_CHECKING:
 TAIL_STREAM = "tail"
 BACKFILL_STREAM = "backfill"
 
-BEGINNING = date(1990, 1, 1)
-"""Before any call that the API can have."""
-
-COST_PLACES = 6
-"""Decimal places kept of a cost in pounds. The operator prints three; six hold a thousandth of a penny and more."""
-
+BEGINNING = date(1990, 1, 1)  # before any call that the API can have
+COST_PLACES = 6  # decimal places kept of a cost in pounds; the operator prints three
 MAX_UID = 2**63 - 1
 MAX_INT = 2**31 - 1
-
-RECORD_BYTES = 1_000
-"""More than a record of an answer has as a rule: some 650. What has more counts as several where memory is bounded."""
+RECORD_BYTES = 1_000  # a record has some 650; what has more counts as several where memory is bounded
 
 
 class WallClock(StrEnum):
@@ -44,10 +38,7 @@ class WallClock(StrEnum):
 
 
 class Cdr(NamedTuple):
-    """One call data record as the API said it (`noverocdr-api`, GetCDRs), typed and otherwise untouched.
-
-    Text is as sent: an empty element is "", an absent one None. A flag is None where its element is absent: unknown.
-    """
+    """One call as the API said it, typed and otherwise untouched: an empty element is "", an absent one None."""
 
     uid: int
     ref: str | None
@@ -139,10 +130,7 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Records of a range of days in the account's time zone, both included.
-
-    Whether the API's EndDate is included is unknown: `Window` says what is wanted, `CdrsAsk.end_date` what is asked.
-    """
+    """Records of a range of days in the account's time zone, both included (what is wanted, not what is asked)."""
 
     first: date
     last: date
@@ -184,16 +172,13 @@ class TotalsAsk:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The answer to a CdrsAsk: every record it carried, typed or rejected, in the operator's order."""
+    """The answer to a CdrsAsk: every record it carried, in the operator's order."""
 
     cdrs: list[Cdr]
     rejects: list[Reject] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """Records in the answer, readable or not, each once: what `offset` must advance by.
-
-        A record that the operator repeats within a page takes no place in its result set.
-        """
+        """Records in the answer, readable or not, each once: what `offset` advances by."""
         return len({cdr.uid for cdr in self.cdrs}) + len({reject.raw for reject in self.rejects})
 
     def records(self) -> Iterator[Cdr | Reject]:
@@ -226,13 +211,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The answers to one document of requests, in the order of the asks.
-
-    `answered_at` is the operator's clock (HTTP `Date`, aware, UTC), or ours where it sent none.
-    """
+    """The answers to one document of requests, in the order of the asks."""
 
     answers: list[Batch | Totals | Refusal]
-    answered_at: datetime
+    answered_at: datetime  # the operator's clock (HTTP `Date`), ours where it sent none; aware, UTC
     size: int = 0  # bytes, decoded
 
 
@@ -240,8 +222,7 @@ class Document:
 class Checkpoint:
     """A position in a stream that is true once the page that carries it is committed.
 
-    `tail` streams carry the high-water mark; `backfill` carries the job: its window and when it began. The store
-    never moves `high_water_uid` backwards.
+    `tail` carries the high-water mark, which never moves backwards; `backfill` its job: the window and when it began.
     """
 
     stream: str
@@ -287,8 +268,6 @@ class Page:
 
     def joined(self, others: Sequence[Page]) -> Page:
         """This page and later ones of the same origin as one: what the last checkpoint says is true of all of them."""
-        if not others:
-            return self
         pages = [self, *others]
         checkpoints = [page.checkpoint for page in pages if page.checkpoint is not None]
         return Page(
