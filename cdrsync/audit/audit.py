@@ -173,6 +173,7 @@ class Audit:
             of_periods,
             gaps,
             stated_days(of_periods),
+            history=self._position.history() if number is None else None,
             proven=proven,
             first_proof=proven and number is None and not self._ledger.proven_before(),
         )

@@ -12,6 +12,8 @@ from cdrsync.model import BEGINNING, Gap, Held, LedgerDay, Period, Totals, Verdi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cdrsync.sync.position import HistoryRead
+
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
@@ -48,6 +50,7 @@ class AuditReport:
     stated: dict[date, Stated] = field(default_factory=dict)  # the operator's figures of single days
     healed: tuple[date, ...] = ()
     records_healed: int = 0
+    history: HistoryRead | None = None  # of the whole account
     proven: bool = False  # `all` agrees: nothing is missing
     first_proof: bool = False  # ... for the first time
 
@@ -55,6 +58,11 @@ class AuditReport:
     def clean(self) -> bool:
         """Whether no gap is left."""
         return not self.gaps
+
+    @property
+    def unread(self) -> bool:
+        """Whether history is wanted that was not read yet."""
+        return self.history is not None and not self.history.complete
 
 
 def period_window(period: Period, today: date) -> Window:

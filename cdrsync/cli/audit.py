@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from cdrsync.cli.each import Report
     from cdrsync.config import AccountSettings, Inputs
 
-REPORTED = ("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed")  # null where it failed
+REPORTED = (  # null where it failed
+    *("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed", "history"),
+)
+    "audited_at",
+    "clean",
+    "proven",
+    "findings",
+    "gaps",
+    "healed",
+    "records_healed",
+    "history",
+)  # null where it failed
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
 
 
@@ -44,7 +55,9 @@ def audit(
     heal: bool,
     as_json: bool,
 ) -> int:
-    """Compare calls, duration and charge with the operator's own totals. Exit 0: equal; 1: gaps are left.
+    """Compare calls, duration and charge with the operator's own totals.
+
+    Exit 0: equal; 1: gaps are left, or history is wanted that was not read yet.
 
     May be run beside the daemon; only --heal needs to be the one who writes.
 
@@ -54,8 +67,9 @@ def audit(
 
     JSON: {"accounts": [{"name", "audited_at", "clean", "proven", "findings": [{"period", "first", "last", "number",
     "verdict", "held": {"calls", "duration", "charge"}, "operator": {element: text}, "problem", "remark"}],
-    "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "error"}]}; where an account
-    failed, all but "name" and "error" are null.
+    "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "history": {"first",
+    "wanted", "read"}, "error"}]}; where an account failed, all but "name" and "error" are null. While the beginning of
+    history is not known "first" and "wanted" are null; "history" is null with --number.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     from cdrsync.wiring import accounts
 
@@ -67,7 +81,7 @@ def audit(
             report = auditor.run(wanted, number=number, heal=heal)
         if not as_json:
             _print(account.name, report)
-        return EXIT_OK if report.clean else EXIT_FOUND, _as_object(report)
+        return EXIT_OK if report.clean and not report.unread else EXIT_FOUND, _as_object(report)
 
     return for_each(settings, "audit", work, keys=REPORTED, as_json=as_json)
 
@@ -81,6 +95,7 @@ def _as_object(report: AuditReport) -> dict[str, Any]:
         "gaps": [{"first": g.window.first, "last": g.window.last, "problem": g.problem} for g in report.gaps],
         "healed": list(report.healed),
         "records_healed": report.records_healed,
+        "history": report.history,
     }
 
 
@@ -120,6 +135,8 @@ def _print(name: str, report: AuditReport) -> None:
     if report.healed:
         days = ", ".join(map(str, report.healed))
         output.line(f"healed: {report.records_healed} records of {days}")
+    if report.unread:
+        output.line(f"history: {report.history}; cdrsync sync reads the rest")
     if report.gaps:
         output.line("cdrsync audit --heal reads the days at fault again" if not report.healed else "the rest stays")
     elif report.proven:

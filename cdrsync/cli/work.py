@@ -34,7 +34,7 @@ DAY = click.DateTime(["%Y-%m-%d"])
 @account_option
 @json_option
 def sync(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
-    """Catch up once: newest calls, history from start_date, everything new since; then exit.
+    """Catch up once: newest calls, history from start_date (all by default), everything new since; then exit.
 
     Run it as often as you like, from cron for example: what is held already is not read again. The first run creates
     the tables. Records that can't be read are kept aside (cdrsync rejects list) and stop nothing.

@@ -60,7 +60,7 @@ class AccountSettings:
         ZoneInfo, Key(values.timezone, ZoneInfo("Europe/London"), "the wall clock that the operator's records show")
     ]
     start_date: Annotated[
-        date | Start, Key(values.start_date, Start.TODAY, 'history from this date on, "today" or "all"')
+        date | Start, Key(values.start_date, Start.ALL, 'history from this date on, "today" or "all", newest first')
     ]
     numbers: Annotated[
         tuple[str, ...],

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from cdrsync.audit.figures import Figures
     from cdrsync.model import Checkpoint, LedgerDay, Period
+    from cdrsync.sync.position import HistoryRead
 
 HOURS = 24
 
@@ -92,6 +93,7 @@ class AccountStatus:
     audits: tuple[AuditLine, ...] = ()
     runs: tuple[RunLine, ...] = ()  # the latest, newest first
     today: Today | None = None  # where it was asked for
+    history: HistoryRead | None = None  # how much of the wanted history is read; None: never synced
 
     @property
     def calls(self) -> int:

@@ -80,5 +80,6 @@ def _introduction(url: str, world: World, days: float) -> str:
         f"{counters['visible']:,} invented calls of the last {days:g} days; {live}. Ctrl-C ends it.\n\n"
         f"These credentials are stand-ins and open nothing but this sandbox. To sync from it, in another terminal:\n\n"
         f"{exports}\n  cdrsync sync\n\n"
+        f"It reads today's calls first, then all {days:g} days of history, in seconds.\n"
         f"What it really holds: {url.removesuffix('/api/')}/_sandbox/records and /_sandbox/counters"
     )

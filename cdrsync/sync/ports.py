@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
+    from datetime import datetime, tzinfo
 
     from cdrsync.model import Batch, CdrsAsk, Checkpoint, Document, Page, PageSaved, TotalsAsk, Window
 
@@ -62,8 +61,8 @@ class Store(ReadStore, Protocol):
 class SyncSettings:
     """What an account's configuration says about reading it."""
 
-    timezone: ZoneInfo
-    start: date | Literal["today", "all"] = "today"
+    timezone: tzinfo
+    start: date | Literal["today", "all"] = "all"
     numbers: tuple[str, ...] = ()
     page_size: int = 1000
     lookback: timedelta = timedelta(hours=2)  # zero: no look-back

@@ -5,10 +5,11 @@ The one-shot command, the daemon and the audit all ask here. Nothing is remember
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import TAIL_STREAM, Window, utc_now
+from cdrsync.model import BEGINNING, TAIL_STREAM, Window, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +19,34 @@ if TYPE_CHECKING:
 BOOTSTRAP_STREAM = "bootstrap"
 HISTORY_STREAM = "history"
 LOOKBACK_STREAM = "lookback"
+START_STREAM = "start"
+"""Since when calls are wanted, as settings have ever said: a later start never narrows it, only a person does."""
+
 SWEEP_STREAM = "sweep"
 WANTED_STREAM = "wanted"
 """Since when a number is wanted, or all numbers are: days that were read before lack its calls."""
 
 SWEEP_INTERVAL = timedelta(days=1)
 EARLY = 0.95  # of an interval: a scheduler or cron may be a moment early
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRead:
+    """How much of the wanted history is held: whole days, from the first one wanted to yesterday."""
+
+    first: date | None  # None: everything is wanted, and where that begins is not known yet
+    wanted: int | None  # days; None like `first`
+    read: int  # days
+
+    @property
+    def complete(self) -> bool:
+        """Whether every day of it was read to its end."""
+        return self.wanted == self.read
+
+    def __str__(self) -> str:
+        """`5 of 730 days read`."""
+        of = f"{self.read:,}" if self.wanted is None else f"{self.read:,} of {self.wanted:,}"
+        return f"{of} days read" + (", the beginning is not reached yet" if self.wanted is None else "")
 
 
 class Position:
@@ -34,7 +57,6 @@ class Position:
         self._settings = settings
         self._clock = clock
         self.numbers: tuple[str | None, ...] = settings.numbers or (None,)
-        self.wants_all = settings.start == "all"
 
     def today(self) -> date:
         """The current day of the account's time zone."""
@@ -42,19 +64,37 @@ class Position:
 
     # ── wanted and missing ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def start_day(self) -> date | None:
-        """The first day wanted. None where everything is and its beginning is not known yet.
+    def wanted_since(self) -> date:
+        """The first day wanted: what the settings say, or what they have said before where that is earlier.
 
-        "today" means the day of the first poll ever: it is kept, so that a call in the last second before midnight
-        is not missed.
+        BEGINNING means everything. "today" means the day of the first poll ever: it is kept, so that a call in the last
+        second before midnight is not missed.
         """
         start = self._settings.start
-        if isinstance(start, date):
-            return start
         if start == "all":
-            return self.first_day()
-        anchor = self.anchor()
-        return self.today() if anchor is None else anchor
+            return BEGINNING
+        kept = self._store.checkpoint(START_STREAM)
+        since = start if isinstance(start, date) else self.anchor() or self.today()
+        return since if kept is None or kept.window is None else min(since, kept.window.first)
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether everything is to be held that the operator has."""
+        return self.wanted_since() <= BEGINNING
+
+    def start_day(self) -> date | None:
+        """The first day wanted. None where everything is and its beginning is not known yet."""
+        since = self.wanted_since()
+        return self.first_day() if since <= BEGINNING else since
+
+    def history(self) -> HistoryRead:
+        """How much of the wanted history is held."""
+        start, yesterday = self.start_day(), self.today() - timedelta(days=1)
+        if start is None:
+            return HistoryRead(None, None, len(self._store.days_downloaded(Window(BEGINNING, yesterday))))
+        wanted = Window(start, yesterday)
+        days = len(wanted.days())
+        return HistoryRead(start, days, days - len(self.missing(wanted)))
 
     def first_day(self) -> date | None:
         """The day before which the operator has no call; None while the way back to it is not done."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from cdrsync.model import (
     BACKFILL_STREAM,
+    BEGINNING,
     TAIL_STREAM,
     Batch,
     Cdr,
@@ -40,6 +41,7 @@ from cdrsync.sync.history import History
 from cdrsync.sync.position import (
     BOOTSTRAP_STREAM,
     LOOKBACK_STREAM,
+    START_STREAM,
     SWEEP_STREAM,
     WANTED_STREAM,
     Position,
@@ -116,7 +118,9 @@ class Sync:
         """
         if window is not None:
             yield from self._backfill_job(window)
-        elif self.position.wants_all and self.position.first_day() is None:
+            return
+        yield from self._keep_start()
+        if self.position.wants_all and self.position.first_day() is None:
             yield from self._history.walk_back(
                 self.position.today(), lambda window: self.read_days(self.position.missing(window), Origin.BACKFILL)
             )
@@ -145,6 +149,7 @@ class Sync:
         A first run counts as look-back and sweep: it reads everything anyway.
         """
         first_run = self._store.checkpoint(BOOTSTRAP_STREAM) is None
+        yield from self._keep_start()
         yield from self.poll()
         worked = False
         for saved in itertools.chain(
@@ -189,6 +194,13 @@ class Sync:
         batch = self._source.fetch(uid=uid, ref=ref)
         return batch, self._store.save(Page(Origin.FETCH, batch.cdrs, batch.rejects))
 
+    def _keep_start(self) -> Iterator[PageSaved]:
+        """Keep what history is wanted: a run that is cut off must not forget it, whatever the next one is told."""
+        kept, since = self._store.checkpoint(START_STREAM), self.position.wanted_since()
+        if kept is None or kept.window is None or kept.window.first > since:
+            checkpoint = Checkpoint(START_STREAM, window=Window(since, since), begun_at=self._clock(), done=True)
+            yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=checkpoint))
+
     def _mark(self, origin: Origin, stream: str, begun: datetime) -> PageSaved:
         return self._store.save(Page(origin, [], checkpoint=Checkpoint(stream, begun_at=begun, done=True)))
 
@@ -223,11 +235,9 @@ class Sync:
                 return
 
     def _steps_back(self, since: date) -> Iterator[Window]:
-        """Windows of 1, 2, 4, … days before `since`, back to the start date, at most a year."""
-        start = self._settings.start
-        if start == "today":
-            return
-        first = start if isinstance(start, date) else since - timedelta(days=366)
+        """Windows of 1, 2, 4, … days before `since`, back to the first day wanted; a year where everything is."""
+        wanted = self.position.wanted_since()
+        first = wanted if wanted > BEGINNING else since - timedelta(days=366)
         last, length = since - timedelta(days=1), 1
         while last >= first:
             window = Window(max(first, last - timedelta(days=length - 1)), last)

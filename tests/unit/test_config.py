@@ -51,7 +51,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "password": "",
         "vkey": "",
         "timezone": ZoneInfo("Europe/London"),
-        "start_date": Start.TODAY,
+        "start_date": Start.ALL,
         "numbers": (),
         "page_size": 1000,
         "poll_interval": timedelta(seconds=60),

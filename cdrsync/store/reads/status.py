@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Integer, String, and_, cast, func, select
 
@@ -13,6 +14,7 @@ from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToda
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.position import read_checkpoint
 from cdrsync.store.reads.ledger import established
+from cdrsync.store.reads.reader import ConnectionReader
 from cdrsync.store.runs import latest_runs
 from cdrsync.store.schema.tables import (
     account,
@@ -24,12 +26,17 @@ from cdrsync.store.schema.tables import (
     operator_totals,
     reject,
 )
+from cdrsync.sync.ports import SyncSettings
+from cdrsync.sync.position import WANTED_STREAM, Position
 
 if TYPE_CHECKING:
     from datetime import date, datetime, tzinfo
 
     from sqlalchemy.engine import Connection, Engine
 
+    from cdrsync.sync.position import HistoryRead
+
+UK = ZoneInfo("Europe/London")
 LINES = 10  # of rejects and of runs
 
 
@@ -92,7 +99,17 @@ def _status(
         _audits(connection, of_account),
         latest_runs(connection, of_account, LINES),
         None if today is None or timezone is None else _today(connection, of_account, ledger, today, timezone),
+        _history(connection, of_account, timezone or UK),
     )
+
+
+def _history(connection: Connection, of_account: int, timezone: tzinfo) -> HistoryRead:
+    """By what the account has kept of its settings: who asks may have others, or none."""
+    wanted = select(checkpoint.c.stream).where(checkpoint.c.account_id == of_account)
+    streams = [stream.partition(":") for stream in connection.scalars(wanted)]
+    numbers = tuple(number for name, _, number in streams if name == WANTED_STREAM and number)
+    settings = SyncSettings(timezone=timezone, start="today", numbers=numbers)
+    return Position(ConnectionReader(connection, of_account), settings).history()
 
 
 def _tails(connection: Connection, of_account: int) -> tuple[Checkpoint, ...]:
