@@ -222,7 +222,8 @@ class Document:
 class Checkpoint:
     """A position in a stream that is true once the page that carries it is committed.
 
-    `tail` carries the high-water mark, which never moves backwards; `backfill` its job: the window and when it began.
+    `tail` carries the high-water mark, which moves backwards only where a checkpoint `lowers` it: by a person's word, or for
+    a walk that begins anew. `backfill` carries its job: the window and when it began.
     """
 
     stream: str
@@ -231,6 +232,7 @@ class Checkpoint:
     window: Window | None = None
     begun_at: datetime | None = None
     done: bool = False
+    lowers: bool = False  # not kept
 
 
 class Origin(StrEnum):
@@ -244,6 +246,7 @@ class Origin(StrEnum):
     HEAL = "heal"
     FETCH = "fetch"
     REJECTS = "rejects"
+    PERSON = "person"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,6 @@ if TYPE_CHECKING:
 REPORTED = (  # null where it failed
     *("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed", "history"),
 )
-    "audited_at",
-    "clean",
-    "proven",
-    "findings",
-    "gaps",
-    "healed",
-    "records_healed",
-    "history",
-)  # null where it failed
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
 
 

@@ -38,7 +38,8 @@ def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
     JSON: {"accounts": [{"name", "calls", "first_day", "last_day", "tails": [{"stream", "high_water_uid"}], "read_at",
     "lag_seconds", "holder", "held_since", "days": {verdict: number}, "gaps": [days], "not_read": number,
-    "rejects_open", "changes", "audits": [{"period", "audited_at", "verdict", "note"}],
+    "history": {"first", "wanted", "read"}, "rejects_open", "changes",
+    "audits": [{"period", "audited_at", "verdict", "note"}],
     "runs": [{"origin", "started_at", "ended_at", "outcome", "inserted", "updated", "rejected", "message"}]}]}; runs:
     the latest five, newest first; without "ended_at" it goes on or was killed.
     """
@@ -74,6 +75,7 @@ def _as_object(one: AccountStatus, now: datetime) -> dict[str, Any]:
         "days": Counter(day.verdict.value for day in one.ledger),
         "gaps": one.gaps,
         "not_read": sum(day.downloaded_at is None for day in one.ledger),
+        "history": one.history,
         "rejects_open": one.rejects_open,
         "changes": one.changes,
         "audits": [output.fields(line) for line in one.audits],
@@ -87,6 +89,7 @@ def _print(one: AccountStatus, account: AccountSettings | None, now: datetime) -
     tails = ", ".join(f"uid {tail.high_water_uid}{_of_number(tail.stream)}" for tail in one.tails)
     facts = {
         "calls held": f"{one.calls:,}{days}",
+        "history": f"{one.history}" if one.history else "-",
         "high-water mark": tails or "none yet",
         "last read": f"{output.when(one.read_at)}, {ago(one.read_at, now)}" if one.read_at else "never",
         "lease": f"last taken by {one.holder}, {output.when(one.held_since)}" if one.holder else "never taken",

@@ -21,7 +21,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.model import MAX_UID, Page, PageSaved, Reject, Verdict, utc_now
@@ -235,6 +235,9 @@ class SqlStore(Positions, Runs):
         """Write the page's checkpoint; answers the high-water mark that is true then."""
         if to is None:
             return None
+        here = and_(checkpoint.c.account_id == self._session.account_id, checkpoint.c.stream == to.stream)
+        if to.lowers:
+            connection.execute(delete(checkpoint).where(here))
         connection.execute(
             self._move_checkpoint,
             {
@@ -249,10 +252,7 @@ class SqlStore(Positions, Runs):
                 "updated_at": now,
             },
         )
-        mark = select(checkpoint.c.high_water_uid).where(
-            checkpoint.c.account_id == self._session.account_id, checkpoint.c.stream == to.stream
-        )
-        found: int | None = connection.execute(mark).scalar_one()
+        found: int | None = connection.execute(select(checkpoint.c.high_water_uid).where(here)).scalar_one()
         return found
 
     # ── what the database can't hold ───────────────────────────────────────────────────────────────────────────────

@@ -194,6 +194,18 @@ class Sync:
         batch = self._source.fetch(uid=uid, ref=ref)
         return batch, self._store.save(Page(Origin.FETCH, batch.cdrs, batch.rejects))
 
+    def set_mark(self, uid: int, number: str | None = None) -> PageSaved:
+        """Have the tail go on after a uid, whatever was read before: a person's word."""
+        checkpoint = Checkpoint(
+            stream_of(TAIL_STREAM, number), high_water_uid=uid, high_water_ended_at=self._clock(), lowers=True
+        )
+        return self._store.save(Page(Origin.PERSON, [], checkpoint=checkpoint))
+
+    def set_start(self, day: date) -> PageSaved:
+        """Want history from a day on, also a later one than before; BEGINNING: all of it. A person's word."""
+        checkpoint = Checkpoint(START_STREAM, window=Window(day, day), begun_at=self._clock(), done=True)
+        return self._store.save(Page(Origin.PERSON, [], checkpoint=checkpoint))
+
     def _keep_start(self) -> Iterator[PageSaved]:
         """Keep what history is wanted: a run that is cut off must not forget it, whatever the next one is told."""
         kept, since = self._store.checkpoint(START_STREAM), self.position.wanted_since()

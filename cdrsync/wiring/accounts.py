@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cdrsync.audit.audit import Audit
     from cdrsync.config import AccountSettings, Settings
-    from cdrsync.model import NumberFacts, Period, Totals
+    from cdrsync.model import Checkpoint, NumberFacts, Period, Totals
     from cdrsync.monitor.status import AccountStatus
     from cdrsync.source.api import NoveroApi, RequestDone
     from cdrsync.store.privacy.eraser import Erased, Eraser
@@ -311,6 +311,15 @@ def statuses(settings: Settings, names: Collection[str] = ()) -> list[AccountSta
     with existing(settings) as opened:
         _check_names(settings, opened, names)
         return [one for one in status.every_account(opened) if not names or one.name in names]
+
+
+def checkpoints(settings: Settings, names: Collection[str] = ()) -> list[tuple[str, Checkpoint]]:
+    """Every checkpoint with the name of its account. Raises as `statuses`."""
+    from cdrsync.store.reads import status
+
+    with existing(settings) as opened:
+        _check_names(settings, opened, names)
+        return [(name, one) for name, one in status.checkpoints(opened) if not names or name in names]
 
 
 def _check_names(settings: Settings, opened: Engine, names: Collection[str]) -> None:

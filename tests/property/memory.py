@@ -84,7 +84,8 @@ class MemoryStore:
         )
 
     def _move(self, to: Checkpoint) -> int | None:
-        at = self.checkpoints.get(to.stream)
+        at = None if to.lowers else self.checkpoints.get(to.stream)
+        to = replace(to, lowers=False)
         if at is not None and at.high_water_uid is not None:
             if to.high_water_uid is None or to.high_water_uid < at.high_water_uid:
                 to = replace(to, high_water_uid=at.high_water_uid, high_water_ended_at=at.high_water_ended_at)

@@ -115,3 +115,57 @@ def test_days_are_read_once_for_numbers_that_are_wanted_from_the_beginning() -> 
     world.source.documents.clear()
     run(world.sync.backfill())
     assert world.source.asked == []
+
+
+# ── what is wanted is kept ──────────────────────────────────────────────────────────────────────────────────────────
+
+OLD = [call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)]
+
+
+@pytest.mark.parametrize("later", ["today", date(2026, 5, 9)])
+@pytest.mark.parametrize("pages", [1, 2, 5, 9])
+def test_a_first_run_that_was_cut_off_does_not_forget_its_history(pages: int, later: date | str) -> None:
+    """Cut off after any page, and gone on with by settings that want less."""
+    world = World(OLD, start=date(2026, 5, 1))
+    list(islice(world.sync.catch_up(), pages))
+    world.configure(start=later)
+    assert not world.sync.position.history().complete
+    run(world.sync.catch_up())
+    assert world.held() == list(range(1, 11))
+    history = world.sync.position.history()
+    assert (history.complete, str(history)) == (True, "9 of 9 days read")
+
+
+def test_an_earlier_start_widens_what_is_wanted_and_only_a_person_narrows_it() -> None:
+    world = World(OLD, start=date(2026, 5, 8))
+    run(world.sync.catch_up())
+    world.configure(start=date(2026, 5, 3))
+    assert str(world.sync.position.history()) == "2 of 7 days read"
+    run(world.sync.catch_up())
+    world.configure(start=date(2026, 5, 9))
+    assert world.sync.position.start_day() == date(2026, 5, 3)
+    world.sync.set_start(date(2026, 5, 9))
+    assert (world.sync.position.start_day(), str(world.sync.position.history())) == (
+        date(2026, 5, 9),
+        "1 of 1 days read",
+    )
+
+
+def test_while_the_first_call_is_looked_for_nobody_knows_how_many_days_are_wanted() -> None:
+    """`start_date = "all"`: the walk back is kept, too, whatever the next settings say."""
+    world = World(OLD, start="all")
+    list(islice(world.sync.catch_up(), 5))
+    world.configure(start="today")
+    assert world.sync.position.wants_all
+    history = world.sync.position.history()
+    assert (history.first, history.wanted, history.complete) == (None, None, False)
+    run(world.sync.catch_up())
+    assert world.sync.position.history().complete
+    assert world.held() == list(range(1, 11))
+
+
+def test_where_only_today_is_wanted_nothing_is_unread() -> None:
+    world = World(OLD, start="today")
+    run(world.sync.catch_up())
+    assert str(world.sync.position.history()) == "0 of 0 days read"
+    assert world.sync.position.history().complete

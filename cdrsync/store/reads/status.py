@@ -12,7 +12,7 @@ from cdrsync.audit.figures import Figures, Stated
 from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict
 from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, Today
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.position import read_checkpoint
+from cdrsync.store.position import as_checkpoint, read_checkpoint
 from cdrsync.store.reads.ledger import established
 from cdrsync.store.reads.reader import ConnectionReader
 from cdrsync.store.runs import latest_runs
@@ -72,6 +72,14 @@ def last_audit(engine: Engine, name: str) -> tuple[datetime | None, int]:
             connection.scalar(at.where(account.c.name == name)),
             connection.scalar(gaps.where(account.c.name == name, coverage.c.verdict == Verdict.GAP.value)) or 0,
         )
+
+
+def checkpoints(engine: Engine) -> list[tuple[str, Checkpoint]]:
+    """Every checkpoint with the name of its account, in their order."""
+    query = select(account.c.name, checkpoint).join(account, account.c.id == checkpoint.c.account_id)
+    with translated(), engine.connect() as connection:
+        rows = connection.execute(query.order_by(account.c.name, checkpoint.c.stream)).all()
+    return [(row.name, as_checkpoint(row)) for row in rows]
 
 
 def _status(
