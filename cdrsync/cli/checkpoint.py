@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cdrsync.model import Checkpoint
 
 
-@click.group("checkpoint", short_help="How far an account is read: show, set")
+@click.group("checkpoint", short_help="How far an account is read, and where it is to go on")
 def checkpoint() -> None:
     """Look at how far each stream of an account is read, or say where it is to go on."""
 
