@@ -222,7 +222,7 @@ class Document:
 class Checkpoint:
     """A position in a stream that is true once the page that carries it is committed.
 
-    `tail` carries the high-water mark, which moves backwards only where a checkpoint `lowers` it: by a person's word, or
+    `tail` carries the high-water mark, which moves backwards only where a checkpoint `lowers` it: a person's word, or
     for a walk that begins anew. `backfill` carries its job: the window and when it began.
     """
 
