@@ -137,8 +137,9 @@ def _postgresql_settings() -> dict[str, str]:
 class MysqlLease:
     """A named lock, which the server keeps for all its databases: the database's name is part of the lock's."""
 
-    _take = text("SELECT GET_LOCK(CONCAT('cdrsync:', SHA1(CONCAT(DATABASE(), ':', :account))), 0)")
-    _held = text("SELECT IS_USED_LOCK(CONCAT('cdrsync:', SHA1(CONCAT(DATABASE(), ':', :account)))) = CONNECTION_ID()")
+    _name = "CONCAT('cdrsync:', LEFT(SHA2(CONCAT(DATABASE(), ':', :account), 256), 40))"
+    _take = text(f"SELECT GET_LOCK({_name}, 0)")
+    _held = text(f"SELECT IS_USED_LOCK({_name}) = CONNECTION_ID()")
 
     def __init__(self, account: str) -> None:
         self._account = account

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sqlalchemy.engine import make_url
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -289,6 +291,42 @@ class MariadbServer(_Process):
         import pymysql
 
         self.wait_for(lambda: self.execute("SELECT 1"), pymysql.MySQLError)
+
+
+class GivenMysqlServer(MariadbServer):
+    """A MySQL server that somebody else runs, at CDRSYNC_TEST_MYSQL_URL: in place of MariaDB, and never stopped.
+
+    Its user must be allowed to make databases and users. Tests that stop their server keep a MariaDB of their own.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        self.shared = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self)
+
+    def url(self, name: str = "mysql") -> str:
+        return self._url.set(database=name).render_as_string(hide_password=False)
+
+    def execute(self, statement: str) -> list[Any]:
+        import pymysql
+
+        host, port, user = self._url.host, self._url.port or 3306, self._url.username
+        with pymysql.connect(
+            host=host, port=port, user=user, password=self._url.password or "", autocommit=True
+        ) as connection, connection.cursor() as cursor:  # fmt: skip
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def start(self) -> None:
+        """It runs."""
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        raise AssertionError(f"this server is somebody else's: no {how.name}")
+
+    def close(self) -> None:
+        """It goes on."""
 
 
 def open_server(kind: str) -> DatabaseServer:

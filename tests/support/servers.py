@@ -19,6 +19,7 @@ from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
 from tests.support.databases import (
     DatabaseServer,
+    GivenMysqlServer,
     MariadbServer,
     NotInstalled,
     PostgresqlServer,
@@ -82,7 +83,8 @@ class Servers:
             if path.exists():
                 server: DatabaseServer = pickle.loads(path.read_bytes())
             else:
-                server = _installed(kind)
+                given = os.environ.get("CDRSYNC_TEST_MYSQL_URL") if kind == "mariadb" else None
+                server = GivenMysqlServer(given) if given else _installed(kind)
                 assert isinstance(server, PostgresqlServer | MariadbServer)
                 server.shared = True
                 path.write_bytes(pickle.dumps(server))
