@@ -98,8 +98,30 @@ class Settings:
         Listen | None,
         Key(values.listen, Listen("127.0.0.1", 9810), "health, metrics, status page (empty: none)", empty=True),
     ]
+    http_hosts: Annotated[
+        tuple[str, ...],
+        Key(values.hosts, (), "names by which the web server may be asked, beside this machine's own", empty=True),
+    ]
+    http_password: Annotated[
+        str | None,
+        Key(
+            values.optional(values.long_secret(8)),
+            None,
+            "asked for by page and metrics of whoever is not on this machine",
+            secret=True,
+        ),
+    ]
     doorbell_token: Annotated[
-        str | None, Key(values.optional(values.secret), None, "POST /doorbell with it polls at once", secret=True)
+        str | None,
+        Key(values.optional(values.long_secret(16)), None, "POST /doorbell with it polls at once", secret=True),
+    ]
+    workers: Annotated[int, Key(values.whole(1, 256), 8, "accounts that are worked on at once")]
+    lease_seconds: Annotated[
+        int, Key(values.whole(3, 3600), 15, "seconds without a sign of life after which a replica is replaced")
+    ]
+    api_rate: Annotated[
+        float | None,
+        Key(values.optional(values.rate), None, 'requests a second to one operator host at most, or "off"'),
     ]
     log_format: Annotated[
         str,
@@ -148,7 +170,7 @@ class Settings:
         """Every secret text, for whoever prints: none of them may show."""
         from urllib.parse import unquote
 
-        found = [self.doorbell_token, self.pseudonym_key, values.url_password(self.database_url)]
+        found = [self.doorbell_token, self.http_password, self.pseudonym_key, values.url_password(self.database_url)]
         for account in self.accounts:
             found += [account.password, account.vkey]
         return tuple(dict.fromkeys(s for text in found if text for s in (text, unquote(text))))

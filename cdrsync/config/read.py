@@ -4,7 +4,8 @@
 - environment: CDRSYNC_<KEY>; a secret also as CDRSYNC_<KEY>_FILE, the path of a file that holds it
 - credential: $CREDENTIALS_DIRECTORY/<key>.<account> or <key> (systemd's LoadCredential=), secrets only
 - file: --config, CDRSYNC_CONFIG, else ./cdrsync.toml or /etc/cdrsync/cdrsync.toml where there is one;
-  a secret also as <key>_file; [accounts.NAME] overrides the account's own keys, but not flag or environment
+  a secret also as <key>_file; [accounts.NAME], or a file accounts.d/NAME.toml beside it, overrides the account's own
+  keys, but not flag or environment
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cdrsync.errors import ConfigError
 
 PREFIX = "CDRSYNC_"
 DEFAULT_FILES = (Path("cdrsync.toml"), Path("/etc/cdrsync/cdrsync.toml"))
+ACCOUNTS_FOLDER = "accounts.d"  # beside the file
 MAX_FILE_BYTES = 1 << 20
 
 NOT_KEYS = ("CDRSYNC_CONFIG", "CDRSYNC_DEBUG", "CDRSYNC_REQUIRE_ALL")  # ours, but no configuration keys
@@ -31,7 +33,24 @@ SERVICE_LINKS = re.compile(  # what Kubernetes and Docker set in every container
 )
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
-Layer = Mapping[str, tuple[Any, str]]  # key → the value as written, and where it is written
+
+class Written(NamedTuple):
+    """A value as it is written, and where."""
+
+    value: Any
+    source: str
+    file: Path | None = None  # the file that it stands in
+
+
+class Table(NamedTuple):
+    """A table of an account, and the file that it stands in."""
+
+    keys: Mapping[str, Any]
+    where: str
+    file: Path | None
+
+
+Layer = Mapping[str, Written]
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,7 @@ class Value(NamedTuple):
     key: Key
     value: Any
     source: str
+    file: Path | None = None  # the file that it stands in
 
     def show(self) -> str:
         """Return the value for a person's eyes."""
@@ -63,6 +83,7 @@ class Reading:
     shared: dict[str, Value] = field(default_factory=dict)
     accounts: dict[str, dict[str, Value]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    tables: dict[str, Table] = field(default_factory=dict)  # of the accounts that have one
 
     def settings(self, *, credentials: bool) -> Settings:
         """Return the settings, or raise a ConfigError with every problem. `credentials`: a login is needed, too."""
@@ -76,9 +97,18 @@ class Reading:
         for name, found in self.accounts.items():
             unset = [key for key in CREDENTIALS if found[key].value == ""]
             if unset:
-                where = "" if len(self.accounts) == 1 and name == DEFAULT_ACCOUNT else f" for account {name}"
-                ways = ", ".join(f"{PREFIX}{key.upper()}" for key in unset)
-                yield f"no {', '.join(unset)}{where}: set {ways} or write them into the configuration file"
+                yield self._unset(name, unset)
+
+    def _unset(self, account: str, keys: list[str]) -> str:
+        """Say what of an account's login is missing, and where it can be put."""
+        written = "it" if len(keys) == 1 else "them"
+        file = self.file or DEFAULT_FILES[0]
+        if len(self.accounts) > 1:  # a variable would be that of every account
+            table = self.tables[account].where if account in self.tables else f"{file} [accounts.{account}]"
+            return f"no {', '.join(keys)} for account {account}: write {written} into {table}"
+        where = "" if account == DEFAULT_ACCOUNT else f" for account {account}"
+        ways = ", ".join(f"{PREFIX}{key.upper()}" for key in keys)
+        return f"no {', '.join(keys)}{where}: set {ways} or write {written} into {file}"
 
 
 def _fields(found: Mapping[str, Value]) -> dict[str, Any]:
@@ -108,16 +138,17 @@ class _Reader:
         """Put the layers on top of each other, for the program and for each account."""
         found = self._found
         document = self._document()
-        tables = self._account_tables(document)
+        found.tables = self._account_tables(document)
         flags, environment, credentials = self._flags(), self._environment(), self._credentials("")
-        top = self._table(document, str(found.file or ""), accounts=False)
+        top = self._table(Table(document, str(found.file or ""), found.file), accounts=False)
         layers = [flags, environment, credentials, top]
         found.shared = self._choose([key for key in KEYS.values() if not key.account], layers)
-        for name in tables or [DEFAULT_ACCOUNT]:
-            table = self._table(tables.get(name, {}), f"{found.file} [accounts.{name}]", accounts=True)
+        of_account = [key for key in KEYS.values() if key.account]
+        for name in found.tables or [DEFAULT_ACCOUNT]:
+            table = self._table(found.tables[name], accounts=True) if found.tables else {}
             layers = [flags, environment, self._credentials(f".{name}"), table, credentials, top]
-            found.accounts[name] = self._choose([key for key in KEYS.values() if key.account], layers)
-        self._check_together(tables, environment)
+            found.accounts[name] = self._choose(of_account, layers)
+        self._check_together(environment)
         found.problems = list(dict.fromkeys(found.problems))  # a value that accounts share is said once
         return found
 
@@ -126,8 +157,9 @@ class _Reader:
         named = self._inputs.environ.get("CDRSYNC_CONFIG")
         asked = self._inputs.config or (Path(named) if named else None)
         file = self._found.file = asked or next((path for path in DEFAULT_FILES if path.is_file()), None)
-        if file is None:
-            return {}
+        return {} if file is None else self._toml(file)
+
+    def _toml(self, file: Path) -> dict[str, Any]:
         import tomllib
 
         try:
@@ -140,29 +172,33 @@ class _Reader:
             self._problem(f"{file} is not valid TOML: {_position(error)}")
         return {}
 
-    def _secret_file(self, path: Path, what: str) -> str | None:
-        """Return the secret in a file, one line end at its end dropped; None and a problem where it can't be had."""
+    def _secret(self, path: Path, what: str, source: str) -> Written:
+        """Read the secret in a file, one line end at its end dropped; None and a problem where it can't be had."""
+        found = None
         try:
-            return _read_text(path).removesuffix("\n").removesuffix("\r")
+            found = _read_text(path).removesuffix("\n").removesuffix("\r")
         except OSError as error:
             self._problem(f"{what}: can't read {path}: {error.strerror}")
         except ValueError:
             self._problem(f"{what}: {path!s} is not a text file")
-        return None
+        return Written(found, source, path)
 
     def _flags(self) -> Layer:
         found = {}
         for name, written in self._inputs.flags.items():
             key = name.strip().lower().replace("-", "_")
-            if key in KEYS:
-                found[key] = (written, "flag")
+            if key in KEYS and KEYS[key].secret and key != "database_url":
+                ways = f"set {PREFIX}{key.upper()} or {PREFIX}{key.upper()}_FILE"
+                self._problem(f"{key} can't be given by --set: every user of this machine could read it; {ways}")
+            elif key in KEYS:
+                found[key] = Written(written, "flag")
             else:
                 self._problem(f"unknown key {name.strip()!r} given by --set{values.did_you_mean(key, KEYS)}")
         return found
 
     def _environment(self) -> Layer:
         environ = self._inputs.environ
-        found: dict[str, tuple[Any, str]] = {}
+        found: dict[str, Written] = {}
         for variable in sorted(environ):
             if not variable.startswith(PREFIX) or variable in NOT_KEYS or SERVICE_LINKS.fullmatch(variable):
                 continue
@@ -172,15 +208,12 @@ class _Reader:
                 self._problem(f"unknown environment variable {variable}; did you mean {variable.upper()}?")
             elif name in KEYS:
                 if written or KEYS[name].empty:
-                    found[name] = (written, f"environment {variable}")
+                    found[name] = Written(written, f"environment {variable}")
             elif of_file is not None and of_file.secret:
                 if written and environ.get(variable.removesuffix("_FILE")):
                     self._problem(f"both {variable.removesuffix('_FILE')} and {variable} are set: keep one")
                 elif written:
-                    found[of_file.name] = (
-                        self._secret_file(Path(written), variable),
-                        f"environment {variable}={written}",
-                    )
+                    found[of_file.name] = self._secret(Path(written), variable, f"environment {variable}={written}")
             else:
                 meant = values.did_you_mean(name, KEYS, written=lambda key: PREFIX + key.upper())
                 self._problem(f"unknown environment variable {variable}{meant}")
@@ -191,50 +224,72 @@ class _Reader:
         directory = self._inputs.environ.get("CREDENTIALS_DIRECTORY")
         paths = {key.name: Path(directory, key.name + suffix) for key in KEYS.values() if directory and key.secret}
         return {
-            name: (self._secret_file(path, f"credential {path.name}"), f"credential {path.name}")
+            name: self._secret(path, f"credential {path.name}", f"credential {path.name}")
             for name, path in paths.items()
             if path.is_file()
         }
 
-    def _account_tables(self, document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    def _account_tables(self, document: Mapping[str, Any]) -> dict[str, Table]:
+        """The tables [accounts.NAME] of the file and the files of the folder."""
         tables = document.get("accounts", {})
         if not isinstance(tables, dict):
             self._problem("accounts must be tables like [accounts.sales]")
-            return {}
+            tables = {}
+        file = self._found.file
         good = {}
         for name, table in tables.items():
             if not isinstance(table, dict):
-                hint = (
-                    f" (is {name} meant for one account? then write it under [accounts.NAME])" if name in KEYS else ""
-                )
+                hint = f" ({name} of one account goes under [accounts.NAME])" if name in KEYS else ""
                 self._problem(f"accounts.{name} must be a table like [accounts.sales]{hint}")
-            elif not ACCOUNT_NAME.fullmatch(name):
-                self._problem(f"account name {name[:40]!r} must be letters, digits, '_', '-' or '.', at most 63")
-            else:
-                good[name] = table
+            elif self._is_name(name):
+                good[name] = Table(table, f"{file} [accounts.{name}]", file)
+        for path in self._account_files():
+            name = path.stem
+            if name in good:
+                self._problem(f"account {name} stands in {good[name].where} and in {path}: keep one")
+            elif self._is_name(name):
+                good[name] = Table(self._toml(path), str(path), path)
         return good
 
-    def _table(self, table: Mapping[str, Any], where: str, *, accounts: bool) -> Layer:
-        """Return the keys of one TOML table; `accounts`: of an [accounts.NAME] table."""
-        found: dict[str, tuple[Any, str]] = {}
-        allowed = [key.name for key in KEYS.values() if key.account or not accounts]
-        for name, written in table.items():
+    def _account_files(self) -> list[Path]:
+        """The files of the folder beside the configuration file, or beside where one would be."""
+        beside = [self._found.file] if self._found.file else DEFAULT_FILES
+        folder = next((f for file in beside if (f := file.parent / ACCOUNTS_FOLDER).is_dir()), None)
+        try:
+            return [] if folder is None else sorted(p for p in folder.glob("*.toml") if not p.name.startswith("."))
+        except OSError as error:
+            self._problem(f"can't read {folder}: {error.strerror}")
+            return []
+
+    def _is_name(self, name: str) -> bool:
+        good = ACCOUNT_NAME.fullmatch(name) is not None
+        if not good:
+            self._problem(f"account name {name[:40]!r} must be letters, digits, '_', '-' or '.', at most 63")
+        return good
+
+    def _table(self, table: Table, *, accounts: bool) -> Layer:
+        """Return the keys of one TOML table; `accounts`: of an account's."""
+        found: dict[str, Written] = {}
+        where = table.where
+        for name, written in table.keys.items():
             if name == "accounts" and not accounts:
                 continue
-            base = name.removesuffix("_file")
-            if name in allowed:
-                found[name] = (written, where)
-            elif name != base and base in allowed and KEYS[base].secret:
-                if base in table:
-                    self._problem(f"both {base} and {name} in {where}: keep one")
+            key, of_file = KEYS.get(name), KEYS.get(name.removesuffix("_file"))
+            if key is not None and (key.account or not accounts):
+                found[name] = Written(written, where, table.file)
+            elif key is None and of_file is not None and of_file.secret and (of_file.account or not accounts):
+                if of_file.name in table.keys:
+                    self._problem(f"both {of_file.name} and {name} in {where}: keep one")
                 elif not isinstance(written, str) or not written:
                     self._problem(f"{name} in {where} must be the path of a file")
                 else:
-                    path = (self._found.file or Path()).parent / written
-                    found[base] = (self._secret_file(path, name), f"{where}, {name} = {path}")
-            elif name in KEYS:
-                self._problem(f"{name} in {where} is for the whole program: move it above the [accounts.…] tables")
+                    path = (table.file or Path()).parent / written
+                    found[of_file.name] = self._secret(path, name, f"{where}, {name} = {path}")
+            elif key is not None:
+                file = self._found.file or DEFAULT_FILES[0]
+                self._problem(f"{name} in {where} is for the whole program: write it into {file}, above all tables")
             else:
+                allowed = [one.name for one in KEYS.values() if one.account or not accounts]
                 self._problem(f"unknown key {name!r} in {where}{values.did_you_mean(name, allowed)}")
         return found
 
@@ -242,33 +297,36 @@ class _Reader:
         """Take each key from the first layer that has it, parsed; what can't be parsed is a problem and None."""
         chosen: dict[str, Value] = {}
         for key in keys:
-            value, source = next((layer[key.name] for layer in layers if key.name in layer), (key.default, "default"))
+            value, source, file = next(
+                (layer[key.name] for layer in layers if key.name in layer), Written(key.default, "default")
+            )
             if source != "default" and value is not None:
                 try:
                     value = key.parse(value)
                 except ValueError as error:
                     value = None
                     self._problem(f"{key.name} {error} (from {source})")
-            chosen[key.name] = Value(key, value, source)
+            chosen[key.name] = Value(key, value, source, file)
         return chosen
 
-    def _check_together(self, tables: Mapping[str, Mapping[str, Any]], environment: Layer) -> None:
+    def _check_together(self, environment: Layer) -> None:
         """Find what is wrong only in combination."""
         shared = {name: value.value for name, value in self._found.shared.items()}
         by_pseudonym = shared["retention_months"] and shared["retention_policy"] == "pseudonymise"
         if by_pseudonym and not shared["pseudonym_key"]:
             self._problem("retention_policy pseudonymise needs a pseudonym_key (any long random text, kept for good)")
+        tables = self._found.tables
         for key in CREDENTIALS:
-            own = [name for name, table in tables.items() if key in table or f"{key}_file" in table]
+            own = [name for name, table in tables.items() if key in table.keys or f"{key}_file" in table.keys]
             if key in environment and own and len(tables) > 1:
                 self._problem(
-                    f"{environment[key][1].partition('=')[0]} would replace the {key} of accounts {', '.join(own)}: "
-                    f"unset it, or use {key}_file in each [accounts.NAME]"
+                    f"{environment[key].source.partition('=')[0]} would replace the {key} of accounts "
+                    f"{', '.join(own)}: unset it, or use {key}_file in each of them"
                 )
-        logins: dict[tuple[Any, ...], str] = {}
+        logins: dict[tuple[str, str], str] = {}
         for name, found in self._found.accounts.items():
-            login = tuple(found[key].value for key in ("api_url", "username", "numbers"))
-            other = logins.setdefault(login, name) if found["username"].value else name
+            url, user = str(found["api_url"].value).rstrip("/"), str(found["username"].value or "").casefold()
+            other = logins.setdefault((url, user), name) if user else name
             if other != name:
                 self._problem(f"accounts {other} and {name} have the same login: every call would be stored twice")
 
@@ -284,4 +342,4 @@ def _read_text(path: Path) -> str:
         content = stream.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    return content.decode("utf-8")
+    return content.decode("utf-8-sig")  # Windows' editors begin a file with a mark

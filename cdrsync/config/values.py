@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Parser = Callable[[Any], Any]
 
+RATES = (0.01, 1000)  # requests a second
 OFF_WORDS = ("", "off", "none")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 DATABASE_SCHEMES = (
@@ -242,6 +243,29 @@ def listen(value: Any) -> Listen | None:
     if match is None or int(match[3]) > 65535:  # noqa: PLR2004 - the highest port there is
         raise ValueError('must be host:port like 127.0.0.1:9810, or "" for none')
     return Listen(match[1] or match[2] or "0.0.0.0", int(match[3]))  # noqa: S104 - ":9810" asks for every address
+
+
+def hosts(value: Any) -> tuple[str, ...]:
+    """Names or addresses of hosts, without ports: a list, or a text with commas between them."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError('must be a list of names in quotes, like ["cdr.example.com"]')
+    cleaned = [item.strip().strip("[]").lower().rstrip(".") for item in items]
+    bad = [item for item in cleaned if item and not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", item)]
+    if bad:
+        raise ValueError(f"has {bad[0]!r}, which is no host's name (without http:// and without a port)")
+    return tuple(dict.fromkeys(item for item in cleaned if item))
+
+
+def rate(value: Any) -> float:
+    """Requests a second, whole or not."""
+    try:
+        found = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else -1.0
+    except ValueError:
+        found = -1.0
+    if not RATES[0] <= found <= RATES[1]:
+        raise ValueError(f"must be a number of requests a second from {RATES[0]} to {RATES[1]}")
+    return found
 
 
 def did_you_mean(word: str, known: Iterable[str], *, written: Callable[[str], str] = str) -> str:

@@ -74,7 +74,7 @@ def test_config_check_reports_all_problems_at_once(
         "error: page_size must be a whole number (from environment CDRSYNC_PAGE_SIZE)",
         (
             "error: no username, password, vkey: set CDRSYNC_USERNAME, CDRSYNC_PASSWORD, CDRSYNC_VKEY "
-            "or write them into the configuration file"
+            "or write them into cdrsync.toml"
         ),
     ]
 
@@ -147,11 +147,12 @@ def test_an_unknown_account_is_a_usage_error(capsys: pytest.CaptureFixture[str])
 @pytest.mark.usefixtures("_login")
 @pytest.mark.parametrize("args", [["fetch", "--uid", "5"], ["run", "--account", "nosuch"]])
 def test_an_account_that_is_not_said_is_a_usage_error(
-    args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where several have a right to be meant."""
+    monkeypatch.delenv("CDRSYNC_USERNAME")
     config = tmp_path / "two.toml"
-    config.write_text('[accounts.a]\nnumbers = ["01213691057"]\n[accounts.b]\n', encoding="utf-8")
+    config.write_text('[accounts.a]\nusername = "a"\n[accounts.b]\nusername = "b"\n', encoding="utf-8")
     assert cli.main([*args, "--config", str(config)]) == 2
     assert "a, b" in capsys.readouterr().err
 

@@ -108,7 +108,7 @@ def test_every_problem_at_once() -> None:
         "unknown key 'sweepdays' given by --set; did you mean sweep_days?",
         "unknown environment variable CDRSYNC_PAGESIZE; did you mean CDRSYNC_PAGE_SIZE?",
         "unknown key 'page_sise' in cdrsync.toml; did you mean page_size?",
-        "auto_migrate in cdrsync.toml [accounts.sales] is for the whole program: move it above the [accounts.…] tables",
+        "auto_migrate in cdrsync.toml [accounts.sales] is for the whole program: write it into cdrsync.toml, above all tables",
         (
             "api_url must be https: the password would travel in clear (plain http only to this machine) "
             "(from environment CDRSYNC_API_URL)"
@@ -117,7 +117,7 @@ def test_every_problem_at_once() -> None:
         "poll_interval must be seconds or a duration like 90s, 10m, 2h, 7d (from cdrsync.toml)",
         (
             "no username, password, vkey for account sales: set CDRSYNC_USERNAME, CDRSYNC_PASSWORD, CDRSYNC_VKEY "
-            "or write them into the configuration file"
+            "or write them into cdrsync.toml"
         ),
     ]
 
@@ -127,7 +127,7 @@ def test_without_a_login_it_says_what_to_set() -> None:
     assert problems(environ={}) == [
         (
             "no username, password, vkey: set CDRSYNC_USERNAME, CDRSYNC_PASSWORD, CDRSYNC_VKEY "
-            "or write them into the configuration file"
+            "or write them into cdrsync.toml"
         )
     ]
 
@@ -206,7 +206,7 @@ def test_one_variable_does_not_replace_the_passwords_of_several_accounts() -> No
     assert found == [
         (
             "environment CDRSYNC_PASSWORD would replace the password of accounts a, b: "
-            "unset it, or use password_file in each [accounts.NAME]"
+            "unset it, or use password_file in each of them"
         )
     ]
 
