@@ -136,7 +136,7 @@ class Service:
                 settings=lambda: self._settings,
                 activity=self._activity,
                 metrics=self._metrics,
-                ring=lambda: self.ring(None),
+                ring=self.ring,
                 stuck=self._stuck,
             )
         except OSError as error:
@@ -222,7 +222,13 @@ def _database(settings: Settings) -> tuple[object, ...]:
 
 
 def _web(settings: Settings) -> tuple[object, ...]:
-    return settings.http_listen, settings.doorbell_token, settings.database_url
+    return (
+        settings.http_listen,
+        settings.http_hosts,
+        settings.http_password,
+        settings.doorbell_token,
+        settings.database_url,
+    )
 
 
 def _status(snapshot: Snapshot) -> str:

@@ -34,6 +34,7 @@ NUMBER_IN_TEXT = re.compile(  # uids have nine digits today
 )
 SHOWN_DIGITS = 3
 LONGEST_MESSAGE = 300
+REPEAT_SECONDS = 60.0  # between two lines of one cause of a library's
 
 _secrets: set[str] = set()
 
@@ -101,11 +102,22 @@ def _library_handler() -> logging.Handler:
     import logging
 
     class Forward(logging.Handler):
-        """What a library logs becomes an event of ours."""
+        """What a library logs becomes an event of ours; the same cause, whatever its figures, once a minute."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._told: dict[tuple[str, str], tuple[float, int]] = {}  # cause → when told last, and unsaid since
 
         def emit(self, record: logging.LogRecord) -> None:
+            cause = (record.name, str(record.msg))
+            at, unsaid = self._told.get(cause, (-REPEAT_SECONDS, 0))
+            if record.created - at < REPEAT_SECONDS:
+                self._told[cause] = (at, unsaid + 1)
+                return
+            self._told[cause] = (record.created, 0)
             level = next((name for name, number in LEVELS.items() if record.levelno <= number), "error")
-            getattr(get(), level)("library", logger=record.name, message=record.getMessage())
+            more = {"unsaid": unsaid} if unsaid else {}
+            getattr(get(), level)("library", logger=record.name, message=record.getMessage(), **more)
 
     return Forward()
 

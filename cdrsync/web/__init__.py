@@ -9,9 +9,10 @@ store, the daemon or the configuration, and nothing here writes.
 
 from __future__ import annotations
 
+from cdrsync.web.access import Access
 from cdrsync.web.app import create_app
 from cdrsync.web.doorbell import Doorbell
 from cdrsync.web.server import WebServer, serve
 from cdrsync.web.state import AccountNow, Now, StatusSource
 
-__all__ = ["AccountNow", "Doorbell", "Now", "StatusSource", "WebServer", "create_app", "serve"]
+__all__ = ["Access", "AccountNow", "Doorbell", "Now", "StatusSource", "WebServer", "create_app", "serve"]

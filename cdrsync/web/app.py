@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from cdrsync.web.doorbell import Outcome
+from cdrsync.web.access import Access, Outcome
 from cdrsync.web.health import not_ready
 from cdrsync.web.page import Pages
 from cdrsync.web.state import Recent
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from cdrsync.web.doorbell import Doorbell
     from cdrsync.web.state import StatusSource
 
+LIVE = "/livez"
 MAX_BODY_BYTES = 4096  # of a doorbell's POST; its content is not read
 
 HEADERS: Final = {
@@ -28,15 +30,21 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+PROTECTED = ("/", "/metrics")  # by http_password, where one is set
 NOTHING_ALLOWED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-STATUS_OF = {Outcome.ACCEPTED: 202, Outcome.REFUSED: 401, Outcome.LIMITED: 429}
+STATUS_OF = {Outcome.ACCEPTED: 202, Outcome.REFUSED: 401, Outcome.UNKNOWN: 404, Outcome.LIMITED: 429}
 
 
 def create_app(
-    source: StatusSource, *, registry: CollectorRegistry | None = None, doorbell: Doorbell | None = None
+    source: StatusSource,
+    *,
+    registry: CollectorRegistry | None = None,
+    doorbell: Doorbell | None = None,
+    access: Access | None = None,
 ) -> Flask:
     """The app. Without a `registry` /metrics, without a `doorbell` /doorbell answers 404."""
+    access = access or Access()
     app = Flask("cdrsync.web", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     recent = Recent(source)
@@ -57,18 +65,15 @@ def create_app(
         return answer
 
     _get(app, "/", status_page)
-    _get(app, "/livez", live)
+    _get(app, LIVE, live)
     _get(app, "/readyz", ready)
     if registry is not None:
         _get(app, "/metrics", lambda: _metrics(registry))
     if doorbell is not None:
-        app.add_url_rule(
-            "/doorbell",
-            "doorbell",
-            lambda: _ring(doorbell),
-            methods=["POST"],
-            provide_automatic_options=False,
-        )
+        for path in ("/doorbell", "/doorbell/<account>"):
+            view = functools.partial(_ring, doorbell)
+            app.add_url_rule(path, path, view, methods=["POST"], provide_automatic_options=False)
+    app.before_request(lambda: _refused(access))
     app.after_request(_protect)
     app.register_error_handler(HTTPException, _failure)
     return app
@@ -86,10 +91,28 @@ def _metrics(registry: CollectorRegistry) -> Response:
     return Response(encode(registry), content_type=content_type)
 
 
-def _ring(doorbell: Doorbell) -> Response:
+def _refused(access: Access) -> Response | None:
+    """An answer to a request that may not be answered."""
+    host = request.environ.get("HTTP_HOST")
+    if not access.answers_to(host):
+        name = access.name_in(host or "")
+        return _line(f"this server is not called {name}: see http_hosts in the configuration", 421)
+    if request.path not in PROTECTED or access.password is None:
+        return None
+    outcome = access.check(request.headers.get("Authorization", ""))
+    if outcome is Outcome.ACCEPTED:
+        return None
+    answer = _line("a password is needed" if outcome is Outcome.REFUSED else outcome, STATUS_OF[outcome])
+    answer.headers["WWW-Authenticate" if outcome is Outcome.REFUSED else "Retry-After"] = (
+        'Basic realm="cdrsync", charset="UTF-8"' if outcome is Outcome.REFUSED else "1"
+    )
+    return answer
+
+
+def _ring(doorbell: Doorbell, account: str | None = None) -> Response:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         return _line("the body is too large", 413)
-    outcome = doorbell.press(request.headers.get("Authorization", ""))
+    outcome = doorbell.press(request.headers.get("Authorization", ""), account)
     answer = _line(outcome, STATUS_OF[outcome])
     if outcome is Outcome.REFUSED:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="doorbell"'

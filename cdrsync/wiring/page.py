@@ -82,20 +82,27 @@ def serve(
     settings: Callable[[], Settings],
     activity: Activity,
     metrics: Metrics,
-    ring: Callable[[], object],
+    ring: Callable[[str | None], object],
     stuck: Callable[[], str | None],
 ) -> Server:
     """Serve health, metrics and the status page on threads of their own, the doorbell where it has a token.
 
     `settings` are those in force at the moment of the call. Raises OSError where the address can't be had.
     """
-    token = settings().doorbell_token
-    doorbell = web.Doorbell(token, ring, counted=metrics.doorbell) if token else None
+    told = settings()
+    doorbell = None
+    if told.doorbell_token:
+        doorbell = web.Doorbell(told.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
+    access = web.Access(told.http_hosts, told.http_password, beyond_loopback=not listen.is_loopback)
     source = Daemon(settings, activity, stuck)
     try:
-        app = web.create_app(source, registry=metrics.registry, doorbell=doorbell)
+        app = web.create_app(source, registry=metrics.registry, doorbell=doorbell, access=access)
         server = web.serve(app, listen.host, listen.port)
     except OSError:
         source.close()
         raise
     return Server(source, server, doorbell)
+
+
+def _is_account(settings: Callable[[], Settings]) -> Callable[[str], bool]:
+    return lambda name: any(account.name == name for account in settings().accounts)

@@ -108,7 +108,10 @@ def test_every_problem_at_once() -> None:
         "unknown key 'sweepdays' given by --set; did you mean sweep_days?",
         "unknown environment variable CDRSYNC_PAGESIZE; did you mean CDRSYNC_PAGE_SIZE?",
         "unknown key 'page_sise' in cdrsync.toml; did you mean page_size?",
-        "auto_migrate in cdrsync.toml [accounts.sales] is for the whole program: write it into cdrsync.toml, above all tables",
+        (
+            "auto_migrate in cdrsync.toml [accounts.sales] is for the whole program: "
+            "write it into cdrsync.toml, above all tables"
+        ),
         (
             "api_url must be https: the password would travel in clear (plain http only to this machine) "
             "(from environment CDRSYNC_API_URL)"

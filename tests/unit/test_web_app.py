@@ -33,7 +33,7 @@ def get(shown: Shown, path: str) -> TestResponse:
 
 
 def doorbell(rings: list[int]) -> Doorbell:
-    return Doorbell(DOORBELL_TOKEN, lambda: rings.append(1), clock=lambda: 0.0)
+    return Doorbell(DOORBELL_TOKEN, lambda _: rings.append(1), clock=lambda: 0.0)
 
 
 @contextmanager
@@ -258,7 +258,7 @@ class TestDoorbell:
         """Whoever guesses tokens is slowed down, and can't keep the operator's rings out by it."""
         rings: list[int] = []
         outcomes: list[str] = []
-        bell = Doorbell(DOORBELL_TOKEN, lambda: rings.append(1), counted=outcomes.append, clock=lambda: 0.0)
+        bell = Doorbell(DOORBELL_TOKEN, lambda _: rings.append(1), counted=outcomes.append, clock=lambda: 0.0)
         client = create_app(healthy(), doorbell=bell).test_client()
         guesses = [client.post("/doorbell", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(25)]
         assert guesses == [401] * 20 + [429] * 5
@@ -273,7 +273,7 @@ class TestDoorbell:
         rings: list[int] = []
         late = threading.Event()
 
-        def ring() -> None:
+        def ring(_: str | None) -> None:
             rings.append(1)
             if len(rings) == 2:
                 late.set()
@@ -287,14 +287,14 @@ class TestDoorbell:
 
     def test_does_not_ring_after_the_end(self) -> None:
         rings: list[int] = []
-        bell = Doorbell(DOORBELL_TOKEN, lambda: rings.append(1))
+        bell = Doorbell(DOORBELL_TOKEN, lambda _: rings.append(1))
         bell.close()
         bell.press(BEARER["Authorization"])
         assert rings == []
 
     def test_needs_a_token(self) -> None:
         with pytest.raises(ValueError, match="open to everybody"):
-            Doorbell("", lambda: None)
+            Doorbell("", lambda _: None)
 
 
 class TestServer:

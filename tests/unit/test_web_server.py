@@ -1,0 +1,224 @@
+"""The web server under clients that are slow, silent, many or nosy: /livez answers all the same."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from cdrsync.web import Access, create_app, serve
+from tests.support.canary import DOORBELL_TOKEN, PASSWORD
+from tests.support.processes import REPOSITORY, until
+from tests.support.web import Shown, healthy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cdrsync.web import WebServer
+
+PROMPT = 5.0  # seconds: a probe's patience
+HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+
+
+@contextmanager
+def serving(shown: Shown, **options: Any) -> Iterator[WebServer]:
+    server = serve(create_app(shown, **options), "127.0.0.1", 0)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def connections(server: WebServer, count: int, said: bytes, stack: ExitStack) -> list[socket.socket]:
+    made = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PROMPT)) for _ in range(count)]
+    for one in made:
+        one.sendall(said)
+    return made
+
+
+def live(server: WebServer) -> str:
+    return httpx.get(f"{server.url}livez", timeout=PROMPT).text
+
+
+@pytest.mark.parametrize("count", [64, 200, 600])
+@pytest.mark.parametrize("said", [HEAD, b"", b"POST /doorbell HTTP/1.1\r\nContent-Length: 4000\r\n\r\nx"])
+def test_unfinished_requests_keep_nobody_out(count: int, said: bytes) -> None:
+    """Heads that never end, connections that say nothing, bodies that never come: /livez answers meanwhile."""
+    with serving(healthy()) as server, ExitStack() as stack:
+        connections(server, count, said, stack)
+        assert [live(server) for _ in range(3)] == ["alive\n"] * 3
+
+
+def test_an_unfinished_request_is_ended_although_its_client_goes_on() -> None:
+    """A byte now and then (slowloris) buys no more time: ten seconds from its beginning it is closed."""
+    with serving(healthy()) as server, ExitStack() as stack:
+        (slow,) = connections(server, 1, HEAD, stack)
+        began = time.monotonic()
+
+        def is_closed() -> bool:
+            try:
+                slow.sendall(b"a")
+                slow.settimeout(0.3)
+                return slow.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        until(is_closed, "the end of the slow connection")
+        assert 8 < time.monotonic() - began < 20
+
+
+def test_waiting_for_a_hanging_database_does_not_hold_up_live() -> None:
+    """More requests wait for the database than there are threads; /livez has one of its own."""
+    shown = healthy()
+    release = threading.Event()
+    shown.on_ask = lambda: release.wait(60)
+    with serving(shown) as server, ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(httpx.get, f"{server.url}readyz", timeout=120) for _ in range(40)]
+        until(lambda: shown.asked > 0, "a question to the database")
+        began = time.monotonic()
+        assert live(server) == "alive\n"
+        assert time.monotonic() - began < 2
+        release.set()
+        assert {answer.result().status_code for answer in waiting} <= {200, 503}
+
+
+def test_serves_above_the_limit_of_select() -> None:
+    """5,000 descriptors are open in the process: the next connection has a number that select() can't watch."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 6000:
+        pytest.fail(f"this machine allows {hard} descriptors, the test needs 6,000")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (6000, hard))
+    try:
+        with ExitStack() as stack:
+            for _ in range(5000):
+                stack.enter_context(open("/dev/null", "rb"))  # noqa: PTH123 - the plainest way to a descriptor
+            server = stack.enter_context(serving(healthy()))
+            assert live(server) == "alive\n"
+            assert httpx.get(server.url, timeout=PROMPT).status_code == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+FEW_DESCRIPTORS = """
+import resource, sys, threading
+from cdrsync.monitor import logs
+from cdrsync.web import create_app, serve
+from tests.support.web import healthy
+logs.set_up("json", "info")
+server = serve(create_app(healthy()), "127.0.0.1", 0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+print(server.port, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_cause_is_one_line_of_the_log() -> None:
+    """No descriptor is left for 80 connections: that is said once, not a thousand times a second; then it goes on."""
+    program = [sys.executable, "-c", FEW_DESCRIPTORS]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(program, cwd=REPOSITORY, text=True, **pipes) as run:  # type: ignore[call-overload]
+        port = int(run.stdout.readline())
+        with ExitStack() as stack:
+            for _ in range(80):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), PROMPT)).sendall(HEAD)
+            time.sleep(2)  # long enough for a flood
+        answer = until(lambda: httpx.get(f"http://127.0.0.1:{port}/livez", timeout=PROMPT).text, "an answer")
+        error = run.communicate("")[1]
+    assert answer == "alive\n"
+    assert len(error.splitlines()) <= 5, error[-2000:]
+
+
+class TestAccess:
+    """By which names the server is asked, and by whom."""
+
+    @pytest.mark.parametrize(
+        "host", ["localhost", "localhost:9810", "LOCALHOST.", "127.0.0.1:9810", "127.9.9.9", "[::1]:9810", "[::1]"]
+    )
+    def test_this_machine_is_answered(self, host: str) -> None:
+        assert create_app(healthy()).test_client().get("/", headers={"Host": host}).status_code == 200
+
+    @pytest.mark.parametrize(
+        "host",
+        ["evil.example.com", "evil.example.com:9810", "localhost.evil.example.com", "127.0.0.1.evil.example.com",
+         "10.0.0.5", "[fe80::1]", "", "local host", "[::1", "2130706433", "0x7f.1"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("path", ["/", "/metrics", "/readyz", "/livez", "/nothing"])
+    def test_another_name_is_not(self, host: str, path: str) -> None:
+        """A stranger's page could read the answer through its visitor's browser (DNS rebinding)."""
+        app = create_app(healthy(), registry=CollectorRegistry())
+        answer = app.test_client().get(path, headers={"Host": host})
+        assert answer.status_code == 421
+        assert "http_hosts" in answer.text
+
+    def test_a_configured_name_is_answered(self) -> None:
+        client = create_app(healthy(), access=Access(["cdr.example.com"])).test_client()
+        hosts = ["cdr.example.com", "CDR.example.com:443", "other.example.com"]
+        assert [client.get("/", headers={"Host": host}).status_code for host in hosts] == [200, 200, 421]
+
+    def test_beyond_this_machine_an_address_is_answered(self) -> None:
+        """Probes and Prometheus ask by address, which no stranger can make a browser do."""
+        client = create_app(healthy(), access=Access(beyond_loopback=True)).test_client()
+        hosts = ["10.0.0.5:9810", "[2001:db8::5]:9810", "evil.example.com"]
+        assert [client.get("/readyz", headers={"Host": host}).status_code for host in hosts] == [200, 200, 421]
+
+    def test_page_and_metrics_may_have_a_password(self) -> None:
+        """Basic with any user name, or Bearer; probes need none."""
+        app = create_app(healthy(), registry=CollectorRegistry(), access=Access(password=DOORBELL_TOKEN))
+        client = app.test_client()
+        bearer = {"Authorization": f"Bearer {DOORBELL_TOKEN}"}
+        for path in ("/", "/metrics"):
+            refused = client.get(path)
+            assert (refused.status_code, refused.headers["WWW-Authenticate"].split()[0]) == (401, "Basic")
+            assert client.get(path, auth=("anybody", "wrong")).status_code == 401
+            assert client.get(path, auth=("anybody", DOORBELL_TOKEN)).status_code == 200
+            assert client.get(path, headers=bearer).status_code == 200
+        assert [client.get(path).status_code for path in ("/livez", "/readyz")] == [200, 200]
+
+    def test_guesses_are_slowed_down(self) -> None:
+        """And who knows the password is let in meanwhile."""
+        access = Access(password=PASSWORD, clock=lambda: 0.0)
+        client = create_app(healthy(), access=access).test_client()
+        codes = [client.get("/", auth=("x", str(n))).status_code for n in range(25)]
+        assert codes == [401] * 20 + [429] * 5
+        assert client.get("/", auth=("x", PASSWORD)).status_code == 200
+
+    def test_doorbell_of_one_account(self) -> None:
+        """/doorbell/NAME polls that account, /doorbell all of them; a name that nobody has is 404, and only for those
+        who know the token.
+        """
+        from cdrsync.web import Doorbell
+
+        rings: list[str | None] = []
+        clock = iter(range(0, 1000, 10))
+        bell = Doorbell(DOORBELL_TOKEN, rings.append, known=lambda n: n == "sales", clock=lambda: float(next(clock)))
+        client = create_app(healthy(), doorbell=bell).test_client()
+        bearer = {"Authorization": f"Bearer {DOORBELL_TOKEN}"}
+        codes = [
+            client.post(path, headers=bearer).status_code for path in ("/doorbell/sales", "/doorbell", "/doorbell/x")
+        ]
+        assert (codes, rings) == ([202, 202, 404], ["sales", None])
+        assert client.post("/doorbell/x").status_code == 401
+
+    def test_rings_for_several_accounts_are_passed_on_together(self) -> None:
+        """Within the gap each named account is polled once, none is forgotten."""
+        from cdrsync.web import Doorbell
+
+        rings: list[str | None] = []
+        bell = Doorbell(DOORBELL_TOKEN, rings.append)
+        for name in ("a", "b", "c", "b"):
+            bell.press(f"Bearer {DOORBELL_TOKEN}", name)
+        until(lambda: len(rings) == 3, "the late rings")
+        bell.close()
+        assert rings == ["a", "b", "c"]
