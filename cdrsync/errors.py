@@ -24,6 +24,7 @@ of ours (exit 70).
 
 from __future__ import annotations
 
+import sys
 from typing import ClassVar
 
 EXIT_OK = 0
@@ -34,6 +35,11 @@ EXIT_BUG = 70
 EXIT_LEASE_HELD = 75
 EXIT_LOGIN_REFUSED = 77
 EXIT_CONFIG = 78
+
+
+def install_hint(extra: str) -> str:
+    """How to install what an extra of pyproject.toml brings, into the environment that this program runs in."""
+    return f"{sys.executable} -m pip install 'cdrsync[{extra}]'"
 
 
 class CdrsyncError(Exception):

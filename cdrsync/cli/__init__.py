@@ -105,6 +105,9 @@ def cdrsync(ctx: click.Context, config_file: Path | None) -> None:
 
 def main(args: Sequence[str]) -> int:
     """Run one command; return the process's exit code. Whatever goes wrong is one line on standard error."""
+    from cdrsync.cli import output
+
+    output.spell_out()
     instruction = os.environ.get(COMPLETE_VARIABLE)
     if instruction:
         from click.shell_completion import shell_complete

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
-from cdrsync.config import read
+from cdrsync.cli import file_checks
+from cdrsync.cli.file_checks import Finding
 from cdrsync.config.values import mask_url
 from cdrsync.daemon.signals import INTERRUPT
-from cdrsync.errors import EXIT_OK, EXIT_UNREACHABLE, CdrsyncError, LeaseHeld, SchemaMismatch
+from cdrsync.errors import EXIT_UNREACHABLE, CdrsyncError, LeaseHeld, SchemaMismatch
 from cdrsync.model import Period, TotalsAsk, utc_now
 from cdrsync.monitor import logs
 from cdrsync.store.admin import migrate
@@ -37,22 +36,12 @@ PRIVILEGES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `state`: ok, warning, failed, skipped."""
-
-    check: str
-    state: str
-    detail: str
-    remedy: str = ""
-    exit_code: int = EXIT_OK
-
-
 def examine(settings: Settings, inputs: Inputs) -> Iterator[Finding]:
     """Look at everything, in the order in which a sync needs it. Nothing is changed."""
     names = ", ".join(account.name for account in settings.accounts)
     yield Finding("configuration", "ok", f"accounts: {names}")
-    yield from _secrets_readable(inputs)
+    yield from file_checks.configuration(inputs)
+    yield from _listener(settings)
     seen: set[str] = set()
     for account in settings.accounts:
         if account.api_url not in seen:
@@ -62,21 +51,11 @@ def examine(settings: Settings, inputs: Inputs) -> Iterator[Finding]:
     yield from _database(settings)
 
 
-def _secrets_readable(inputs: Inputs) -> Iterator[Finding]:
-    """Warn of a configuration file with secrets that others may read."""
-    reading = read(inputs)
-    held = [
-        v for found in (reading.shared, *reading.accounts.values()) for v in found.values() if v.key.secret and v.value
-    ]
-    if reading.file is None or not any(value.source.startswith(str(reading.file)) for value in held):
-        return
-    if reading.file.stat().st_mode & 0o004:
-        yield Finding(
-            "configuration file",
-            "warning",
-            f"{reading.file} holds secrets and everybody may read it",
-            f"chmod o-r {reading.file}",
-        )
+def _listener(settings: Settings) -> Iterator[Finding]:
+    listen = settings.http_listen
+    if listen is not None and not listen.is_loopback and settings.http_password is None:
+        detail = f"page and metrics on {listen} ask for no password"
+        yield Finding("web server", "warning", detail, "Set http_password, or let only a proxy with a login reach them")
 
 
 def _network(url: str) -> Iterator[Finding]:
@@ -150,7 +129,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _schema(settings: Settings) -> Iterator[Finding]:
     path = database.sqlite_file(settings.database_url)
-    if path is not None and not path.exists():
+    if path is not None and database.is_missing(path):
         yield Finding("database", "ok", f"{path} will be made by the first sync")
         return
     with database.engine(settings.database_url) as engine:
@@ -167,12 +146,7 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
     """Ask whether the user may do what sync does, without doing it."""
     path = database.sqlite_file(settings.database_url)
     if path is not None:
-        target = path if path.exists() else path.absolute().parent
-        if not os.access(target, os.W_OK) or not os.access(path.absolute().parent, os.W_OK):
-            remedy = f"Let this user write in {path.absolute().parent}"
-            yield Finding("permissions", "failed", f"{target} is read-only for this user", remedy, EXIT_UNREACHABLE)
-            return
-        yield Finding("permissions", "ok", f"{target} can be written")
+        yield file_checks.sqlite(path)
         return
     missing = missing_privileges(settings.database_url)
     if missing:

@@ -7,6 +7,8 @@ with its exact decimals, a time an ISO 8601 text with its offset, a missing valu
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import sys
 from dataclasses import asdict, is_dataclass
@@ -29,10 +31,38 @@ if TYPE_CHECKING:
 JSON_VERSION = 1
 
 
+LIKE = {
+    "…": "...",
+    "→": "->",
+    "\u2013": "-",
+    "·": ".",
+    "■": "#",
+    "◆": "+",
+    "□": "o",
+    "✗": "X",
+    "▸": ">",
+}  # in plain ASCII
+
+
+def spell_out() -> None:
+    """Let a terminal that lacks a character show one like it, in place of an error."""
+    codecs.register_error("cdrsync", _like)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="cdrsync")
+
+
+def _like(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(LIKE.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
 def emit(command: str, **payload: Any) -> None:
     """Print the one JSON object of a command."""
     document = {"version": JSON_VERSION, "command": command, **payload}
-    _print(json.dumps(document, default=plain, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    escaped = "utf" not in (getattr(sys.stdout, "encoding", None) or "").lower()  # or what can't be shown is lost
+    _print(json.dumps(document, default=plain, indent=2 if sys.stdout.isatty() else None, ensure_ascii=escaped))
 
 
 def told(command: str, text: str, *, as_json: bool, code: int = EXIT_OK, **payload: Any) -> int:

@@ -12,7 +12,7 @@ from cdrsync.cli.each import for_each
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
-from cdrsync.model import TAIL_STREAM, Window
+from cdrsync.model import TAIL_STREAM, Window, utc_now
 from cdrsync.sync.runs import recorded
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def sync(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """Catch up once: newest calls, history from start_date (all by default), everything new since; then exit.
 
     Run it as often as you like, from cron for example: what is held already is not read again. The first run creates
-    the tables. Records that can't be read are kept aside (cdrsync rejects list) and stop nothing.
+    the tables. Records that can't be read are put into quarantine (cdrsync rejects list) and stop nothing; where there
+    are new ones it exits with 1.
 
     \b
       cdrsync sync
@@ -145,6 +146,7 @@ def _carry_out(
     from cdrsync.wiring import accounts
 
     def one(account: AccountSettings) -> tuple[int, Report]:
+        began = utc_now()
         with (
             accounts.open_account(settings, account, stop=INTERRUPT.event) as parts,
             recorded(parts.store, command) as tally,
@@ -161,11 +163,15 @@ def _carry_out(
         INTERRUPT.check()
         if not as_json:
             output.line(_sentence(account, tally))
+        rejects = 0
         if tally.rejected:
-            many = "once" if tally.rejected == 1 else f"{tally.rejected} times"
-            output.note(f"{account.name}: {many} a record came that can't be read; it is kept: cdrsync rejects list")
+            with accounts.quarantine(settings) as quarantine:
+                rejects = quarantine.opened_since(account.name, began)
+        if rejects:
+            many = "1 record that can't be read was" if rejects == 1 else f"{rejects} records that can't be read were"
+            output.note(f"{account.name}: {many} put into quarantine: cdrsync rejects list")
         report = {key: getattr(tally, key) for key in REPORTED if key != "seconds"}
-        return EXIT_OK, {**report, "seconds": round(tally.seconds(), 3)}
+        return EXIT_FOUND if rejects else EXIT_OK, {**report, "seconds": round(tally.seconds(), 3)}
 
     return for_each(settings, command, one, keys=REPORTED, as_json=as_json, **facts)
 

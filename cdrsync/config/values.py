@@ -232,6 +232,8 @@ def database_url(value: Any) -> str:
             f"can't use {scheme[:24]!r}: use sqlite, postgresql+psycopg or mysql+pymysql"
             f"{did_you_mean(scheme, DATABASE_SCHEMES)}"
         )
+    if scheme == "sqlite" and (path := rest.removeprefix("//").partition("?")[0]) and not path.startswith("/"):
+        raise ValueError(f"needs three slashes before a file of SQLite: sqlite:///{path}")
     if scheme != "sqlite" and "@" in _LOGIN.sub("", rest.removeprefix("//")).partition("?")[0]:
         raise ValueError(
             "has an @ behind the one that ends the login: percent-encode the password (@ is %40, / is %2F, # is %23)"

@@ -130,18 +130,14 @@ class Service:
             return
         from cdrsync.wiring import page
 
-        try:
-            self._web = page.serve(
-                listen,
-                settings=lambda: self._settings,
-                activity=self._activity,
-                metrics=self._metrics,
-                ring=self.ring,
-                stuck=self._stuck,
-            )
-        except OSError as error:
-            problem = f"http_listen: can't listen on {listen}: {error.strerror or error}"
-            raise ConfigError([problem], hint='Choose another address, or http_listen = "" for none') from None
+        self._web = page.serve(
+            listen,
+            settings=lambda: self._settings,
+            activity=self._activity,
+            metrics=self._metrics,
+            ring=self.ring,
+            stuck=self._stuck,
+        )
 
     def _reload(self) -> None:
         self._notifier.reloading()

@@ -34,6 +34,8 @@ NUMBER_IN_TEXT = re.compile(  # uids have nine digits today
 )
 SHOWN_DIGITS = 3
 LONGEST_MESSAGE = 300
+DRIVERS = frozenset({"sqlalchemy", "psycopg", "pymysql", "sqlite3"})
+MOST_CAUSES = 5  # of an error, that a traceback tells
 REPEAT_SECONDS = 60.0  # between two lines of one cause of a library's
 
 _secrets: set[str] = set()
@@ -185,15 +187,29 @@ def _words(event: Event) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an unforeseen error's class and first line: what follows may be a statement with callers' numbers."""
+    """Return an unforeseen error's class and first line: what follows may be a statement with callers' numbers.
+
+    A driver's words may hold values of the row in hand, so only its code is told.
+    """
+    name = type(error).__name__
+    if type(error).__module__.partition(".")[0] in DRIVERS:
+        cause = getattr(error, "orig", None) or error
+        code = getattr(cause, "sqlstate", None) or next(iter(cause.args), None)
+        return f"{name} ({code})" if isinstance(code, int) or re.fullmatch(r"[0-9A-Z]{5}", str(code)) else name
     first = next(iter(str(error).splitlines()), "")
-    return redact(f"{type(error).__name__}: {first}"[:LONGEST_MESSAGE])
+    return redact(NUMBER_IN_TEXT.sub(lambda found: mask_number(found[0]), f"{name}: {first}")[:LONGEST_MESSAGE])
 
 
 def traceback_of(error: BaseException) -> str | None:
-    """Return the traceback, without the values of variables, where CDRSYNC_DEBUG asks for it."""
+    """Return the traceback, without the values of variables and of rows, where CDRSYNC_DEBUG asks for it."""
     if not os.environ.get("CDRSYNC_DEBUG"):
         return None
     import traceback
 
-    return redact("".join(traceback.format_exception(error)))
+    told: list[str] = []
+    following: BaseException | None = error
+    while following is not None and len(told) < MOST_CAUSES:
+        frames = "".join(traceback.format_tb(following.__traceback__))
+        told.insert(0, f"Traceback (most recent call last):\n{frames}{one_line(following)}\n")
+        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
+    return redact("\nwhich led to:\n\n".join(told))

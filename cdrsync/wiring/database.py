@@ -73,7 +73,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 def found(settings: Settings) -> Iterator[Engine]:
     """Open a database that is there already, whatever its schema. Raises DatabaseUnavailable, ConfigError."""
     path = sqlite_file(settings.database_url)
-    if path is not None and not path.exists():  # SQLite would make an empty one
+    if path is not None and is_missing(path):  # SQLite would make an empty one
         raise DatabaseUnavailable(f"there is no database at {path} yet", hint="cdrsync sync makes it")
     with engine(settings.database_url) as opened:
         yield opened
@@ -90,6 +90,17 @@ def existing(settings: Settings) -> Iterator[Engine]:
     with found(settings) as opened:
         migrate.check(opened)
         yield opened
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is certainly no such file; what this user may not look at may be there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def sqlite_file(database_url: str) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cdrsync import web
+from cdrsync.errors import ConfigError
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import status
@@ -87,7 +88,7 @@ def serve(
 ) -> Server:
     """Serve health, metrics and the status page on threads of their own, the doorbell where it has a token.
 
-    `settings` are those in force at the moment of the call. Raises OSError where the address can't be had.
+    `settings` are those in force at the moment of the call. Raises ConfigError where the address can't be had.
     """
     told = settings()
     doorbell = None
@@ -95,12 +96,13 @@ def serve(
         doorbell = web.Doorbell(told.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
     access = web.Access(told.http_hosts, told.http_password, beyond_loopback=not listen.is_loopback)
     source = Daemon(settings, activity, stuck)
+    app = web.create_app(source, registry=metrics.registry, doorbell=doorbell, access=access)
     try:
-        app = web.create_app(source, registry=metrics.registry, doorbell=doorbell, access=access)
         server = web.serve(app, listen.host, listen.port)
-    except OSError:
+    except OSError as error:
         source.close()
-        raise
+        problem = f"http_listen: can't listen on {listen}: {error.strerror or error}"
+        raise ConfigError([problem], hint='Choose another address, or http_listen = "" for none') from None
     return Server(source, server, doorbell)
 
 

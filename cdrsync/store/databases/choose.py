@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from cdrsync.errors import ConfigError
+from cdrsync.errors import ConfigError, install_hint
 
 if TYPE_CHECKING:
     from cdrsync.store.databases.port import DatabaseKind
@@ -41,7 +41,7 @@ def kind_of(dialect: str) -> DatabaseKind:
     except ModuleNotFoundError:
         raise ConfigError(
             [f"database_url needs the module {known.driver}, which is not installed"],
-            hint=f"pip install 'cdrsync[{known.extra}]'",
+            hint=install_hint(known.extra),
         ) from None
     kind: DatabaseKind = import_module(f"cdrsync.store.databases.{known.file}").KIND
     return kind

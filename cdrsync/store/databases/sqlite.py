@@ -7,6 +7,7 @@ a power cut. A connection whose file was replaced by another, or removed, is not
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from datetime import UTC
@@ -49,6 +50,8 @@ BROKEN_FILES = {
     sqlite3.SQLITE_CORRUPT: ("is damaged", "Restore its backup, or move it away and sync into a new one"),
 }
 
+OTHER_USER = "Let this user read the file and enter its folder, or run as its owner"
+
 PRIMARY_CODE = 0xFF  # of SQLite's result codes; the bits above tell kinds apart
 
 BUSY_PAUSE = 0.02  # seconds between two attempts to set up a file that is locked
@@ -87,7 +90,7 @@ class Sqlite(DatabaseKind):
         """It must name a file."""
         if url.database in (None, "", ":memory:"):
             raise ConfigError(["database_url names no file: what SQLite holds in memory is lost at the end"])
-        if Path(url.database or "").is_dir():
+        if os.path.isdir(url.database or ""):  # noqa: PTH112 - Path's fails where the folder is closed to this user
             raise ConfigError([f"database_url names a directory, not a file: {url.database}"])
 
     def connect_arguments(self, url: URL) -> dict[str, Any]:
@@ -225,6 +228,21 @@ def sqlite_file_identity(url: URL) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def _check_access(path: Path) -> None:
+    """Say what SQLite does not: why a file can't be opened. Raises DatabaseUnavailable."""
+    try:
+        path.parent.stat()
+    except FileNotFoundError:
+        raise DatabaseUnavailable(f"there is no folder for {path}", hint=f"mkdir -p {path.parent}") from None
+    except OSError as error:
+        raise DatabaseUnavailable(f"you may not read {path}: {error.strerror}", hint=OTHER_USER) from None
+    there = os.access(path, os.F_OK)
+    if not os.access(path.parent, os.X_OK) or (there and not os.access(path, os.R_OK)):
+        raise DatabaseUnavailable(f"you may not read {path}", hint=OTHER_USER)
+    if not there and not os.access(path.parent, os.W_OK):
+        raise DatabaseUnavailable(f"you may not make {path}", hint=f"Let this user write in {path.parent}")
+
+
 def _set_up(engine: Engine) -> None:
     opened: tuple[int, int] | None = None  # the file of the last connection
 
@@ -233,6 +251,7 @@ def _set_up(engine: Engine) -> None:
         del dialect, record, arguments, options
         if opened is not None and sqlite_file_identity(engine.url) is None:  # SQLite would make an empty one
             raise DatabaseUnavailable(f"the database file {sqlite_path(engine.url)} is gone", hint="Put it back")
+        _check_access(sqlite_path(engine.url).absolute())
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: Any) -> None:

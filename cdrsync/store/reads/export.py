@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import BigInteger, Boolean, Date, DateTime, Integer, and_, column, func, select, table
 
-from cdrsync.errors import ConfigError, OutputFailed, UnknownAccount
+from cdrsync.errors import ConfigError, OutputFailed, UnknownAccount, install_hint
 from cdrsync.model import COST_PLACES
 from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.choose import kind_of
@@ -260,7 +260,7 @@ class _Parquet:
             import pyarrow as pa
             from pyarrow import parquet
         except ModuleNotFoundError:
-            raise ConfigError(["--format parquet needs pyarrow"], hint="pip install 'cdrsync[parquet]'") from None
+            raise ConfigError(["--format parquet needs pyarrow"], hint=install_hint("parquet")) from None
         types = {
             "text": pa.string(),
             "json": pa.string(),
