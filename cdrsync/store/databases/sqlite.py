@@ -233,7 +233,8 @@ def _check_access(path: Path) -> None:
     try:
         path.parent.stat()
     except FileNotFoundError:
-        raise DatabaseUnavailable(f"there is no folder for the database {path}", hint=f"mkdir -p {path.parent}") from None
+        problem = f"there is no folder for the database {path}"
+        raise DatabaseUnavailable(problem, hint=f"mkdir -p {path.parent}") from None
     except OSError as error:
         raise DatabaseUnavailable(f"you may not read {path}: {error.strerror}", hint=OTHER_USER) from None
     there = os.access(path, os.F_OK)
