@@ -36,7 +36,7 @@ def serve(
     Prints the URL and the environment to paste to `out` once it answers. Raises ConfigError where it
     can't listen there.
     """
-    from cdrsync.sandbox.server import running
+    from cdrsync.sandbox import running
 
     with _ended_by_signals():
         world = World(settings, logins=[login], seed=seed)

@@ -2,88 +2,84 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
 from contextlib import contextmanager
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, request
+from flask import Flask, Response, jsonify, request
 
-from cdrsync.sandbox import spoil
-from cdrsync.sandbox.control import control
-from cdrsync.sandbox.operator import Operator
-from cdrsync.sandbox.wire import ON_A_SOCKET, ConnectionCutError, Server
+from cdrsync.sandbox.operator import Operator, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from wsgiref.types import WSGIApplication
 
     from cdrsync.sandbox.world import World
 
+XML = "text/xml; charset=utf-8"
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
-def app(world: World) -> Flask:
+
+def response(reply: Reply, world: World) -> Response:
+    """A reply as HTTP means it."""
+    return Response(reply.body, reply.status, {"Content-Type": XML, "Date": formatdate(world.clock(), usegmt=True)})
+
+
+def app(
+    world: World,
+    operator: Operator | None = None,
+    respond: Callable[[Reply, World], Response] = response,
+) -> Flask:
     """The WSGI app over a world. Several apps may share one."""
     sandbox = Flask("cdrsync.sandbox")
     sandbox.config["PROPAGATE_EXCEPTIONS"] = True  # a bug of the sandbox must not pass for the operator's HTTP 500
-    operator = Operator(world)
+    answering = operator or Operator(world)
 
     def answer(path: str = "") -> Response:  # noqa: ARG001 - the help pages show the bare root, the clients /api/
-        reply = operator.answer(request.get_data(), address=request.remote_addr or "")
-        if world.settings.latency > 0:
-            world.sleep(world.settings.latency)
-        return _response(reply, world)
+        return respond(answering.answer(request.get_data(), address=request.remote_addr or ""), world)
+
+    def records() -> Response:
+        calls = world.records(request.args.get("login"), visible=request.args.get("visible", "now") == "now")
+        lines = (_JSON.encode(call.as_json()) + "\n" for call in calls)
+        return Response(lines, content_type="application/x-ndjson; charset=utf-8")
 
     sandbox.add_url_rule("/", "root", answer, methods=["POST"])
     sandbox.add_url_rule("/<path:path>", "api", answer, methods=["POST"])
-    sandbox.register_blueprint(control(world), url_prefix="/_sandbox")
+    sandbox.add_url_rule("/_sandbox/records", view_func=records)
+    sandbox.add_url_rule("/_sandbox/counters", "counters", lambda: jsonify(world.counters()))
     return sandbox
 
 
-def _response(reply: spoil.Reply, world: World) -> Response:
-    headers = {**reply.headers, "Date": formatdate(world.clock(), usegmt=True)}
-    gzip_accepted = "gzip" in request.headers.get("Accept-Encoding", "")
-    body: bytes | Iterator[bytes] = reply.body
-    if reply.manner == "huge":
-        packed = gzip_accepted
-        body = spoil.huge_gzip(world.settings.huge_bytes) if packed else spoil.huge(world.settings.huge_bytes)
-    elif reply.manner == "whole":
-        packed = gzip_accepted and world.settings.gzip
-        body = spoil.gzip(reply.body) if packed else reply.body
-    else:
-        packed = False
-        headers["Content-Length"] = str(len(reply.body))
-        body = _drip(reply.body, world) if reply.manner == "drip" else _cut(reply)
-    if packed:
-        headers["Content-Encoding"] = "gzip"
-    return Response(body, reply.status, headers)
-
-
-def _cut(reply: spoil.Reply) -> Iterator[bytes]:
-    """A body that breaks off. In-process there is no socket to break: what httpx would raise is raised instead."""
-    on_a_socket = ON_A_SOCKET in request.environ
-    reset = reply.manner == "reset"
-    return _broken(b"" if reset else reply.body[: len(reply.body) // 2], reset=reset, on_a_socket=on_a_socket)
-
-
-def _broken(half: bytes, *, reset: bool, on_a_socket: bool) -> Iterator[bytes]:
-    if half:
-        yield half
-    if on_a_socket:
-        raise ConnectionCutError(reset=reset)
-    import httpx
-
-    if reset:
-        raise httpx.ReadError("[Errno 104] Connection reset by peer")
-    raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
-
-
-def _drip(body: bytes, world: World) -> Iterator[bytes]:
-    size = world.settings.drip_bytes
-    for start in range(0, len(body), size):
-        world.sleep(world.settings.drip_pause)
-        yield body[start : start + size]
-
-
 @contextmanager
-def running(world: World, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """A real server on its own threads; gives the API's URL. Raises OSError where the address can't be had."""
-    with Server(app(world), host, port) as server:
-        yield f"http://{f'[{host}]' if ':' in host else host}:{server.port}/api/"
+def running(app: WSGIApplication, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """The app on an address while the context lasts, port 0 for any free one; gives the API's URL.
+
+    Raises OSError where the address can't be had.
+    """
+    from waitress import wasyncore
+    from waitress.server import create_server
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        sockets: dict[int, object] = {}
+        server = create_server(app, map=sockets, sockets=[listener], threads=8, ident=None)
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                wasyncore.loop(timeout=10, map=sockets, count=1)
+            server.task_dispatcher.shutdown()
+            wasyncore.close_all(sockets, ignore_all=True)
+
+        thread = threading.Thread(target=serve, name="sandbox", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/api/"
+        finally:
+            ended.set()
+            server.pull_trigger()
+            thread.join()

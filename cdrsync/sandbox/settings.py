@@ -1,4 +1,4 @@
-"""What can be set about the stand-in: everything that the reference page leaves open, and what may go wrong."""
+"""What can be set about the stand-in: what the reference page leaves open."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ DEMO_LOGIN = Login("demo@example.com", "demo-password", "demo-vkey")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Each field is one answer to a question that the reference page leaves open, or one kind of trouble.
-
-    Shares are 0..1, times are seconds. `World.configure` replaces fields while the sandbox runs.
-    """
+    """Shares are 0..1, times are seconds. `World.configure` replaces fields while the sandbox runs."""
 
     # What the operator's answers look like
     date_order: Literal["ascending", "descending"] = "ascending"  # of pages asked by date
@@ -34,7 +31,6 @@ class Settings:
     mins_unit: Literal["seconds", "minutes"] = "seconds"  # of MinsTotalNoFormat
     week_begins: Literal["monday", "sunday"] = "monday"  # of GetTotals' period `week`
     separators: bool = False  # totals as "7,859" and "£10.00"
-    gzip: bool = False  # compress for clients that accept it (costs more than the loopback saves)
 
     # Sessions and refusals
     session_life: float = 1800
@@ -52,14 +48,3 @@ class Settings:
     change_share: float = 0.0  # later re-rated, or a flag flips
     change_delay: tuple[float, float] = (10.0, 86400.0)
     absent_flags_share: float = 0.1
-    hostile_share: float = 0.0
-    unknown_elements_share: float = 0.0
-    untypeable_share: float = 0.0
-
-    # Trouble
-    latency: float = 0.0  # before every answer
-    retry_after: int = 1  # of 429 and 503
-    drip_pause: float = 0.5  # between the pieces of a slow answer
-    drip_bytes: int = 64  # in each of them
-    huge_bytes: int = 200_000_000  # decoded size of a huge answer
-    faults_in_a_row: int | None = None  # then one good answer; None: no such mercy

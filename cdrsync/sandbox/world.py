@@ -12,8 +12,6 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdrsync.sandbox.calls import SETTLING, Call, CallMaker, Totals, dice, london, start_times, uid_at
-from cdrsync.sandbox.faults import Faults
-from cdrsync.sandbox.hostile import season
 from cdrsync.sandbox.records import Records
 from cdrsync.sandbox.sessions import Sessions
 from cdrsync.sandbox.settings import DEMO_LOGIN, Login, Settings
@@ -46,14 +44,13 @@ class Account:
         self.login = login
         self.maker = CallMaker(seed)
         self.records = Records()
-        self.last_page: list[int] = []  # uids of the last page that was not empty
 
 
 class World:
     """The stand-in's whole state; every public method may be called from any thread.
 
-    `clock` answers Unix seconds and decides what is visible, which sessions live, and which day "today" is; `sleep` is
-    what latency and slow answers wait with. The same seed and the same calls of these methods give the same world.
+    `clock` answers Unix seconds and decides what is visible, which sessions live, and which day "today" is. The same
+    seed and the same calls of these methods give the same world.
     """
 
     def __init__(
@@ -62,22 +59,19 @@ class World:
         *,
         logins: Sequence[Login] = (DEMO_LOGIN,),
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
         seed: int = 1,
     ) -> None:
         self.settings = settings or Settings()
         self.clock = clock
-        self.sleep = sleep
         self.seed = seed
         self.lock = RLock()
         self.sessions = Sessions(seed)
-        self.faults = Faults(seed)
         self.counts: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         self.requests: deque[RequestSeen] = deque(maxlen=REQUESTS_KEPT)
         self._accounts = {login.username: Account(login, f"{seed}/{n}") for n, login in enumerate(logins)}
         self._timeline = Timeline()
-        self._rng = dice("world", seed)
+        self.rng = dice("world", seed)
         self._last_uid = 0
         self._uid_shift = 0
         self._stream = 0  # number of the running stream of live calls; those of earlier ones have ended
@@ -99,13 +93,13 @@ class World:
             now = self.settle()
             account = self.account(username)
             uid = 0
-            for started in start_times(self._rng, calls, now - days * DAY, now - SETTLING):
+            for started in start_times(self.rng, calls, now - days * DAY, now - SETTLING):
                 uid = self._free_uid(max(uid + 1, uid_at(started) + self._uid_shift))
                 call = self._made(account, uid, started)
                 ended: float = started + _length(call)
                 if ended > now and self.settings.appear == "at-end":
                     call, ended = account.maker.moved(call, int(now) - _length(call)), now
-                self._take_in(account, call, ended, now)
+                self.take_in(account, call, ended, now)
             self._last_uid = max(self._last_uid, uid)
 
     def add(self, *, username: str | None = None, **fields: Any) -> Call:
@@ -188,8 +182,6 @@ class World:
                 "visible": sum(len(account.records.visible_uids) for account in self._accounts.values()),
                 "issued": sum(len(account.records.calls) for account in self._accounts.values()),
                 "requests": dict(self.asked),
-                "faults": {fault.value: fired for fault, fired in self.faults.fired.items()},
-                "faults_pending": self.faults.pending,
             }
 
     @property
@@ -235,13 +227,13 @@ class World:
             self._next_arrival(now, self._stream)
 
     def _next_arrival(self, now: float, stream: int) -> None:
-        self._timeline.at(now + self._rng.expovariate(self.settings.rate), lambda at: self._arrive(at, stream))
+        self._timeline.at(now + self.rng.expovariate(self.settings.rate), lambda at: self._arrive(at, stream))
 
     def _arrive(self, at: float, stream: int) -> None:
         if stream != self._stream:
             return
         self._next_arrival(at, stream)
-        account = self._rng.choice(list(self._accounts.values()))
+        account = self.rng.choice(list(self._accounts.values()))
         call = self._made(account, self._next_uid(at), int(at))
         visible_at = at
         if self.settings.appear == "at-end":
@@ -249,15 +241,14 @@ class World:
         else:
             visible_at += _length(call)
         self.counts["live"] += 1
-        self._take_in(account, call, visible_at, at)
+        self.take_in(account, call, visible_at, at)
 
     def _made(self, account: Account, uid: int, started: int) -> Call:
         return account.maker.make(uid, started, flags_absent=self.settings.absent_flags_share)
 
-    def _take_in(self, account: Account, call: Call, visible_at: float, now: float) -> None:
-        """A call with its fate: hostile or not, late or not, changed later or not."""
-        settings, rng = self.settings, self._rng
-        call = season(call, settings, rng)
+    def take_in(self, account: Account, call: Call, visible_at: float, now: float) -> None:
+        """A call with its fate: late or not, changed later or not."""
+        settings, rng = self.settings, self.rng
         if settings.late_share and rng.random() < settings.late_share:
             visible_at += self._between(*settings.late_delay)
             self.counts["late"] += visible_at > now
@@ -279,8 +270,8 @@ class World:
             return
         if call.kind == "voicemail":
             self._change(account, uid, {"has_voicemail_recording": not call.has_voicemail_recording})
-        elif call.duration and self._rng.randrange(2):
-            dearer = call.user_cost + Decimal("0.001") * self._rng.randint(1, 50)
+        elif call.duration and self.rng.randrange(2):
+            dearer = call.user_cost + Decimal("0.001") * self.rng.randint(1, 50)
             self._change(account, uid, {"user_cost": dearer})
         else:
             self._change(account, uid, {"has_recorded_call": not call.has_recorded_call})
@@ -293,11 +284,11 @@ class World:
 
     def _between(self, low: float, high: float) -> float:
         """Mostly near `low`, seldom near `high`: delays are spread over orders of magnitude."""
-        return low * math.exp(self._rng.random() * math.log(high / low)) if 0 < low < high else low
+        return low * math.exp(self.rng.random() * math.log(high / low)) if 0 < low < high else low
 
     def _next_uid(self, now: float) -> int:
         """Platform-wide: the others' calls leave gaps."""
-        gap = 1 + int(self._rng.expovariate(1.5))
+        gap = 1 + int(self.rng.expovariate(1.5))
         self._last_uid = self._free_uid(max(self._last_uid + gap, uid_at(now) + self._uid_shift))
         return self._last_uid
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from cdrsync.sandbox import Fault, Settings, World, running
 from tests.support.canary import LOGIN
+from tests.support.operator import Fault, Settings, World, running
 from tests.support.processes import REPOSITORY, Daemon, cdrsync, daemon, environment, until
 
 if TYPE_CHECKING:

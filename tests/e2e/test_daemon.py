@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.sandbox import Fault, Login, Settings, World, running
 from tests.support.canary import LOGIN
+from tests.support.operator import Fault, Login, Settings, World, running
 from tests.support.processes import cdrsync, daemon, environment, until
 
 if TYPE_CHECKING:

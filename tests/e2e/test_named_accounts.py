@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.sandbox import Settings, World, running
 from tests.support.canary import LOGIN
+from tests.support.operator import Settings, World, running
 from tests.support.processes import cdrsync, daemon, environment
 
 if TYPE_CHECKING:

@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.errors import EXIT_LEASE_HELD, EXIT_OK, EXIT_UNREACHABLE
-from cdrsync.sandbox import Fault
 from cdrsync.store.databases.engine import open_engine
 from tests.fault import points
 from tests.fault.stand_in import StandIn
 from tests.fault.truth import Truth, violations
 from tests.fault.zygote import Start, Zygote, log_of
 from tests.support.databases import DatabaseServer, running
+from tests.support.operator import Fault
 from tests.support.processes import environment
 from tests.support.rig import assert_equal
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from cdrsync.sandbox import Fault
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import cdr
 from tests.fault.campaign import KINDS
 from tests.fault.stand_in import StandIn
 from tests.support.databases import running
+from tests.support.operator import Fault
 from tests.support.processes import daemon, environment
 from tests.support.rig import assert_equal
 

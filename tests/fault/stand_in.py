@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from cdrsync.sandbox import Call, Settings, World, running
 from tests.support.canary import LOGIN
+from tests.support.operator import Call, Settings, World, running
 from tests.support.processes import REPOSITORY
 
 if TYPE_CHECKING:

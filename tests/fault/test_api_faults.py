@@ -13,11 +13,11 @@ import pytest
 
 from cdrsync.errors import Retry, Skip
 from cdrsync.model import Period
-from cdrsync.sandbox import Fault, Settings, World, running
 from cdrsync.store.databases.engine import open_engine
 from tests.fault.fresh import fresh
 from tests.fault.trouble import SQLITE, persist
 from tests.support.canary import LOGIN
+from tests.support.operator import Fault, Settings, World, running
 from tests.support.processes import daemon, environment, until
 from tests.support.rig import assert_equal, rig
 

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import select
 
 from cdrsync.model import WallClock
-from cdrsync.sandbox import Settings
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.steps import Sync
 from tests.fault.fresh import fresh
 from tests.fault.trouble import SQLITE
+from tests.support.operator import Settings
 from tests.support.rig import rig
 
 if TYPE_CHECKING:

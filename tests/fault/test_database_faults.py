@@ -18,13 +18,13 @@ import pytest
 from sqlalchemy import create_engine, func, select, text
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry
-from cdrsync.sandbox import Fault
 from cdrsync.store import lease
 from cdrsync.store.databases import sqlite as store_sqlite
 from cdrsync.store.schema.tables import cdr, checkpoint
 from tests.fault.stand_in import StandIn
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, at, cut, persist, waits_for_a_lock
 from tests.fault.zygote import Start, Zygote, log_of
+from tests.support.operator import Fault
 from tests.support.processes import environment, until
 from tests.support.rig import assert_equal, rig
 

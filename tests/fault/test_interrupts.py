@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.sandbox import Settings, World, running
 from tests.fault.interrupts import SECONDS, campaign
 from tests.support.canary import LOGIN
+from tests.support.operator import Settings, World, running
 from tests.support.processes import REPOSITORY, environment, until
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from cdrsync.sandbox import Call
+    from tests.support.operator import Call
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from cdrsync.audit.audit import Audit
 from cdrsync.audit.figures import Interpretation
 from cdrsync.errors import ConfigError, RequestRefused
 from cdrsync.model import Checkpoint, Origin, Page, Period, Verdict, Window
-from cdrsync.sandbox import Fault, Settings
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import cdr, coverage
 from cdrsync.sync.position import HISTORY_STREAM
+from tests.support.operator import Fault, Settings
 from tests.support.rig import LONDON, rig
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from cdrsync.model import Period, Verdict
-from cdrsync.sandbox import Settings
 from cdrsync.store.reads.status import every_account
 from cdrsync.store.schema.tables import cdr
+from tests.support.operator import Settings
 from tests.support.rig import rig
 
 if TYPE_CHECKING:

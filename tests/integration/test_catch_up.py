@@ -16,8 +16,8 @@ import pytest
 from sqlalchemy import func, select
 
 from cdrsync.model import TAIL_STREAM, Origin
-from cdrsync.sandbox import Settings
 from cdrsync.store.schema.tables import cdr, cdr_change, reject
+from tests.support.operator import Settings
 from tests.support.rig import rig
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.sandbox import World, running
 from tests.support.canary import LOGIN
 from tests.support.confinement import directives
+from tests.support.operator import World, running
 from tests.support.tools import missing, program
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import yaml
 
-from cdrsync.sandbox import World, running
 from tests.support.canary import LOGIN
+from tests.support.operator import World, running
 from tests.support.processes import daemon, environment, until
 from tests.support.tools import program
 

@@ -14,12 +14,12 @@ from sqlalchemy import func, select
 
 from cdrsync.audit.figures import Figures
 from cdrsync.model import Verdict
-from cdrsync.sandbox import Settings, World, running
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads.status import one_account
 from cdrsync.store.schema.tables import cdr
 from tests.support.canary import DOORBELL_TOKEN, LOGIN
 from tests.support.deployed import CALLS, filled
+from tests.support.operator import Settings, World, running
 from tests.support.processes import Daemon, daemon, environment, until
 
 if TYPE_CHECKING:

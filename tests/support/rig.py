@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from cdrsync.audit.audit import Audit
-from cdrsync.sandbox import DEMO_LOGIN, Call, ManualClock, Settings, World, transport
+from cdrsync.sandbox import DEMO_LOGIN
 from cdrsync.source.api import NoveroApi
 from cdrsync.source.retry import RetryPolicy
 from cdrsync.store.databases.engine import open_engine
@@ -25,6 +25,7 @@ from cdrsync.store.save import SqlStore
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
+from tests.support.operator import Call, ManualClock, Settings, World, transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

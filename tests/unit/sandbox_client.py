@@ -7,13 +7,13 @@ from xml.etree import ElementTree as ET
 
 import httpx
 
-from cdrsync.sandbox import Login, ManualClock, Settings, World, transport
+from tests.support.operator import Login, ManualClock, Settings, World, transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from cdrsync.sandbox import Call
+    from tests.support.operator import Call
 
 URL = "http://sandbox.test/api/"
 NOON = "2024-05-23T12:00:00+01:00"  # a Thursday

@@ -11,8 +11,9 @@ from textwrap import dedent, indent
 
 import pytest
 
-from cdrsync.sandbox import DEMO_LOGIN, ManualClock, World
+from cdrsync.sandbox import DEMO_LOGIN
 from tests.support.canary import CANARIES, LOGIN
+from tests.support.operator import ManualClock, World
 
 REPOSITORY = Path(__file__).parents[2]
 PROLOGUE = """\
@@ -21,7 +22,7 @@ from pathlib import Path
 import click, flask, httpx
 from click.testing import CliRunner
 from cdrsync.errors import LoginRefused
-from cdrsync.sandbox import World, running
+from tests.support.operator import World, running
 from tests.support.canary import *
 echo = [sys.executable, "-c", "import sys; print(sys.stdin.read())"]
 """

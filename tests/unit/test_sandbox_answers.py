@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from cdrsync.sandbox import DEMO_LOGIN, Login, ManualClock, Settings, World
+from cdrsync.sandbox import DEMO_LOGIN
 from cdrsync.sandbox.render import spoken
+from tests.support.operator import Login, ManualClock, Settings, World
 from tests.unit.sandbox_client import (
     GET_CDR,
     GET_CDRS,

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from cdrsync.sandbox import Call, Settings, World
 from cdrsync.sandbox.calls import cost, uid_at, wall_clock
+from tests.support.operator import Call, Settings, World
 from tests.unit.sandbox_client import turn, world
 
 LONDON = ZoneInfo("Europe/London")

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import httpx
 import pytest
 
-from cdrsync.sandbox import Fault, Settings, World
+from tests.support.operator import Fault, Settings, World
 from tests.unit.sandbox_client import GET_CDRS, GET_TOTALS, LOGIN, Client, code, nested, uids, world
 
 MEGABYTE = 1_000_000

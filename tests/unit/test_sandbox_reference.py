@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cdrsync.sandbox import Call, Login, ManualClock, World
+from tests.support.operator import Call, Login, ManualClock, World
 from tests.unit.sandbox_client import Client, nested, printed, world
 
 PAGE = Path(__file__).parents[1] / "data/sandbox"

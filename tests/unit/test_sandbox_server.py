@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from cdrsync.cli import main
-from cdrsync.sandbox import Call, Fault, Login, World, running
+from tests.support.operator import Call, Fault, Login, World, running
 from tests.unit.sandbox_client import GET_CDRS, Client, code, turn, world
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,27 +13,16 @@ from cdrsync.sandbox.calls import Call
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdrsync.sandbox.world import World
+    from tests.support.operator.world import World
 
 
 T = TypeVar("T")
-_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def control(world: World) -> Blueprint:
     """The blueprint of /_sandbox/. Bodies of POST are JSON objects; an error is JSON too, with HTTP 400 or 404."""
     blueprint = Blueprint("control", __name__)
     verbs = _Verbs(world)
-
-    @blueprint.get("/records")
-    def records() -> Response:
-        calls = world.records(_login(world), visible=request.args.get("visible", "now") == "now")
-        lines = (_JSON.encode(call.as_json()) + "\n" for call in calls)
-        return Response(lines, content_type="application/x-ndjson; charset=utf-8")
-
-    @blueprint.get("/counters")
-    def counters() -> Response:
-        return jsonify(world.counters())
 
     @blueprint.get("/requests")
     def requests() -> Response:

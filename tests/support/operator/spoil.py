@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from cdrsync.sandbox import render
+from cdrsync.sandbox import operator, render
 from cdrsync.sandbox.calls import dice
-from cdrsync.sandbox.faults import Fault
+from cdrsync.sandbox.server import XML
+from tests.support.operator.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from cdrsync.sandbox.settings import Settings
+    from tests.support.operator.world import Settings
 
-XML = "text/xml; charset=utf-8"
 _PIECE = b" " * 1_000_000
 _HUGE_START = b'<?xml version="1.0"?>\n<NoveroResponse>\n'
 
@@ -34,16 +34,14 @@ _ENTITIES = b"""<!DOCTYPE NoveroResponse [
 _DOCTYPE = b'<!DOCTYPE NoveroResponse SYSTEM "file:///etc/hostname">\n'
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+@dataclass(frozen=True)
+class Reply(operator.Reply):
     """What goes back, and in which manner.
 
     whole: as HTTP means it · drip: a few bytes at a time · cut: the connection ends half-way · reset: a TCP reset in
     place of an answer · huge: `body` stands for a document of `Settings.huge_bytes`.
     """
 
-    body: bytes
-    status: int = 200
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": XML})
     manner: Literal["whole", "drip", "cut", "reset", "huge"] = "whole"
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from cdrsync.sandbox.calls import Call
-    from cdrsync.sandbox.settings import Settings
+    from tests.support.operator.world import Settings
 
 LONG = 100_000  # characters
 

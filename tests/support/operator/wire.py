@@ -1,4 +1,4 @@
-"""A small threading HTTP/1.1 server for the sandbox's WSGI app.
+"""A small threading HTTP/1.1 server for the operator's WSGI app.
 
 waitress owns its sockets, and werkzeug's server closes each connection after one answer. Here connections are kept
 alive as the operator's are, and the app can break one: a body that raises `ConnectionCutError` ends it, by a TCP reset
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-ON_A_SOCKET = "cdrsync.sandbox.on_a_socket"
+ON_A_SOCKET = "tests.on_a_socket"
 """In the WSGI environment where a real connection stands behind a request."""
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close() sends RST
@@ -31,7 +31,7 @@ class ConnectionCutError(Exception):
     """Raised by a response body to end the connection here; `reset` tells how."""
 
     def __init__(self, *, reset: bool) -> None:
-        super().__init__("connection cut by the sandbox")
+        super().__init__("connection cut by the operator")
         self.reset = reset
 
 
