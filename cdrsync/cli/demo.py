@@ -197,6 +197,8 @@ def _watch(show: Demo, daemon: subprocess.Popen[Any], held_before: int) -> None:
     with show.console.status("") as status:
         while True:
             if daemon.poll() is not None:
+                INTERRUPT.event.wait(TICK)
+                INTERRUPT.check()
                 raise DemoFailed(f"the daemon ended by itself with exit code {daemon.returncode}")
             now = time.monotonic()
             held, visible = demo_report.count(show.database), show.world.counters()["visible"]
@@ -234,4 +236,7 @@ def _ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:
         INTERRUPT.check()
         with suppress(subprocess.TimeoutExpired):
             process.wait(TICK)
+    if process.returncode:  # Ctrl-C reaches the process as well, which may be gone first
+        INTERRUPT.event.wait(TICK)
+        INTERRUPT.check()
     return process.returncode

@@ -136,7 +136,7 @@ def test_an_interrupted_demo_leaves_nothing_running(
             break
     os.killpg(demo.pid, number) if number == signal.SIGINT else demo.send_signal(number)
     demo.communicate(timeout=DEADLINE)
-    assert demo.returncode == 130
+    assert demo.returncode == 128 + number
     _wait_until_gone(demo.pid)
 
 
