@@ -6,9 +6,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.sandbox import Fault, Settings, World, running
 from cdrsync.store.databases.engine import open_engine
 from tests.support.canary import LOGIN
+from tests.support.operator import Fault, Settings, World, running
 from tests.support.processes import cdrsync, environment
 from tests.support.rig import assert_equal
 
