@@ -9,16 +9,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import text
+from sqlalchemy import inspect
 
 from cdrsync.cli import file_checks
 from cdrsync.cli.file_checks import Finding
 from cdrsync.config.values import mask_url
 from cdrsync.daemon.signals import INTERRUPT
-from cdrsync.errors import EXIT_UNREACHABLE, CdrsyncError, LeaseHeld, SchemaMismatch
+from cdrsync.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNREACHABLE, CdrsyncError, LeaseHeld, SchemaMismatch
 from cdrsync.model import Period, TotalsAsk, utc_now
 from cdrsync.monitor import logs
 from cdrsync.store.admin import migrate
+from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.wiring import accounts, database
 
@@ -31,9 +32,6 @@ CONNECT_SECONDS = 10.0
 CLOCK_SECONDS = 120.0  # a clock further off than this puts calls on the wrong day around midnight
 FREE_BYTES = 200 * 1024 * 1024
 CERTIFICATE_DAYS = 14
-PRIVILEGES = (
-    "SELECT has_schema_privilege(current_schema(), 'CREATE'), has_database_privilege(current_database(), 'TEMP')"
-)
 
 
 def examine(settings: Settings, inputs: Inputs) -> Iterator[Finding]:
@@ -116,8 +114,8 @@ def _login(account: AccountSettings) -> Iterator[Finding]:
 def _database(settings: Settings) -> Iterator[Finding]:
     where = mask_url(settings.database_url)
     try:
-        yield from _schema(settings)
         yield from _permissions(settings)
+        yield from _schema(settings)
     except LeaseHeld as error:
         yield Finding("writing", "ok", f"a running instance has the lease: {error.message}")
     except SchemaMismatch as error:
@@ -148,11 +146,15 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
     if path is not None:
         yield file_checks.sqlite(path)
         return
-    missing = missing_privileges(settings.database_url)
-    if missing:
-        remedy = "Grant them, or let another user run cdrsync db upgrade and grant this one the rest"
-        yield Finding("permissions", "warning", f"this user may not {', '.join(missing)}", remedy)
-    else:
+    with database.engine(settings.database_url) as opened, translated(), opened.connect() as connection:
+        found = list(kind_of(opened.dialect.name).troubles(connection))
+        connection.rollback()
+        made = bool(found) and migrate.VERSION_TABLE in inspect(connection).get_table_names()
+    for trouble in found:
+        failed = trouble.always or not made
+        state, code = ("failed", EXIT_CONFIG) if failed else ("warning", EXIT_OK)
+        yield Finding("permissions", state, trouble.what, trouble.remedy, code)
+    if not found:
         yield Finding("permissions", "ok", "this user may read, write and migrate")
 
 
@@ -168,18 +170,3 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("disk space", "warning", detail, "A million calls take some 300 MB")
     else:
         yield Finding("disk space", "ok", detail)
-
-
-def missing_privileges(database_url: str) -> list[str]:
-    """Return what sync needs and this user of a database server may not do. Raises DatabaseUnavailable."""
-    with database.engine(database_url) as opened, translated(), opened.connect() as connection:
-        if opened.dialect.name == "postgresql":
-            may = connection.execute(text(PRIVILEGES)).one()
-            return [
-                what
-                for what, allowed in zip(("create tables", "make temporary tables"), may, strict=True)
-                if not allowed
-            ]
-        grants = " ".join(connection.execute(text("SHOW GRANTS")).scalars().all()).upper()
-        needed = ("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "ALTER", "INDEX", "CREATE VIEW")
-        return [] if "ALL PRIVILEGES" in grants else [word for word in needed if word not in grants]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import io
 import json
-import os
 import sys
 from dataclasses import asdict, is_dataclass
 from dataclasses import fields as dataclass_fields
@@ -121,10 +120,7 @@ def line(text: str = "") -> None:
 
 def note(text: str) -> None:
     """Print one line on standard error, for people beside a machine-readable output."""
-    try:
-        click.echo(visible(text), err=True)
-    except OSError:  # nobody reads it: the work goes on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    click.echo(visible(text), err=True)
 
 
 def table(rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: Sequence[int] = ()) -> None:

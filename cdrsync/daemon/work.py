@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager, closing, nullcontext
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync import tuning
@@ -18,10 +16,9 @@ from cdrsync.wiring import accounts
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
-    from datetime import datetime
 
     from cdrsync.config import AccountSettings, Settings
-    from cdrsync.daemon.tasks import Timetable
+    from cdrsync.daemon.tasks import Due
     from cdrsync.model import PageSaved
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
@@ -40,7 +37,7 @@ class Work:
         account: AccountSettings,
         parts: AccountParts,
         *,
-        timetable: Timetable,
+        due: Due,
         stop: threading.Event,
         activity: Activity,
         metrics: Metrics,
@@ -48,17 +45,14 @@ class Work:
         self._settings = settings
         self._account = account
         self._parts = parts
-        self._timetable = timetable
+        self._due = due
         self._stop = stop
         self._activity = activity
         self._metrics = metrics
         self._log = logs.get(parts.name)
 
-    def show_position(self, database: Database) -> datetime | None:
-        """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew.
-
-        Return when the last audit was.
-        """
+    def show_position(self, database: Database) -> None:
+        """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew."""
         name = self._parts.name
         mark = self._parts.store.checkpoint(TAIL_STREAM)
         if mark is not None:
@@ -67,11 +61,10 @@ class Work:
         audited_at, gaps = database.last_audit(name)
         if audited_at is not None:
             self._metrics.audited(name, gaps=gaps, at=audited_at.timestamp())
-        return audited_at
 
     def pages(self, task: Task) -> Generator[PageSaved]:
         """Do a task: an item for each commit."""
-        began = time.monotonic()
+        began = utc_now()
         with self._tallied(task) as tally:
             if task is Task.AUDIT:
                 self._audit()
@@ -84,11 +77,9 @@ class Work:
                         tally.outcome = "stopped"
                         return
             if task is Task.POLL:
-                now = utc_now()
-                asked = now - timedelta(seconds=time.monotonic() - began)
-                self._activity.publish(self._parts.name, last_success=now, read_until=asked)
+                self._activity.publish(self._parts.name, last_success=utc_now(), read_until=began)
             if task is Task.BACKFILL and tally.records:
-                self._timetable.mark(Task.AUDIT)
+                self._due.mark(Task.AUDIT)
             if task is Task.SWEEP:
                 self._tidy()
             if tally.rejected or task is Task.BACKFILL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,6 @@ _REFUSED = frozenset({401, 403})
 _BUSY = 429
 _OUT_OF_ORDER = 500  # and above
 
-CLOCK_TOLERANCE = timedelta(minutes=5)
-"""So far from ours the operator's clock is believed: a mark that seems older than it is makes later calls look like a
-new sequence of uids."""
-
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
@@ -35,7 +31,7 @@ class HttpAnswer:
     status: int
     body: bytes
     retry_after: float | None  # seconds
-    answered_at: datetime  # the operator's clock where it sent a `Date` near ours, else ours; aware, UTC
+    answered_at: datetime  # the operator's clock where it sent `Date`, ours otherwise; aware, UTC
 
     @property
     def says_later(self) -> bool:
@@ -61,8 +57,7 @@ def read(response: httpx.Response, now: datetime, max_bytes: int) -> HttpAnswer:
     body = _body(response, max_bytes)
     said = _http_date(response.headers.get("Date"))
     wish = _retry_after(response.headers.get("Retry-After"), said or now)
-    believed = said if said is not None and abs(said - now) <= CLOCK_TOLERANCE else now
-    return HttpAnswer(response.status_code, body, wish, believed)
+    return HttpAnswer(response.status_code, body, wish, said or now)
 
 
 def _body(response: httpx.Response, max_bytes: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain, groupby
@@ -13,9 +13,10 @@ from cdrsync.errors import SequenceReset
 from cdrsync.model import FLAGS, Cdr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
+_UID = itemgetter(Cdr._fields.index("uid"))
 _DAY, _DURATION, _COST = (itemgetter(Cdr._fields.index(name)) for name in ("call_date", "duration", "user_cost"))
 _FLAGS = tuple((name, Cdr._fields.index(name)) for name in FLAGS)
 
@@ -62,12 +63,39 @@ def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr
                 f"{new.started_at:%Y-%m-%d %H:%M:%S} UTC: the operator's uids have fallen"
             )
         merged.append(new)
-        history.extend(
-            Change(uid, name, as_text(before), as_text(after))
-            for name, before, after in zip(Cdr._fields, old, new, strict=True)
-            if before is not None and before != after
-        )
+        history.extend(_between(old, new))
     return merged, history
+
+
+def last_words(calls: Iterable[Cdr]) -> dict[int, Cdr]:
+    """Each call once, by uid, as the last of those of its uid says it. A flag that this one leaves out is kept."""
+    last: dict[int, Cdr] = {}
+    for call in calls:
+        before = last.get(call.uid)
+        last[call.uid] = with_known_flags(call, before) if before else call
+    return last
+
+
+def said_again(calls: Sequence[Cdr], held: Callable[[int], Cdr | None]) -> dict[int, list[Change]]:
+    """The history of the calls of which a page says several things, by uid: as if each had come by itself.
+
+    `held` gives the stored call of a uid.
+    """
+    last: dict[int, Cdr] = {}
+    history: dict[int, list[Change]] = {}
+    counts = Counter(map(_UID, calls))
+    for call in calls:
+        if counts[call.uid] > 1:
+            before = last.get(call.uid) or held(call.uid)
+            last[call.uid] = now = with_known_flags(call, before) if before else call
+            history.setdefault(call.uid, []).extend(_between(before, now) if before else ())
+    return history
+
+
+def _between(old: Cdr, new: Cdr) -> Iterator[Change]:
+    for name, before, after in zip(Cdr._fields, old, new, strict=True):
+        if before is not None and before != after:
+            yield Change(new.uid, name, as_text(before), as_text(after))
 
 
 def with_known_flags(new: Cdr, old: Cdr) -> Cdr:

@@ -15,9 +15,12 @@ One transaction for a page, under the account's lease:
 from __future__ import annotations
 
 import hashlib
+import random
+import time
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,9 +28,10 @@ from sqlalchemy import and_, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.model import MAX_UID, Page, PageSaved, Reject, Verdict, utc_now
-from cdrsync.store.changes import DayDelta, apply, deltas
+from cdrsync.store.changes import DayDelta, apply, deltas, last_words, said_again
 from cdrsync.store.compare import compare, write_back
 from cdrsync.store.databases.choose import kind_of, kind_of_error
+from cdrsync.store.databases.port import Collision, TooLarge
 from cdrsync.store.known_numbers import KnownNumbers
 from cdrsync.store.position import Positions
 from cdrsync.store.privacy.raw_record import as_xml
@@ -45,9 +49,11 @@ if TYPE_CHECKING:
 
     from cdrsync.model import Cdr, Checkpoint, NumberFacts
 
+ATTEMPTS = 9  # of a commit, before the last, where others come between
 REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
 
 _UID = attrgetter("uid")
+_COUNTS = ("inserted", "updated", "unchanged", "rejected", "unholdable")
 _STARTED = attrgetter("started_at")
 
 
@@ -104,9 +110,19 @@ class SqlStore(Positions, Runs):
         self._session.close()
 
     def save(self, page: Page) -> PageSaved:
-        """Commit the page whole, or nothing of it. A call that the database can't hold becomes a Reject."""
+        """Commit the page whole, or nothing of it. A call that the database can't hold becomes a Reject.
+
+        A page that is more than the database takes in one transaction is committed in halves.
+        """
         try:
-            return self._commit(page)
+            return self._commit_again(page)
+        except TooLarge:
+            if len(page) <= 1:
+                raise
+            middle, end = len(page.cdrs) // 2, len(page.rejects) // 2
+            first = Page(page.origin, page.cdrs[:middle], page.rejects[:end])
+            second = replace(page, cdrs=page.cdrs[middle:], rejects=page.rejects[end:])
+            return _together(self.save(first), self.save(second))
         except (DBAPIError, ValueError, OverflowError) as error:
             if not _value_error(error):
                 raise
@@ -114,10 +130,19 @@ class SqlStore(Positions, Runs):
         rejects = [Reject(call.uid, as_xml(call), problem) for call, problem in unholdable]
         bad = {id(call) for call, _ in unholdable}
         rest = [call for call in page.cdrs if id(call) not in bad]
-        saved = self._commit(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
+        saved = self._commit_again(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
         return replace(saved, unholdable=tuple(call.uid for call, _ in unholdable))
 
     # ── one transaction ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _commit_again(self, page: Page) -> PageSaved:
+        """Commit the page; at once again where another transaction came between."""
+        for _ in range(ATTEMPTS):
+            try:
+                return self._commit(page)
+            except Collision:
+                time.sleep(random.uniform(0.0, 0.05))  # noqa: S311 - not a secret
+        return self._commit(page)
 
     def _commit(self, page: Page) -> PageSaved:
         now = self._clock()
@@ -156,13 +181,19 @@ class SqlStore(Positions, Runs):
 
     def _write(self, connection: Connection, cdrs: Sequence[Cdr], now: datetime) -> _Written:
         """Rows and their history. In the order of the primary key, databases write a third faster."""
-        calls = {call.uid: call for call in sorted(self._rules.apply(cdrs), key=_UID)}
+        ascending = sorted(self._rules.apply(cdrs), key=_UID)
+        calls = last_words(ascending)
         if not calls:
             return _Written((), (), (), {})
         account_id = self._session.account_id
         forms = dict(zip(calls, self._kind.forms(list(calls.values())), strict=True))
         held = compare(self._kind, connection, account_id, forms)
         changed, history = apply(held.different, calls)
+        if len(calls) < len(ascending):
+            again = said_again(
+                ascending, lambda uid: held.different.get(uid) or (calls[uid] if uid in held.uids else None)
+            )
+            history = [*(one for one in history if one.uid not in again), *chain.from_iterable(again.values())]
         new = [call for uid, call in calls.items() if uid not in held.uids]
         if new:
             self._kind.insert(connection, account_id, [forms[call.uid] for call in new], now)
@@ -213,6 +244,7 @@ class SqlStore(Positions, Runs):
             )
         seen = Counter(map(fingerprint, rejects))
         if seen:
+            most = self._kind.text_bytes(connection)
             records = {fingerprint(record): record for record in rejects}
             connection.execute(
                 self._keep_reject,
@@ -220,8 +252,8 @@ class SqlStore(Positions, Runs):
                     {
                         "account_id": self._session.account_id,
                         "uid": record.uid if record.uid is None or record.uid <= MAX_UID else None,
-                        "raw": holdable(record.raw),
-                        "problem": holdable(record.problem),
+                        "raw": holdable(record.raw, most),
+                        "problem": holdable(record.problem, most),
                         "fingerprint": mark,
                         "seen": seen[mark],
                         "first_seen_at": now,
@@ -294,11 +326,22 @@ def fingerprint(record: Reject) -> str:
     return hashlib.sha256(record.raw.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def holdable(text: str) -> str:
-    """Text that every database takes: what no encoding knows, and NUL, are written out; the rest of a giant is cut."""
-    if len(text) > REJECT_LENGTH:
-        text = f"{text[:REJECT_LENGTH]}… ({len(text)} characters)"
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+def holdable(text: str, most: int | None = None) -> str:
+    """Text that the database takes: what no encoding knows, and NUL, are written out; the rest of a giant is cut.
+
+    `most`: bytes.
+    """
+    plain = text[:REJECT_LENGTH].encode("utf-8", "backslashreplace").replace(b"\0", b"\\x00")[:most]
+    kept = plain.decode(errors="ignore")
+    whole = len(text) <= REJECT_LENGTH and (most is None or len(plain) < most)
+    return kept if whole else f"{kept}… (cut: {len(text)} characters in all)"
+
+
+def _together(first: PageSaved, rest: PageSaved) -> PageSaved:
+    """What two commits did."""
+    counts = {name: getattr(first, name) + getattr(rest, name) for name in _COUNTS}
+    starts = [one.newest_started_at for one in (first, rest) if one.newest_started_at is not None]
+    return replace(rest, **counts, newest_started_at=max(starts, default=None))
 
 
 def _value_error(error: Exception) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, insert, text, update
+from sqlalchemy.engine import Connection, Engine
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
 from cdrsync.store import lease
@@ -15,11 +19,12 @@ from cdrsync.store.admin import migrate
 from cdrsync.store.databases import sqlite
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.save import SqlStore
-from tests.contract.conftest import FIRST, Eyes, calls, page
+from cdrsync.store.schema.tables import coverage, number
+from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 from tests.support.databases import PostgresqlServer, database_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.conftest import Database
@@ -58,6 +63,49 @@ def test_a_lock_wait_passes_by_itself(migrated: Database, eyes: Eyes, monkeypatc
     assert eyes.cdrs() == []
     assert store.save(page(*cdrs)).inserted == 10
     store.close()
+
+
+def test_a_deadlock_is_over_before_anybody_hears_of_it(store: SqlStore, eyes: Eyes, migrated: Database) -> None:
+    """The database undoes the page in favour of another transaction: it is saved at once again."""
+    if migrated.kind == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    pair = [FIRST, FIRST._replace(uid=FIRST.uid + 1, call_date=FIRST.call_date + timedelta(days=1))]
+    store.save(page(*pair))
+    undone: list[str] = []
+    event.listen(Engine, "handle_error", lambda context: undone.append(str(context.original_exception)))
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        if migrated.kind == "postgresql"
+        else "SELECT count(*) FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist AS client"
+        " ON client.id = trx.trx_mysql_thread_id WHERE trx_state = 'LOCK WAIT' AND client.db = DATABASE()"
+    )
+    with eyes.engine.connect() as other, eyes.engine.connect() as watch, ThreadPoolExecutor(1) as pool:
+        if migrated.kind == "postgresql":
+            other.exec_driver_sql("SET deadlock_timeout = '1min'")  # the other one finds it, and is undone
+        else:  # the lighter one is undone
+            other.execute(insert(number), [{"number": f"heavy {n}", "first_seen_at": Clock().now} for n in range(500)])
+        for call in reversed(pair):
+            other.execute(update(coverage).where(coverage.c.call_date == call.call_date).values(note="seen"))
+            if call is pair[1]:
+                saving = pool.submit(store.save, page(*(call._replace(uid=call.uid + 10) for call in pair)))
+                wait_for(lambda: _fresh(watch, waiting))
+        other.commit()
+        assert saving.result(30).inserted == 2
+    assert any("deadlock" in text.lower() for text in undone)
+
+
+def _fresh(connection: Connection, query: str) -> object:
+    """An answer of now, not of when the transaction began."""
+    found = connection.exec_driver_sql(query).scalar()
+    connection.rollback()
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)  # InnoDB shows what it showed before to whoever asks sooner
 
 
 def test_a_user_without_rights_is_a_matter_of_configuration(migrated: Database) -> None:

@@ -130,3 +130,25 @@ def test_what_was_known_before_a_connection_was_lost_is_not_known_any_more(store
     store.open()
     store.save(page(second))
     assert {row.number for row in eyes.rows(tables.number)} == {second.anumber, second.bnumber, second.dialled}
+
+
+@pytest.mark.parametrize("held", [None, "first", "other"])
+def test_what_a_page_says_twice_of_a_call_is_kept_as_over_two_pages(
+    store: SqlStore, eyes: Eyes, migrated: Database, clock: Clock, held: str | None
+) -> None:
+    """Both values are in the history, whatever was held before; a flag that is not said keeps its value."""
+    first = FIRST._replace(alias="first", has_recorded_call=True)
+    second = FIRST._replace(alias="second", duration=99, has_recorded_call=None)
+    other = SqlStore(migrated.url, "other", clock=clock)
+    other.open()
+    if held is not None:
+        for one in (store, other):
+            one.save(page(FIRST._replace(alias=held)))
+    saved = store.save(page(first, FIRST._replace(uid=7), second))
+    for call in (first, FIRST._replace(uid=7), second):
+        other.save(page(call))
+    other.close()
+    assert saved.records == 3
+    assert of_account(eyes, "main") == of_account(eyes, "other")
+    changes = [(row.column_name, row.old_value, row.new_value) for row in eyes.rows(tables.cdr_change)]
+    assert ("alias", "first", "second") in changes

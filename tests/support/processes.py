@@ -42,9 +42,7 @@ def environment(api_url: str, database_url: str, **settings: str) -> dict[str, s
     }
 
 
-def cdrsync(
-    *args: str, env: Mapping[str, str], cwd: Path | None = None, deadline: float = DEADLINE
-) -> subprocess.CompletedProcess[str]:
+def cdrsync(*args: str, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "cdrsync", *args],
@@ -53,7 +51,7 @@ def cdrsync(
         capture_output=True,
         text=True,
         check=False,
-        timeout=deadline,
+        timeout=DEADLINE,
     )
 
 

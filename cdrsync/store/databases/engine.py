@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import NullPool, create_engine
@@ -24,16 +25,17 @@ def open_engine(url: str, *, writer: bool = False) -> Engine:
     """
     parsed = _parsed(url)
     kind = kind_of(parsed.get_backend_name())
-    kind.check(parsed)
     pool: dict[str, Any] = {"poolclass": NullPool} if writer else dict(kind.reader_pool)
-    engine = create_engine(parsed, connect_args=kind.connect_arguments(parsed), **kind.engine_options, **pool)
+    engine = create_engine(
+        kind.plain_url(parsed), connect_args=kind.connect_arguments(parsed), **kind.engine_options, **pool
+    )
     kind.set_up(engine)
     return engine if not writer else engine.execution_options(**{WRITER: True})
 
 
 def _parsed(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        parsed = make_url(_several_hosts(url))
         backend = parsed.get_backend_name()
         driver = driver_of(backend)
         if driver and parsed.drivername == backend:
@@ -47,3 +49,13 @@ def _parsed(url: str) -> URL:
     except ModuleNotFoundError:  # said better where the driver is asked for
         return parsed
     return parsed
+
+
+def _several_hosts(url: str) -> str:
+    """A URL of several servers (`@h1:5432,h2:5432/db`), and of a scheme that others use, as SQLAlchemy reads them."""
+    url = re.sub(r"^postgres(?=://|\+)", "postgresql", url)
+    found = re.fullmatch(r"(\w[\w+]*://(?:[^@/]*@)?)([^/?]*,[^/?]*)([^?]*)(?:\?(.*))?", url)
+    if found is None:
+        return url
+    hosts = "&".join(f"host={host}" for host in found[2].split(","))
+    return f"{found[1]}{found[3]}?{'&'.join(filter(None, (hosts, found[4])))}"

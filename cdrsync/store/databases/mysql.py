@@ -7,22 +7,28 @@ piece of text, and the server quotes back what it holds in the same way (QUOTE):
 from __future__ import annotations
 
 import contextlib
+import sys
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+import pymysql
 from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import COST_PLACES, FIELDS, Cdr, Kind
+from cdrsync.store.databases import mysql_access
 from cdrsync.store.databases.port import (
     COLUMNS,
     CONNECT_SECONDS,
     NUMBER_COLUMNS,
+    Collision,
     DatabaseKind,
+    TooLarge,
     driver,
     micro,
     no_rights,
+    unavailable,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
 
     from cdrsync.errors import CdrsyncError
     from cdrsync.store.databases.grants import Grants
-    from cdrsync.store.databases.port import Changes, Number
+    from cdrsync.store.databases.port import Changes, Number, Trouble
 
 STATEMENT_LENGTH = 2**20
 """Characters of one INSERT: enough for some thousands of rows. Fewer where the server's max_allowed_packet is small."""
@@ -46,7 +52,20 @@ UIDS = 1_000  # of one statement
 
 SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
-NO_PRIVILEGE = (1044, 1142, 1143, 1227)
+COLLISIONS = (1213, 1020, 3101)  # deadlocks and failed certification: InnoDB, MariaDB, group replication
+
+TOO_LARGE = (1180, 1197, 3100)  # a write-set or a transaction in the binary log: Galera, both, group replication
+UNKNOWN = 1105  # Galera's for the same, among others
+
+SETTINGS = {
+    1709: mysql_access.ROW_FORMAT_HINT,
+    1071: mysql_access.ROW_FORMAT_HINT,
+    1665: mysql_access.BINLOG_HINT,
+    2059: "Give cdrsync a user that logs in by password (caching_sha2_password, mysql_native_password or ed25519)",
+}
+"""What is to be done about a server where cdrsync can't work, by the numbers of errors."""
+
+_PACKET = "cdrsync_packet"  # attribute of a connection
 
 _ROOM = 4096  # of a packet, for the statement around the rows
 
@@ -61,21 +80,24 @@ class Mysql(DatabaseKind):
     json_needs_check = True
     quote_mark = "`"
 
-    def check(self, url: URL) -> None:
-        """Whatever names a server may be meant."""
+    def plain_url(self, url: URL) -> URL:
+        """Its options of TLS are read here."""
+        return mysql_access.plain_url(url)
 
     def connect_arguments(self, url: URL) -> dict[str, Any]:
-        """To be ready for TLS, PyMySQL loads every certificate authority; a socket of this machine has no use for it.
-
-        What the URL says of TLS stays as it is: an argument here would override it.
-        """
-        local = "unix_socket" in url.query and not any(name.startswith("ssl") for name in url.query)
-        plain = {"ssl_disabled": True} if local else {}
-        return {"charset": "utf8mb4", "connect_timeout": CONNECT_SECONDS, **plain}
+        """Sessions speak UTC, and refuse what they would have to change, from their first statement on."""
+        settings = {
+            "charset": "utf8mb4",
+            "connect_timeout": CONNECT_SECONDS,
+            "init_command": f"SET SESSION time_zone = '+00:00', sql_mode = '{SQL_MODE}'",
+            "cursorclass": _Cursor,
+        }
+        return {name: value for name, value in settings.items() if name not in url.query} | mysql_access.tls(url)
 
     def set_up(self, engine: Engine) -> None:
-        """Sessions speak UTC, and refuse what they would have to change."""
-        event.listen(engine, "connect", _set_up)
+        """Say what a login lacks, and keep to what the server takes."""
+        event.listen(engine, "do_connect", _connect)
+        event.listen(engine, "connect", _learn_packet)
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[str]:
         """Each call as SQL literals."""
@@ -134,24 +156,80 @@ class Mysql(DatabaseKind):
         """In UTC, without saying so."""
         return value.astimezone(UTC).replace(tzinfo=None)
 
+    def text_bytes(self, connection: Connection) -> int:
+        """Two of them fit into a packet, even where every character must be quoted."""
+        return (_packet(connection.connection.dbapi_connection) - _ROOM) // 4
+
+    def troubles(self, connection: Connection) -> Iterator[Trouble]:
+        """Of rights and of the server's settings."""
+        return mysql_access.troubles(connection)
+
     def grant(self, grants: Grants) -> None:
-        """On each view by itself: there is nothing between a table and all of the database."""
-        _grant(grants)
+        """On each view by itself."""
+        mysql_access.grant(grants)
 
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """By number."""
-        arguments = error.orig.args if error.orig else ()
-        return no_rights(error) if arguments and arguments[0] in NO_PRIVILEGE else super().meaning(error)
+        number, said = (*error.orig.args, "", "")[:2] if error.orig else ("", "")
+        if number in mysql_access.NO_PRIVILEGE:
+            return no_rights(error)
+        if number in SETTINGS:
+            return ConfigError(
+                [f"the database server is not set up for this: {said} ({number})"], hint=SETTINGS[number]
+            )
+        if number in COLLISIONS:
+            return unavailable(error, Collision)
+        if number in TOO_LARGE or (number == UNKNOWN and "write" in str(said).lower()):
+            return unavailable(error, TooLarge)
+        return super().meaning(error)
 
 
 KIND = Mysql()
 
 
-def _set_up(connection: Any, record: Any) -> None:
+class _Cursor(pymysql.cursors.Cursor):
+    """Sends nothing that the server would answer by hanging up."""
+
+    max_stmt_length = 2**15  # of many rows in one INSERT
+
+    def execute(self, query: str, args: object = None) -> int:
+        """Send a statement. Raises DataError for one that is larger than a packet."""
+        statement = query if args is None else self.mogrify(query, args)
+        packet = getattr(self.connection, _PACKET, None)
+        if packet and len(statement) * 4 > packet:
+            # Many rows of one INSERT are bytes already.
+            sent = statement.encode("utf-8", "surrogatepass") if isinstance(statement, str) else statement
+            if len(sent) > packet - _ROOM // 2:
+                raise pymysql.err.DataError(1153, f"longer than the server's max_allowed_packet, {packet} bytes")
+        return super().execute(statement)
+
+
+def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+    """Connect. Some ways of logging in need packages of which the driver says so only when it comes to them."""
     del record
-    with contextlib.closing(connection.cursor()) as cursor:
-        cursor.execute(f"SET SESSION time_zone = '+00:00', sql_mode = '{SQL_MODE}'")
-    connection.commit()
+    try:
+        return dialect.connect(*arguments, **options)
+    except RuntimeError as error:
+        package = "PyNaCl" if "nacl" in str(error) else "cryptography"
+        raise ConfigError(
+            [f"this server's way of logging in needs the package {package}, which is not installed"],
+            hint=f"{sys.executable} -m pip install {package}",
+        ) from error
+
+
+def _learn_packet(connection: Any, record: Any) -> None:
+    del record
+    _packet(connection)
+
+
+def _packet(connection: Any) -> int:
+    """Bytes that the server takes at once."""
+    if not hasattr(connection, _PACKET):
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute("SELECT @@max_allowed_packet")
+            setattr(connection, _PACKET, cursor.fetchone()[0])
+    packet: int = getattr(connection, _PACKET)
+    return packet
 
 
 def _collation(dialect: Dialect) -> str:
@@ -160,22 +238,20 @@ def _collation(dialect: Dialect) -> str:
 
 def _write(connection: Connection, rows: Sequence[str], begin: str, between: str, end: str) -> None:
     """INSERT many rows, in statements that the server takes."""
-    packet = connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one()
+    packet = _packet(connection.connection.dbapi_connection)
     for some in _batches(rows, len(between), packet):
         # Without parameters the driver leaves per cent signs alone.
         connection.exec_driver_sql(f"{begin}{between.join(some)}{end}", execution_options={"no_parameters": True})
 
 
 def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequence[str]]:
-    """Rows that fit into a packet of so many bytes together. Raises ValueError for a row that never will.
+    """Rows that fit into a packet of so many bytes together, or one that does not.
 
     `between` characters stand between each row and the next.
     """
     most = min(STATEMENT_LENGTH, (packet - _ROOM) // 4)  # a character takes at most four bytes
     start = size = 0
     for place, length in enumerate(map(len, rows)):
-        if length > most and len(rows[place].encode()) > packet - _ROOM:
-            raise ValueError(f"longer than the server's max_allowed_packet, {packet} bytes")
         size += length + between
         if size > most and place > start:
             yield rows[start:place]
@@ -233,45 +309,3 @@ _STORED = (
     f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
     " FROM cdr FORCE INDEX (PRIMARY)"
 )
-
-
-def _grant(grants: Grants) -> None:
-    if grants.readable.accounts:
-        raise ConfigError(["only PostgreSQL can limit a reader to accounts"], hint="Leave --account away")
-    name, host = _user(grants)
-    # A role of MariaDB has no host. Quoted as text, which names of users may be.
-    user = f"{_quoted(name)}@{_quoted(host)}" if host else _quoted(name)
-    ((database,),) = grants.ask("SELECT DATABASE()")
-    held = grants.ask(
-        "SELECT DISTINCT table_name FROM information_schema.table_privileges"
-        " WHERE table_schema = :database AND grantee IN (:user, :role)",
-        database=database,
-        user=f"'{name}'@'{host}'",
-        role=f"'{name}'@''",
-    )
-    schema = grants.quote(database)
-    for (table,) in held:
-        if table in grants.readable.ours:
-            grants.say(f"REVOKE ALL PRIVILEGES ON {schema}.{grants.quote(table)} FROM {user}")
-    for table in grants.readable.objects:
-        grants.say(f"GRANT SELECT ON {schema}.{grants.quote(table)} TO {user}")
-
-
-def _user(grants: Grants) -> tuple[str, str]:
-    """Name and host. It must exist: an old server makes an unknown user on GRANT, without a password."""
-    name, at, host = grants.role.rpartition("@")
-    if not at:
-        name = grants.role
-    hosts = [str(row[0]) for row in grants.ask("SELECT host FROM mysql.user WHERE user = :name", name=name)]
-    if at and host in hosts:
-        return name, host
-    if at or not hosts:
-        raise ConfigError([f"there is no user or role {grants.role!r}"], hint="CREATE USER name@host IDENTIFIED BY '…'")
-    if len(hosts) > 1:
-        choices = ", ".join(f"{name}@{found}" for found in sorted(hosts))
-        raise ConfigError([f"there are several users {name!r}: say which of {choices}"])
-    return name, hosts[0]
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

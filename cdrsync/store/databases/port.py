@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sqlalchemy import DateTime, Numeric, String, Text, Time
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
@@ -44,6 +44,22 @@ WRITER = "cdrsync_writer"
 CONNECT_SECONDS = 10
 
 
+class Trouble(NamedTuple):
+    """Something that would keep a sync from working."""
+
+    what: str
+    remedy: str
+    always: bool = True  # or only while the schema is made or brought up to date
+
+
+class Collision(DatabaseUnavailable):
+    """Another transaction came between, and the database undid ours: the same at once again may well work."""
+
+
+class TooLarge(DatabaseUnavailable):
+    """The transaction is larger than the database takes in one."""
+
+
 class DatabaseKind(ABC):
     """One kind of database. What takes a connection runs in the caller's transaction."""
 
@@ -68,12 +84,12 @@ class DatabaseKind(ABC):
     # ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
-    def check(self, url: URL) -> None:
-        """Raise ConfigError for a URL that can't be meant."""
+    def plain_url(self, url: URL) -> URL:
+        """The URL as the driver understands it. Raises ConfigError for one that can't be meant."""
 
     @abstractmethod
     def connect_arguments(self, url: URL) -> dict[str, Any]:
-        """What the driver must be told."""
+        """What the driver must be told beside; some of it may stand in the URL as it was written."""
 
     @abstractmethod
     def set_up(self, engine: Engine) -> None:
@@ -157,7 +173,16 @@ class DatabaseKind(ABC):
         """A time of day as the driver takes it."""
         return value
 
+    def text_bytes(self, connection: Connection) -> int | None:
+        """Bytes of a text that a statement may carry; None: more than anybody sends."""
+        del connection
+        return None
+
     # ── rights ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def troubles(self, connection: Connection) -> Iterator[Trouble]:
+        """What keeps the user, or the server, from doing what sync needs. Nothing is changed to find it."""
 
     @abstractmethod
     def grant(self, grants: Grants) -> None:
@@ -203,14 +228,14 @@ def micro(pounds: Decimal) -> int:
     return whole
 
 
-def unavailable(error: DBAPIError) -> DatabaseUnavailable:
+def unavailable(error: DBAPIError, kind: type[DatabaseUnavailable] = DatabaseUnavailable) -> DatabaseUnavailable:
     """For what passes by itself."""
-    return DatabaseUnavailable(f"the database can't be used: {one_line(error.orig or error)}")
+    return kind(f"the database can't be used: {one_line(error.orig or error)}")
 
 
-def no_rights(error: DBAPIError) -> ConfigError:
+def no_rights(error: DBAPIError, hint: str | None = None) -> ConfigError:
     """For what the database's user may not do."""
-    return ConfigError([f"the database's user has too few rights: {one_line(error.orig or error)}"])
+    return ConfigError([f"the database's user has too few rights: {one_line(error.orig or error)}"], hint=hint)
 
 
 def one_line(error: BaseException) -> str:

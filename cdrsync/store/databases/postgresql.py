@@ -12,19 +12,22 @@ from sqlalchemy.dialects import postgresql
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import FIELDS, Cdr, Kind
+from cdrsync.store.databases import postgresql_access
 from cdrsync.store.databases.port import (
     COLUMNS,
     CONNECT_SECONDS,
     NUMBER_COLUMNS,
+    Collision,
     DatabaseKind,
     driver,
     micro,
     no_rights,
+    one_line,
     unavailable,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from psycopg.abc import Buffer
@@ -35,11 +38,13 @@ if TYPE_CHECKING:
 
     from cdrsync.errors import CdrsyncError
     from cdrsync.store.databases.grants import Grants
-    from cdrsync.store.databases.port import Changes, Number
+    from cdrsync.store.databases.port import Changes, Number, Trouble
 
 ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take any text
 TOO_LONG_TO_INDEX = "54000"  # a value that does not fit into an index page
 NO_PRIVILEGE = "42501"
+NO_SCHEMA = "3F000"
+COLLISIONS = ("40001", "40P01")  # serialisation, deadlocks
 
 # SQLSTATEs that pass by themselves although the driver does not call all of them operational.
 PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P", "53", "08", "25006", "25P03", "25P04", "58", "XX0")
@@ -86,8 +91,9 @@ class _CostDumper(DecimalBinaryDumper):
 class Postgresql(DatabaseKind):
     """A server whose driver takes and gives the very values of a Cdr."""
 
-    def check(self, url: URL) -> None:
-        """Whatever names a server may be meant."""
+    def plain_url(self, url: URL) -> URL:
+        """With libpq's own options."""
+        return postgresql_access.plain_url(url)
 
     def connect_arguments(self, url: URL) -> dict[str, Any]:
         """Keep-alives find a dead server within seconds, and a server that set them finds a dead cdrsync.
@@ -95,8 +101,7 @@ class Postgresql(DatabaseKind):
         A database in SQL_ASCII (initdb where no locale is set) would hand out bytes for text if the encoding were not
         said.
         """
-        del url
-        return {
+        settings = {
             "application_name": "cdrsync",
             "client_encoding": "utf8",
             "connect_timeout": CONNECT_SECONDS,
@@ -104,6 +109,7 @@ class Postgresql(DatabaseKind):
             "keepalives_interval": 2,
             "keepalives_count": 3,
         }
+        return {name: value for name, value in settings.items() if name not in url.query}
 
     def set_up(self, engine: Engine) -> None:
         """Sessions speak UTC."""
@@ -162,13 +168,13 @@ class Postgresql(DatabaseKind):
         del dialect
         return postgresql.JSON()
 
-    def grant(self, grants: Grants) -> None:
-        """A reader of some accounts only gets a schema named after the role, in which each view is there once more.
+    def troubles(self, connection: Connection) -> Iterator[Trouble]:
+        """Of rights."""
+        return postgresql_access.troubles(connection)
 
-        PostgreSQL looks there first, so the same SQL works. Row-level security on the tables would need the reader to
-        be let into them, and COPY, by which calls come in, refuses to write where it applies.
-        """
-        _grant(grants)
+    def grant(self, grants: Grants) -> None:
+        """By a schema of the reader's own where it may read some accounts only."""
+        postgresql_access.grant(grants)
 
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """By SQLSTATE."""
@@ -176,7 +182,12 @@ class Postgresql(DatabaseKind):
         if state is None or error.connection_invalidated:
             return super().meaning(error)
         if state == NO_PRIVILEGE:
-            return no_rights(error)
+            return no_rights(error, postgresql_access.SCHEMA_HINT if "schema" in str(error.orig) else None)
+        if state == NO_SCHEMA:
+            problem = f"the database has no schema to work in: {one_line(error.orig or error)}"
+            return ConfigError([problem], hint=postgresql_access.NO_SCHEMA_HINT)
+        if state in COLLISIONS:
+            return unavailable(error, Collision)
         return unavailable(error) if state.startswith(PASSING_STATES) else None
 
     def refuses_value(self, error: DBAPIError) -> bool:
@@ -199,78 +210,3 @@ def _set_up(connection: Any, record: Any) -> None:
     connection.execute("SET TIME ZONE 'UTC'")
     connection.execute("SET DateStyle = 'ISO, YMD'")
     connection.commit()
-
-
-MARK = "cdrsync: what this role may read, made by cdrsync db grant-reader"
-"""The comment by which a reader's schema is known as ours."""
-
-OWNER_HINT = "Give --database-url a user that owns the tables"
-_OWNER = "(SELECT relowner FROM pg_class WHERE oid = to_regclass('cdr'))"
-
-
-def _grant(grants: Grants) -> None:
-    role = grants.quote(grants.role)
-    _check_role(grants)
-    ((database, schema),) = grants.ask("SELECT current_database(), current_schema()")
-    own = grants.quote(schema)
-    everything = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.ours)
-    grants.say(f"REVOKE ALL ON {everything} FROM {role}")
-    _drop_limited(grants, str(schema))
-    # Most databases let everybody connect; where not, only the database's owner may change that.
-    if not grants.truth("has_database_privilege(:role, current_database(), 'CONNECT')"):
-        grants.say(f"GRANT CONNECT ON DATABASE {grants.quote(database)} TO {role}")
-    if grants.readable.accounts:
-        _make_limited(grants, own)
-    else:
-        readable = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.objects)
-        if not grants.truth("has_schema_privilege(:role, current_schema(), 'USAGE')"):
-            grants.say(f"GRANT USAGE ON SCHEMA {own} TO {role}")
-        grants.say(f"GRANT SELECT ON {readable} TO {role}")
-
-
-def _check_role(grants: Grants) -> None:
-    """A reader must be there, and must not be able to write by other ways; we must own what is granted."""
-    if not grants.truth(f"pg_has_role({_OWNER}, 'USAGE')"):  # PostgreSQL would only warn that it granted nothing
-        raise ConfigError(["the user of database_url may not grant: it does not own the tables"], hint=OWNER_HINT)
-    found = grants.ask(
-        f"SELECT rolsuper, pg_has_role(oid, {_OWNER}, 'MEMBER') FROM pg_roles WHERE rolname = :role",  # noqa: S608
-        role=grants.role,
-    )
-    if not found:
-        raise ConfigError(
-            [f"there is no role {grants.role!r}"], hint=f"CREATE ROLE {grants.quote(grants.role)} LOGIN PASSWORD '…'"
-        )
-    if any(found[0]):
-        raise ConfigError([f"the role {grants.role!r} owns the tables or is a superuser: it may write anyway"])
-
-
-def _drop_limited(grants: Grants, schema: str) -> None:
-    """Take back what an earlier grant for some accounts made."""
-    query = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = :name"
-    found = grants.ask(query, name=grants.role)
-    if not found or grants.role == schema:
-        return
-    if found[0][0] != MARK:
-        if grants.readable.accounts:
-            raise ConfigError([f"there is a schema {grants.role!r} already, which cdrsync did not make"])
-        return
-    name = grants.quote(grants.role)
-    for (view,) in grants.ask("SELECT viewname FROM pg_views WHERE schemaname = :name", name=grants.role):
-        grants.say(f"DROP VIEW {name}.{grants.quote(view)}")
-    grants.say(f"DROP SCHEMA {name}")
-
-
-def _make_limited(grants: Grants, own: str) -> None:
-    ids = ", ".join(map(str, grants.readable.account_ids()))
-    role = name = grants.quote(grants.role)
-    grants.say(f"CREATE SCHEMA {name}")
-    grants.say(f"COMMENT ON SCHEMA {name} IS '{MARK}'")
-    for view, of_accounts in grants.readable.views.items():
-        limited = f"{name}.{grants.quote(view)}"
-        only = f" WHERE account_id IN ({ids})" if of_accounts else ""
-        # The barrier keeps a reader's own functions from seeing other accounts' rows before they are left out.
-        grants.say(
-            f"CREATE VIEW {limited} WITH (security_barrier) AS SELECT * FROM {own}.{grants.quote(view)}{only}"  # noqa: S608 - quoted names and our own numbers
-        )
-        grants.say(f"GRANT SELECT ON {limited} TO {role}")
-    grants.say(f"GRANT USAGE ON SCHEMA {name} TO {role}")

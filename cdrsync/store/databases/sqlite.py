@@ -32,7 +32,7 @@ from cdrsync.store.databases.port import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
     from datetime import time as time_of_day
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from cdrsync.errors import CdrsyncError
     from cdrsync.store.databases.grants import Grants
-    from cdrsync.store.databases.port import Changes, Number
+    from cdrsync.store.databases.port import Changes, Number, Trouble
 
 BROKEN_FILES = {
     sqlite3.SQLITE_NOTADB: ("is not a SQLite database", "Name another file in database_url"),
@@ -86,12 +86,13 @@ class Sqlite(DatabaseKind):
     engine_options: ClassVar[Mapping[str, Any]] = {}
     reader_pool: ClassVar[dict[str, Any]] = {}
 
-    def check(self, url: URL) -> None:
+    def plain_url(self, url: URL) -> URL:
         """It must name a file."""
         if url.database in (None, "", ":memory:"):
             raise ConfigError(["database_url names no file: what SQLite holds in memory is lost at the end"])
         if os.path.isdir(url.database or ""):  # noqa: PTH112 - Path's fails where the folder is closed to this user
             raise ConfigError([f"database_url names a directory, not a file: {url.database}"])
+        return url
 
     def connect_arguments(self, url: URL) -> dict[str, Any]:
         """Threads take turns at a connection."""
@@ -168,6 +169,11 @@ class Sqlite(DatabaseKind):
     def bound_time(self, value: time_of_day) -> str:
         """As text."""
         return value.isoformat("seconds")
+
+    def troubles(self, connection: Connection) -> Iterator[Trouble]:
+        """Those of a file are seen without opening it."""
+        del connection
+        yield from ()
 
     def grant(self, grants: Grants) -> None:
         """There is nobody to grant anything to."""

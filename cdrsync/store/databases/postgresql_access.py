@@ -1,0 +1,184 @@
+"""How PostgreSQL is reached and what is allowed there: options of a URL, rights, grants to readers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg.pq import Conninfo
+
+from cdrsync.errors import ConfigError
+from cdrsync.store.databases.port import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.engine import URL, Connection
+
+    from cdrsync.store.databases.grants import Grants
+
+SCHEMA_HINT = "As the owner of the schema: GRANT USAGE, CREATE ON SCHEMA public TO this user"
+NO_SCHEMA_HINT = "CREATE SCHEMA, or name one that is there: ?schema=NAME in database_url"
+
+MARK = "cdrsync: what this role may read, made by cdrsync db grant-reader"
+"""The comment by which a reader's schema is known as ours."""
+
+OWNER_HINT = "Give --database-url a user that owns the tables"
+_OWNER = "(SELECT relowner FROM pg_class WHERE oid = to_regclass('cdr'))"
+
+
+_DENIED = (
+    "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname IN"
+    " ('account', 'cdr', 'checkpoint', 'coverage', 'number', 'reject', 'alembic_version') AND relkind IN ('r', 'p')"
+    " AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')"
+    " AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')) ORDER BY 1"
+)
+
+
+_LIBPQ = frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
+_MODES = {
+    "DISABLE": "disable", "DISABLED": "disable", "ALLOW": "allow", "PREFER": "prefer", "PREFERRED": "prefer",
+    "REQUIRE": "require", "REQUIRED": "require", "VERIFY-CA": "verify-ca", "VERIFY_CA": "verify-ca",
+    "VERIFY-FULL": "verify-full", "VERIFY_FULL": "verify-full", "VERIFY_IDENTITY": "verify-full",
+}  # fmt: skip
+"""libpq's sslmode, by that name and by those of other clients."""
+
+
+def _ssl(value: str) -> dict[str, str]:
+    return {"sslmode": "disable" if value.lower() in ("false", "0", "no", "off") else "require"}
+
+
+def _ssl_mode(value: str) -> dict[str, str]:
+    return {"sslmode": _MODES.get(value.upper(), value)}
+
+
+def _schema(value: str) -> dict[str, str]:
+    return {"options": f"-csearch_path={value}"}
+
+
+_TRANSLATED: dict[str, Callable[[str], dict[str, str]]] = {
+    **dict.fromkeys(("ssl-mode", "ssl_mode", "sslMode"), _ssl_mode),
+    **dict.fromkeys(("ssl", "useSSL"), _ssl),
+    **dict.fromkeys(("schema", "currentSchema", "search_path"), _schema),
+    # For clients that would keep something in a session, or many of them open: cdrsync does neither.
+    **dict.fromkeys(("pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size"), lambda _: {}),
+}
+"""What providers put into a URL for other clients."""
+
+
+def plain_url(url: URL) -> URL:
+    """With libpq's own options; those of others are translated where their meaning is clear."""
+    query: dict[str, Any] = {}
+    for name, value in url.query.items():
+        if name in _LIBPQ:
+            query[name] = _MODES.get(str(value).upper(), value) if name == "sslmode" else value
+        elif name in _TRANSLATED:
+            query |= _TRANSLATED[name](str(value))
+        else:
+            raise ConfigError(
+                [f"database_url has an option that PostgreSQL does not know: {name}"],
+                hint="Leave it away; its own are sslmode, sslrootcert, target_session_attrs, options and so on",
+            )
+    if query.get("sslmode", "prefer") not in _MODES.values():
+        raise ConfigError(
+            [f"database_url: sslmode={query['sslmode']} is none of {', '.join(dict.fromkeys(_MODES.values()))}"],
+            hint="Write sslmode=require (encrypted) or sslmode=verify-full&sslrootcert=/path/ca.pem",
+        )
+    return url.set(query=query)
+
+
+# ── rights ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def troubles(connection: Connection) -> Iterator[Trouble]:
+    """Of rights: on the schema, and on the tables that are there."""
+    schema, usage, create = connection.exec_driver_sql(
+        "SELECT current_schema(), has_schema_privilege(current_schema(), 'USAGE'),"
+        " has_schema_privilege(current_schema(), 'CREATE')"
+    ).one()
+    if schema is None:
+        yield Trouble("the search path names no schema that is there", NO_SCHEMA_HINT)
+    elif not (usage and create):
+        remedy = SCHEMA_HINT.replace("public", schema)
+        yield Trouble(f"this user may make no tables in the schema {schema}", remedy, always=False)
+    denied = connection.exec_driver_sql(_DENIED).scalars().all()
+    if denied:
+        yield Trouble(
+            f"this user may not read and write {', '.join(denied)}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO this user",
+        )
+
+
+# ── readers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def grant(grants: Grants) -> None:
+    """A reader of some accounts only gets a schema named after the role, in which each view is there once more.
+
+    PostgreSQL looks there first, so the same SQL works. Row-level security on the tables would need the reader to be
+    let into them, and COPY, by which calls come in, refuses to write where it applies.
+    """
+    role = grants.quote(grants.role)
+    _check_role(grants)
+    ((database, schema),) = grants.ask("SELECT current_database(), current_schema()")
+    own = grants.quote(schema)
+    everything = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.ours)
+    grants.say(f"REVOKE ALL ON {everything} FROM {role}")
+    _drop_limited(grants, str(schema))
+    # Most databases let everybody connect; where not, only the database's owner may change that.
+    if not grants.truth("has_database_privilege(:role, current_database(), 'CONNECT')"):
+        grants.say(f"GRANT CONNECT ON DATABASE {grants.quote(database)} TO {role}")
+    if grants.readable.accounts:
+        _make_limited(grants, own)
+    else:
+        readable = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.objects)
+        if not grants.truth("has_schema_privilege(:role, current_schema(), 'USAGE')"):
+            grants.say(f"GRANT USAGE ON SCHEMA {own} TO {role}")
+        grants.say(f"GRANT SELECT ON {readable} TO {role}")
+
+
+def _check_role(grants: Grants) -> None:
+    """A reader must be there, and must not be able to write by other ways; we must own what is granted."""
+    if not grants.truth(f"pg_has_role({_OWNER}, 'USAGE')"):  # PostgreSQL would only warn that it granted nothing
+        raise ConfigError(["the user of database_url may not grant: it does not own the tables"], hint=OWNER_HINT)
+    found = grants.ask(
+        f"SELECT rolsuper, pg_has_role(oid, {_OWNER}, 'MEMBER') FROM pg_roles WHERE rolname = :role",  # noqa: S608
+        role=grants.role,
+    )
+    if not found:
+        raise ConfigError(
+            [f"there is no role {grants.role!r}"], hint=f"CREATE ROLE {grants.quote(grants.role)} LOGIN PASSWORD '…'"
+        )
+    if any(found[0]):
+        raise ConfigError([f"the role {grants.role!r} owns the tables or is a superuser: it may write anyway"])
+
+
+def _drop_limited(grants: Grants, schema: str) -> None:
+    """Take back what an earlier grant for some accounts made."""
+    query = "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = :name"
+    found = grants.ask(query, name=grants.role)
+    if not found or grants.role == schema:
+        return
+    if found[0][0] != MARK:
+        if grants.readable.accounts:
+            raise ConfigError([f"there is a schema {grants.role!r} already, which cdrsync did not make"])
+        return
+    name = grants.quote(grants.role)
+    for (view,) in grants.ask("SELECT viewname FROM pg_views WHERE schemaname = :name", name=grants.role):
+        grants.say(f"DROP VIEW {name}.{grants.quote(view)}")
+    grants.say(f"DROP SCHEMA {name}")
+
+
+def _make_limited(grants: Grants, own: str) -> None:
+    ids = ", ".join(map(str, grants.readable.account_ids()))
+    role = name = grants.quote(grants.role)
+    grants.say(f"CREATE SCHEMA {name}")
+    grants.say(f"COMMENT ON SCHEMA {name} IS '{MARK}'")
+    for view, of_accounts in grants.readable.views.items():
+        limited = f"{name}.{grants.quote(view)}"
+        only = f" WHERE account_id IN ({ids})" if of_accounts else ""
+        # The barrier keeps a reader's own functions from seeing other accounts' rows before they are left out.
+        grants.say(
+            f"CREATE VIEW {limited} WITH (security_barrier) AS SELECT * FROM {own}.{grants.quote(view)}{only}"  # noqa: S608 - quoted names and our own numbers
+        )
+        grants.say(f"GRANT SELECT ON {limited} TO {role}")
+    grants.say(f"GRANT USAGE ON SCHEMA {name} TO {role}")
