@@ -172,10 +172,11 @@ def _cdr() -> None:
         key=("account_id", "uid"),
         sqlite_with_rowid=False,
     )
-    index("ix_cdr_anumber", "cdr", "anumber", mysql_length=32)
+    index("ix_cdr_anumber", "cdr", "anumber", "started_at", mysql_length={"anumber": 32})
     index("ix_cdr_bnumber", "cdr", "bnumber", mysql_length=32)
-    index("ix_cdr_day", "cdr", "account_id", "call_date", "duration", "user_cost")
+    index("ix_cdr_day", "cdr", "call_date", "account_id", "duration", "user_cost")
     index("ix_cdr_started_at", "cdr", "started_at")
+    index("ix_cdr_uid", "cdr", "uid")
 
 
 def _number() -> None:
@@ -264,12 +265,48 @@ def _coverage() -> None:
         may("operator_duration", sa.BigInteger(), "Duration the operator states, seconds"),
         may("operator_charge", pounds(24), "Charge the operator states, pounds (SQLite: millionths)"),
         may("note", text(), "The audit's finding in words"),
+        must(
+            "summed",
+            sa.Boolean(),
+            "Whether call_day has the day as it is. Whoever changes a call of the day says that it has not",
+            server_default=sa.false(),
+        ),
         may(
             "pruned",
             text(16),
             "What retention made of the day's calls: pseudonymise or delete; NULL: nothing. The figures stay",
         ),
         key=("account_id", "call_date"),
+    )
+
+
+def _call_day() -> None:
+    create(
+        "call_day",
+        "Summary: the calls of a day added up by hour, number and kind of destination. The views know what of it holds",
+        *of_account("call_day"),
+        must("split", text(16), "By what the day is split: day (not at all), hour, number or destination"),
+        must("call_date", sa.Date(), "Day, UK wall clock"),
+        must("place", sa.Integer(), "Numbers the rows of a day's split", autoincrement=False),
+        may("call_hour", sa.Integer(), "Hour of the UK wall clock, where split is hour"),
+        may("called_number", text(), "Number called, as sent, where split is number; NULL: not said"),
+        may("destination_kind", text(32), "Kind of destination, where split is destination"),
+        must("calls", sa.BigInteger(), "Calls"),
+        must("answered", sa.BigInteger(), "Calls with outcome answered"),
+        must("voicemail", sa.BigInteger(), "Calls with outcome voicemail"),
+        must("missed", sa.BigInteger(), "Calls with outcome missed"),
+        must("unknown", sa.BigInteger(), "Calls with outcome unknown"),
+        must("withheld", sa.BigInteger(), "Calls whose caller is withheld"),
+        must("duration", sa.BigInteger(), "Their duration, seconds"),
+        must("answered_duration", sa.BigInteger(), "Duration of the answered calls, seconds"),
+        must("answered_timed", sa.BigInteger(), "Answered calls whose ring time was said"),
+        must("answered_ring_time", sa.BigInteger(), "Ring time of these, seconds"),
+        must("answered_in_20_s", sa.BigInteger(), "Calls answered within 20 seconds"),
+        must("cost", pounds(24), f"Their cost, {MICROS}"),
+        must("first_call_at", instant(), "When the first of them began, UTC"),
+        must("last_call_at", instant(), "When the last of them began, UTC"),
+        may("named_uid", sa.BigInteger(), "Highest uid of those whose number has a name"),
+        key=("account_id", "split", "call_date", "place"),
     )
 
 
@@ -358,6 +395,7 @@ TABLES = {
     "cdr_change": _cdr_change,
     "checkpoint": _checkpoint,
     "coverage": _coverage,
+    "call_day": _call_day,
     "operator_totals": _operator_totals,
     "reject": _reject,
     "sync_run": _sync_run,

@@ -6,8 +6,8 @@ SELECT
     cdr.uid AS uid,  -- bigint: The operator's number of the record; grows with time, with gaps
     cdr.ref AS ref,  -- text: The operator's reference of the call
     cdr.started_at AS started_at,  -- timestamptz: When the call began, UTC
-    {plus_seconds: cdr.started_at, cdr.duration} AS ended_at,  -- timestamptz: started_at and the duration, UTC
-    {wall_clock: cdr.call_date, cdr.call_time} AS started_local,
+    {plus_seconds: cdr.started_at; cdr.duration} AS ended_at,  -- timestamptz: started_at and the duration, UTC
+    {wall_clock: cdr.call_date; cdr.call_time} AS started_local,
     -- timestamp: When the call began, UK wall clock, as sent
     cdr.call_date AS call_date,
     -- date: Day the call began, UK wall clock, as sent: the column to filter on, it is indexed
@@ -16,17 +16,12 @@ SELECT
     cdr.wall_clock AS wall_clock,
     -- text: How started_at was read where the clocks change: repeated-first, repeated-second, repeated-unknown (first
     -- pass assumed), skipped; NULL: plain
-    CASE
-        WHEN cdr.reason IS NULL THEN 'unknown'
-        WHEN cdr.reason <> 1 THEN 'missed'
-        WHEN SUBSTR(cdr.dialled, 1, 2) = 'V:' THEN 'voicemail'
-        ELSE 'answered'
-    END AS outcome,
+    {outcome} AS outcome,
     -- text: answered, voicemail, missed or unknown: reason 1 is completed, to V: is voicemail, every other reason
     -- missed. The operator does not document how its totals sort calls
     CASE
         WHEN cdr.reason IS NULL THEN NULL
-        ELSE cdr.reason = 1 AND COALESCE(SUBSTR(cdr.dialled, 1, 2), '') <> 'V:'
+        ELSE {is_answered}
     END AS answered,  -- boolean: outcome is answered; NULL: the operator gave no reason
     CASE
         WHEN cdr.dialled IS NULL THEN 'unknown'
@@ -50,17 +45,12 @@ SELECT
         WHEN SUBSTR(called.e164, 1, 3) <> '+44' THEN 'international'
         ELSE COALESCE(called.kind, 'unknown')
     END AS called_kind,  -- text: Kind of your number: landline, freephone, company and so on
-    CASE WHEN cdr.alias NOT IN ('', '-') THEN cdr.alias END AS alias,
+    {name: cdr.alias} AS alias,
     -- text: Name given to your number; NULL where there is none
     cdr.dialled AS destination_number,
     -- text: Where the call was sent, as sent: 0 nowhere, digits with country code, or V: and an e-mail address
     destination.e164 AS destination_e164,  -- text: Destination in international form; NULL: no telephone number
-    CASE
-        WHEN cdr.dialled IN ('', '0') THEN 'none'
-        WHEN SUBSTR(cdr.dialled, 1, 2) = 'V:' THEN 'voicemail'
-        WHEN SUBSTR(destination.e164, 1, 3) <> '+44' THEN 'international'
-        ELSE COALESCE(destination.kind, 'unknown')
-    END AS destination_kind,  -- text: mobile, landline and so on; voicemail, none, international (not +44), or unknown
+    {destination_kind} AS destination_kind,  -- text: mobile, landline and so on; voicemail, none, international (not +44), or unknown
     destination.region AS destination_region,  -- text: Destination's country, ISO 3166
     NULLIF(cdr.dialled_location, '') AS destination_location,
     -- text: Where or what the destination is, in the operator's words

@@ -1,31 +1,23 @@
--- Calls of each account and day, counted from the calls that are held
+-- Calls of each account and day. Days without a call are absent: join calendar for them
 CREATE VIEW calls_daily AS
 SELECT
     figures.account_id AS account_id,  -- integer: Our number of the account
     account.name AS account,  -- text: The account's name in the configuration
-    figures.call_date AS call_date,
-    -- date: Day, UK wall clock; days without a call are missing: join calendar for them
-    figures.calls AS calls,  -- bigint: Calls
-    figures.answered AS answered,  -- bigint: Calls with outcome answered
-    figures.voicemail AS voicemail,  -- bigint: Calls with outcome voicemail
-    figures.missed AS missed,  -- bigint: Calls with outcome missed
-    figures.unknown AS unknown,  -- bigint: Calls with outcome unknown
-    figures.duration AS duration,  -- bigint: Their duration, seconds
-    figures.cost AS cost,  -- numeric: Their cost, pounds, exact
-    figures.cost_micros AS cost_micros  -- bigint: Their cost in millionths of a pound, exact in every tool
+    figures.call_date AS call_date,  -- date: Day, UK wall clock
+    {figures}
 FROM (
+    SELECT
+        call_day.account_id,
+        call_day.call_date,
+        {figures_of_call_day}
+    {from_summed_days: day}
+    UNION ALL
     SELECT
         cdr.account_id,
         cdr.call_date,
-        COUNT(*) AS calls,
-        COUNT(CASE WHEN cdr.reason = 1 AND COALESCE(SUBSTR(cdr.dialled, 1, 2), '') <> 'V:' THEN 1 END) AS answered,
-        COUNT(CASE WHEN cdr.reason = 1 AND SUBSTR(cdr.dialled, 1, 2) = 'V:' THEN 1 END) AS voicemail,
-        COUNT(CASE WHEN cdr.reason <> 1 THEN 1 END) AS missed,
-        COUNT(CASE WHEN cdr.reason IS NULL THEN 1 END) AS unknown,
-        {bigint: SUM(cdr.duration)} AS duration,
-        {pounds: SUM(cdr.user_cost)} AS cost,
-        {micros: SUM(cdr.user_cost)} AS cost_micros
-    FROM cdr
+        {figures_of_calls}
+    {from_other_days}
+    WHERE NOT coverage.summed
     GROUP BY cdr.account_id, cdr.call_date
 ) AS figures
 LEFT JOIN account ON account.id = figures.account_id

@@ -5,8 +5,8 @@
     SELECT
         {hour: cdr.call_time} AS call_hour,  -- integer: Hour of call_time, 0 to 23
 
-`{name: argument, …}` is what the databases say differently: `DATABASE.toml` says how. Views are no history: the newest
-migration makes them all, an older one makes none.
+`{name: argument; …}` is what `common.toml` says for all of them, or what the databases say differently: `DATABASE.toml`
+says how. Views are no history: the newest migration makes them all, an older one makes none.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from cdrsync.store.admin.versions import head, migrations_directory
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ORDER = ("calls", "calls_daily", "calls_hourly", "numbers", "calendar", "call_reasons", "changes", "coverage_daily")
+ORDER = (
+    *("calls", "calls_daily", "calls_hourly", "numbers", "numbers_daily", "destinations_daily", "callbacks"),
+    *("calendar", "hours", "call_reasons", "changes", "coverage_daily"),
+)
 
 _COMMENT = re.compile(r"\A((?:-- .*\n)+)CREATE VIEW")
 _COLUMN = re.compile(r" AS (\w+),?\s+-- (\w+): (.*(?:\n +-- .*)*)")
-_DIFFERENT = re.compile(r"\{(\w+)(?:: ([^{}]*))?\}")
+_NAME = re.compile(r"\{([a-z]\w*)(?:: ([^{}]*))?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +44,25 @@ class View:
 
     def statement(self, dialect: str) -> str:
         """CREATE VIEW in the words of a database: postgresql, mysql, mariadb or sqlite."""
-        words = _words(dialect)
-
-        def say(found: re.Match[str]) -> str:
-            said = str(words[found[1]])
-            for place, argument in enumerate((found[2] or "").split(", ")):
-                said = said.replace(f"{{{place}}}", argument)
-            return said.strip()
-
-        statement = _DIFFERENT.sub(say, self.template)
+        statement = said(self.template, dialect)
         if dialect == "sqlite":
             return statement
         return statement.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)  # which keeps its grants
+
+
+def said(template: str, dialect: str) -> str:
+    """SQL with every `{name}` as a database says it, the innermost first."""
+    words = _words(dialect)
+
+    def say(found: re.Match[str]) -> str:
+        words_of_name = words[found[1]].strip()
+        for place, argument in enumerate((found[2] or "").split("; ")):
+            words_of_name = words_of_name.replace(f"{{{place}}}", argument)
+        return words_of_name
+
+    while _NAME.search(template):
+        template = _NAME.sub(say, template)
+    return template
 
 
 def views() -> list[View]:
@@ -86,13 +96,16 @@ def _read(name: str) -> View:
     comment = _COMMENT.match(template)
     if comment is None:
         raise ValueError(f"{name}.sql does not begin with what the view is")
-    columns = tuple((column, kind, _joined(meaning)) for column, kind, meaning in _COLUMN.findall(template))
+    described = _COLUMN.findall(said(template, "postgresql"))
+    columns = tuple((column, kind, _joined(meaning)) for column, kind, meaning in described)
     return View(name, _joined(comment[1]), columns, template)
 
 
 def _words(dialect: str) -> Mapping[str, str]:
-    name = "mysql" if dialect == "mariadb" else dialect
-    return tomllib.loads((migrations_directory() / "views" / f"{name}.toml").read_text(encoding="utf-8"))
+    own = "mysql" if dialect == "mariadb" else dialect
+    folder = migrations_directory() / "views"
+    common, different = (tomllib.loads((folder / f"{name}.toml").read_text("utf-8")) for name in ("common", own))
+    return common | different
 
 
 def _joined(lines: str) -> str:

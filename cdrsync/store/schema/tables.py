@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    false,
 )
 
 from cdrsync.store.databases.choose import kind_of
@@ -110,10 +111,49 @@ coverage = _table(
     Column("operator_charge", Pounds(24), comment="Charge the operator states, pounds (SQLite: millionths)"),
     Column("note", Exact, comment="The audit's finding in words"),
     Column(
+        "summed",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="Whether call_day has the day as it is. Whoever changes a call of the day says that it has not",
+    ),
+    Column(
         "pruned",
         Exact(16),
         comment="What retention made of the day's calls: pseudonymise or delete; NULL: nothing. The figures stay",
     ),
+)
+
+call_day = _table(
+    "call_day",
+    "Summary: the calls of a day added up by hour, number and kind of destination. The views know what of it holds",
+    _account_id(primary_key=True),
+    Column(
+        "split",
+        Exact(16),
+        primary_key=True,
+        comment="By what the day is split: day (not at all), hour, number or destination",
+    ),
+    Column("call_date", Date, primary_key=True, comment="Day, UK wall clock"),
+    Column("place", Integer, primary_key=True, autoincrement=False, comment="Numbers the rows of a day's split"),
+    Column("call_hour", Integer, comment="Hour of the UK wall clock, where split is hour"),
+    Column("called_number", Exact, comment="Number called, as sent, where split is number; NULL: not said"),
+    Column("destination_kind", Exact(32), comment="Kind of destination, where split is destination"),
+    Column("calls", BigInteger, nullable=False, comment="Calls"),
+    Column("answered", BigInteger, nullable=False, comment="Calls with outcome answered"),
+    Column("voicemail", BigInteger, nullable=False, comment="Calls with outcome voicemail"),
+    Column("missed", BigInteger, nullable=False, comment="Calls with outcome missed"),
+    Column("unknown", BigInteger, nullable=False, comment="Calls with outcome unknown"),
+    Column("withheld", BigInteger, nullable=False, comment="Calls whose caller is withheld"),
+    Column("duration", BigInteger, nullable=False, comment="Their duration, seconds"),
+    Column("answered_duration", BigInteger, nullable=False, comment="Duration of the answered calls, seconds"),
+    Column("answered_timed", BigInteger, nullable=False, comment="Answered calls whose ring time was said"),
+    Column("answered_ring_time", BigInteger, nullable=False, comment="Ring time of these, seconds"),
+    Column("answered_in_20_s", BigInteger, nullable=False, comment="Calls answered within 20 seconds"),
+    Column("cost", Pounds(24), nullable=False, comment="Their cost, pounds (SQLite: millionths of a pound)"),
+    Column("first_call_at", Instant, nullable=False, comment="When the first of them began, UTC"),
+    Column("last_call_at", Instant, nullable=False, comment="When the last of them began, UTC"),
+    Column("named_uid", BigInteger, comment="Highest uid of those whose number has a name"),
 )
 
 reject = _table(
@@ -269,9 +309,10 @@ cdr = _table(
     Column("first_seen_at", Instant, nullable=False, comment="When the row was first stored, UTC"),
     Column("changed_at", Instant, nullable=False, comment="When a value of the row last changed, UTC"),
     CheckConstraint("extra IS NULL OR json_valid(extra)", name="extra_json").ddl_if(callable_=_checks_json),
-    # Each index costs every insert. The first answers audits and daily views without touching the rows.
-    Index("ix_cdr_day", "account_id", "call_date", "duration", "user_cost"),
-    Index("ix_cdr_anumber", "anumber"),
+    # Each index costs every insert. The first answers audits without touching the rows, the second the view callbacks.
+    Index("ix_cdr_day", "call_date", "account_id", "duration", "user_cost"),
+    Index("ix_cdr_anumber", "anumber", "started_at"),
     Index("ix_cdr_bnumber", "bnumber"),
     Index("ix_cdr_started_at", "started_at"),  # readers filter by time (Grafana) and ask for the newest calls
+    Index("ix_cdr_uid", "uid"),  # the newest calls, asked for by uid
 )
