@@ -158,6 +158,8 @@ def _carry_out(
                 if INTERRUPT.event.is_set():
                     tally.outcome = "stopped"
                     break
+            while not INTERRUPT.event.is_set() and parts.store.sum_days():
+                pass
             if tally.high_water_uid is None and (mark := parts.store.checkpoint(TAIL_STREAM)):
                 tally.high_water_uid = mark.high_water_uid  # nothing was new: it is where it was
         INTERRUPT.check()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from cdrsync.wiring import accounts
 if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
+    from datetime import datetime
 
     from cdrsync.config import AccountSettings, Settings
     from cdrsync.daemon.tasks import Due
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from cdrsync.wiring.accounts import AccountParts
     from cdrsync.wiring.database import Database
 
+SUMMING_SECONDS = 2.0  # after a poll
 LONG_WORK = 10_000  # records after which the memory for their pages is given back
 
 
@@ -76,19 +80,27 @@ class Work:
                     if self._stop.is_set():
                         tally.outcome = "stopped"
                         return
-            if task is Task.POLL:
-                self._activity.publish(self._parts.name, last_success=utc_now(), read_until=began)
-            if task is Task.BACKFILL and tally.records:
-                self._due.mark(Task.AUDIT)
-            if task is Task.SWEEP:
-                self._tidy()
-            if tally.rejected or task is Task.BACKFILL:
-                self._metrics.rejects_open(self._parts.name, self._parts.ledger.open_rejects())
+            self._finish(task, tally, began)
         if tally.changed:
             counts = {"inserted": tally.inserted, "updated": tally.updated, "rejected": tally.rejected}
             self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
         if tally.records >= LONG_WORK:
             tuning.give_back()
+
+    def _finish(self, task: Task, tally: Tally, began: datetime) -> None:
+        """What comes after the last page of a task."""
+        if task is Task.POLL:
+            self._activity.publish(self._parts.name, last_success=utc_now(), read_until=began)
+        if task is Task.POLL:
+            self._sum(SUMMING_SECONDS)
+        if task is Task.BACKFILL and tally.records:
+            self._due.mark(Task.AUDIT)
+        if task is Task.SWEEP:
+            self._tidy()
+        if task in (Task.BACKFILL, Task.SWEEP):
+            self._sum(math.inf, look=True)
+        if tally.rejected or task is Task.BACKFILL:
+            self._metrics.rejects_open(self._parts.name, self._parts.ledger.open_rejects())
 
     def _tallied(self, task: Task) -> AbstractContextManager[Tally]:
         """Return a tally; that of long work with a line in the table of runs, which would drown in polls."""
@@ -120,6 +132,12 @@ class Work:
             self._log.info("proven for the first time: every call that the operator counts is held")
         elif report.clean:
             self._log.info("audit done, no gap", proven=report.proven)
+
+    def _sum(self, seconds: float, *, look: bool = False) -> None:
+        """Bring the summary up to date, for so long at most: what is left waits for the next poll."""
+        until = time.monotonic() + seconds
+        while self._parts.store.sum_days(look=look) and time.monotonic() < until and not self._stop.is_set():
+            pass
 
     def _tidy(self) -> None:
         """Forget what is older than the retention allows, and classify anew what older numbering rules classified."""

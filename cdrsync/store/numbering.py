@@ -18,6 +18,7 @@ from cdrsync.model import NumberFacts
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.schema.tables import number
+from cdrsync.store.summaries import mark_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +180,7 @@ def _pass(engine: Engine, classify: Callable[[str], NumberFacts], rules_version:
         if known != {rules_version}:
             raise ValueError(f"asked for rules {rules_version}, but classify knows {', '.join(map(str, known))}")
         with translated(), engine.connect() as connection, connection.execution_options(**{WRITER: True}).begin():
+            mark_all(connection)
             connection.execute(_CLASSIFY, rows)
         done, last = done + len(texts), texts[-1]
 

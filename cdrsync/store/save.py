@@ -39,6 +39,7 @@ from cdrsync.store.privacy.rules import Key, Rules, current_rules
 from cdrsync.store.runs import Runs
 from cdrsync.store.schema.tables import cdr_change, checkpoint, reject
 from cdrsync.store.session import WriterSession
+from cdrsync.store.summaries import sum_days
 from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class SqlStore(Positions, Runs):
         self._kind = kind_of(self._session.dialect)
         self._numbers = KnownNumbers(classify)
         self._rejected: set[int] = set()  # uids of open rejects
+        self._summed = False  # nothing was changed since the summary was brought up to date
         self._count_day = count_day(self._kind)
         self._complete_day = complete_day(self._kind)
         self._keep_reject = keep_reject(self._kind)
@@ -103,6 +105,7 @@ class SqlStore(Positions, Runs):
         Raises LeaseHeld, SchemaMismatch, ConfigError.
         """
         self._session.open()
+        self._summed = False
         self._forget()
 
     def close(self) -> None:
@@ -133,6 +136,18 @@ class SqlStore(Positions, Runs):
         saved = self._commit_again(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
         return replace(saved, unholdable=tuple(call.uid for call, _ in unholdable))
 
+    def sum_days(self, *, look: bool = False) -> bool:
+        """Bring the summary up to date, some days at a time; False once none is left.
+
+        `look`: even where nothing was changed here; others may have changed something.
+        """
+        if self._summed and not look:
+            return False
+        with self._session.transaction() as connection:
+            more = sum_days(connection, self._session.account_id)
+        self._summed = not more
+        return more
+
     # ── one transaction ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _commit_again(self, page: Page) -> PageSaved:
@@ -158,6 +173,7 @@ class SqlStore(Positions, Runs):
             if numbers:
                 self._kind.note_numbers(connection, numbers, now)
             high_water = self._move(connection, page.checkpoint, now)
+        self._summed = self._summed and not written.new and not written.changed
         self._numbers.noted(numbers)
         self._rejected -= uids
         self._rejected |= {record.uid for record in rejects if record.uid is not None}
@@ -178,6 +194,7 @@ class SqlStore(Positions, Runs):
         if rules is not self._rules:
             self._rules = rules
             self._numbers.forget()  # an erasure takes numbers away that no call has any more
+            self._summed = False
 
     def _write(self, connection: Connection, cdrs: Sequence[Cdr], now: datetime) -> _Written:
         """Rows and their history. In the order of the primary key, databases write a third faster."""

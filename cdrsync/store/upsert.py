@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, null
+from sqlalchemy import case, false, func, null
 
 from cdrsync.store.schema.tables import checkpoint, coverage, reject
 
@@ -22,6 +22,7 @@ def count_day(kind: DatabaseKind) -> Insert:
         lambda new: {
             **{name: coverage.c[name] + new(name) for name in ("calls", "duration", "charge")},
             "verdict": new("verdict"),
+            "summed": false(),
             **{f"operator_{name}": null() for name in ("calls", "duration", "charge")},
         },
     )

@@ -6,18 +6,8 @@ SELECT
     figures.call_date AS call_date,  -- date: Day, UK wall clock
     {figures}
 FROM (
-    SELECT
-        call_day.account_id,
-        call_day.call_date,
-        {figures_of_call_day}
-    {from_summed_days: day}
+    {summed: day; place}
     UNION ALL
-    SELECT
-        cdr.account_id,
-        cdr.call_date,
-        {figures_of_calls}
-    {from_other_days}
-    WHERE NOT coverage.summed
-    GROUP BY cdr.account_id, cdr.call_date
+    {counted: place; cdr.account_id; {calls_of_other_days}}
 ) AS figures
 LEFT JOIN account ON account.id = figures.account_id

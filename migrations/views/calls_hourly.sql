@@ -7,20 +7,8 @@ SELECT
     figures.call_hour AS call_hour,  -- integer: Hour of the UK wall clock, 0 to 23; in autumn one hour holds two
     {figures}
 FROM (
-    SELECT
-        call_day.account_id,
-        call_day.call_date,
-        call_day.call_hour,
-        {figures_of_call_day}
-    {from_summed_days: hour}
+    {summed: hour; call_hour}
     UNION ALL
-    SELECT
-        cdr.account_id,
-        cdr.call_date,
-        {hour: cdr.call_time} AS call_hour,
-        {figures_of_calls}
-    {from_other_days}
-    WHERE NOT coverage.summed
-    GROUP BY cdr.account_id, cdr.call_date, {hour: cdr.call_time}
+    {counted: call_hour; {hour: cdr.call_time}; {calls_of_other_days}}
 ) AS figures
 LEFT JOIN account ON account.id = figures.account_id

@@ -8,21 +8,8 @@ SELECT
     -- text: mobile, landline and so on; voicemail, none, international (not +44), or unknown
     {figures}
 FROM (
-    SELECT
-        call_day.account_id,
-        call_day.call_date,
-        call_day.destination_kind,
-        {figures_of_call_day}
-    {from_summed_days: destination}
+    {summed: destination; destination_kind}
     UNION ALL
-    SELECT
-        cdr.account_id,
-        cdr.call_date,
-        {destination_kind} AS destination_kind,
-        {figures_of_calls}
-    {from_other_days}
-    LEFT JOIN number AS destination ON destination.number = cdr.dialled
-    WHERE NOT coverage.summed
-    GROUP BY cdr.account_id, cdr.call_date, {destination_kind}
+    {counted: destination_kind; {destination_kind}; {calls_of_other_days: LEFT JOIN number AS destination ON destination.number = cdr.dialled}}
 ) AS figures
 LEFT JOIN account ON account.id = figures.account_id

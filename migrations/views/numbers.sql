@@ -20,21 +20,9 @@ FROM (
         called_number,
         {sum_of_figures}
     FROM (
-        SELECT
-            call_day.account_id,
-            call_day.call_date,
-            call_day.called_number,
-            {figures_of_call_day}
-        {from_summed_days: number}
+        {summed: number; called_number}
         UNION ALL
-        SELECT
-            cdr.account_id,
-            cdr.call_date,
-            cdr.bnumber AS called_number,
-            {figures_of_calls}
-        {from_other_days}
-        WHERE NOT coverage.summed
-        GROUP BY cdr.account_id, cdr.call_date, cdr.bnumber
+        {counted: called_number; cdr.bnumber; {calls_of_other_days}}
     ) AS days
     GROUP BY account_id, called_number
 ) AS figures

@@ -25,11 +25,14 @@ NOW = "2026-01-05 12:00:00.000250"
 FIGURES = ("calls", "answered", "voicemail", "missed", "unknown", "duration", "cost", "cost_micros")
 
 
-@pytest.fixture
-def filled(migrated: Database, clock: Clock) -> Iterator[SqlStore]:
+@pytest.fixture(params=["counted anew", "summed"])
+def filled(request: pytest.FixtureRequest, migrated: Database, clock: Clock) -> Iterator[SqlStore]:
+    """Views say the same whether the summary is up to date or not."""
     store = SqlStore(migrated.url, "main", classify=classify, clock=clock)
     store.open()
     store.save(page(*CALLS, checkpoint=Checkpoint("tail", 105)))
+    if request.param == "summed":
+        assert store.sum_days() is False
     yield store
     store.close()
 

@@ -282,7 +282,9 @@ class MariadbServer(_Process):
 
     def start(self) -> None:
         self.spawn(
+            # Its own tmpdir: another server that starts would take its temporary tables for leftovers.
             self._program, "--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.directory}/sock",
+            f"--tmpdir={self.directory}",
             f"--port={self.port}", "--bind-address=127.0.0.1", f"--pid-file={self.directory}/pid",
             "--skip-name-resolve",
             f"--lc-messages-dir={_mariadb_messages()}", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=64M",

@@ -23,6 +23,7 @@ from cdrsync.store.databases.port import WRITER
 from cdrsync.store.numbering import FINAL
 from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, Key, Rules
 from cdrsync.store.schema.tables import account, cdr, cdr_change, coverage, erasure, number, reject
+from cdrsync.store.summaries import mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -163,6 +164,7 @@ class Eraser:
         for some in _pieces(uids):
             here = and_(cdr.c.account_id == self._account_id, cdr.c.uid.in_(some))
             calls += [Cdr._make(row) for row in connection.execute(select(*columns).where(here).with_for_update())]
+        mark(connection, self._account_id, {call.call_date for call in calls})
         changes = self._changes(connection, uids)
         seen.update(text for call in calls for text in (call.anumber, call.dialled) if text)
         seen.update(text for row in changes for text in (row.old_value, row.new_value) if text)
