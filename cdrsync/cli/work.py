@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -158,8 +159,7 @@ def _carry_out(
                 if INTERRUPT.event.is_set():
                     tally.outcome = "stopped"
                     break
-            while not INTERRUPT.event.is_set() and parts.store.sum_days():
-                pass
+            _sum_days(parts, tally.seconds() / 20)
             if tally.high_water_uid is None and (mark := parts.store.checkpoint(TAIL_STREAM)):
                 tally.high_water_uid = mark.high_water_uid  # nothing was new: it is where it was
         INTERRUPT.check()
@@ -176,6 +176,13 @@ def _carry_out(
         return EXIT_FOUND if rejects else EXIT_OK, {**report, "seconds": round(tally.seconds(), 3)}
 
     return for_each(settings, command, one, keys=REPORTED, as_json=as_json, **facts)
+
+
+def _sum_days(parts: AccountParts, seconds: float) -> None:
+    """Bring the summary up to date, for so long at most: the views count anew what is left, the next run sums it."""
+    until = time.monotonic() + seconds
+    while not INTERRUPT.event.is_set() and parts.store.sum_days() and time.monotonic() < until:
+        pass
 
 
 def _sentence(account: AccountSettings, tally: Tally) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import TextClause
     from sqlalchemy.engine import Connection
 
-CALLS_AT_ONCE = 50_000  # of one transaction, or one day's
+CALLS_AT_ONCE = 20_000  # of one transaction, or one day's
 DAYS_AT_ONCE = 200
 
 _SUM = """
