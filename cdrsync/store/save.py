@@ -32,6 +32,7 @@ from cdrsync.store.changes import DayDelta, apply, deltas, last_words, said_agai
 from cdrsync.store.compare import compare, write_back
 from cdrsync.store.databases.choose import kind_of, kind_of_error
 from cdrsync.store.databases.port import Collision, TooLarge
+from cdrsync.store.identity import Identity
 from cdrsync.store.known_numbers import KnownNumbers
 from cdrsync.store.position import Positions
 from cdrsync.store.privacy.raw_record import as_xml
@@ -67,7 +68,7 @@ class _Written(NamedTuple):
     different: Mapping[int, Cdr]  # those as they were
 
 
-class SqlStore(Positions, Runs):
+class SqlStore(Identity, Positions, Runs):
     """One account in a SQL database. `open` before anything else; `save` from one thread at a time.
 
     Every method raises DatabaseUnavailable or LeaseLost when the database or the lease is away; after either, nothing
@@ -81,11 +82,13 @@ class SqlStore(Positions, Runs):
         url: str,
         account: str,
         *,
+        login: str | None = None,
         classify: Callable[[str], NumberFacts] | None = None,
         pseudonym_key: str | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.account = account
+        self._login = login  # a username and where it logs in; None: whose calls these are is not asked
         self._key = Key(pseudonym_key) if pseudonym_key else None
         self._rules = Rules()  # what was erased, and must not come back
         self._clock = clock
@@ -106,6 +109,8 @@ class SqlStore(Positions, Runs):
         """
         self._session.open()
         self._summed = False
+        if self._login:
+            self.claim(self._login)
         self._forget()
 
     def close(self) -> None:

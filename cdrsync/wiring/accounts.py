@@ -10,11 +10,9 @@ import functools
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from cdrsync.errors import (
-    LeaseHeld,
-    UnknownAccount,
-)
+from cdrsync.errors import LeaseHeld, UnknownAccount
 from cdrsync.wiring.database import Database, engine, existing
 
 if TYPE_CHECKING:
@@ -182,7 +180,31 @@ def fetch_totals(
 def _store(settings: Settings, account: AccountSettings) -> SqlStore:
     from cdrsync.store.save import SqlStore
 
-    return SqlStore(settings.database_url, account.name, classify=classify, pseudonym_key=settings.pseudonym_key)
+    return SqlStore(
+        settings.database_url,
+        account.name,
+        login=account.username and f"{account.username.strip()} at {urlsplit(account.api_url).hostname}",
+        classify=classify,
+        pseudonym_key=settings.pseudonym_key,
+    )
+
+
+@contextlib.contextmanager
+def held_account(settings: Settings, name: str) -> Iterator[SqlStore]:
+    """Take the lease of an account that the database has, in the configuration or not.
+
+    Raises UnknownAccount, LeaseHeld, DatabaseUnavailable, SchemaMismatch.
+    """
+    from cdrsync.store.reads import status
+    from cdrsync.store.save import SqlStore
+
+    with existing(settings) as opened:
+        names = status.names(opened)
+    if name not in names:
+        raise UnknownAccount([f"the database has no account {name!r}; it has: {', '.join(names) or 'none'}"])
+    with contextlib.closing(SqlStore(settings.database_url, name)) as store:
+        store.open()
+        yield store
 
 
 @contextlib.contextmanager

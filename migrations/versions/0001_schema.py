@@ -136,7 +136,9 @@ def _account() -> None:
             "Grows with every erasure: a writer that knows of fewer reads the table erasure again",
             server_default="0",
         ),
+        may("login", text(32), "Which login it is: a fingerprint of its username. NULL: not known yet"),
         sa.UniqueConstraint("name", name="uq_account_name"),
+        sa.UniqueConstraint("login", name="uq_account_login"),
     )
 
 

@@ -78,7 +78,9 @@ account = _table(
         server_default="0",
         comment="Grows with every erasure: a writer that knows of fewer reads the table erasure again",
     ),
+    Column("login", Exact(32), comment="Which login it is: a fingerprint of its username. NULL: not known yet"),
     UniqueConstraint("name"),
+    UniqueConstraint("login"),
 )
 
 checkpoint = _table(

@@ -1,0 +1,97 @@
+"""`cdrsync account`: what the logins are called whose calls the database holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cdrsync.cli import output
+from cdrsync.cli.options import config_options, json_option, settings_of
+from cdrsync.config.read import ACCOUNT_NAME
+from cdrsync.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from cdrsync.config import Inputs
+
+
+@click.group("account", short_help="The accounts of the database: list, rename, forget")
+def account() -> None:
+    """Look at the accounts of the database, give one another name, or delete one.
+
+    An account is one login. Under a second name the same login is refused, for every call would be held twice.
+    """
+
+
+@account.command("list", short_help="List the accounts of the database")
+@config_options
+@json_option
+def list_(inputs: Inputs, *, as_json: bool) -> int:
+    """List the accounts that the database has, and whether the configuration names them.
+
+    JSON: {"accounts": [{"name", "calls", "first_day", "last_day", "configured"}]}.
+    """
+    from cdrsync.wiring import accounts
+
+    settings = settings_of(inputs, credentials=False)
+    configured = {one.name for one in settings.accounts}
+    found = []
+    for one in accounts.statuses(settings):
+        days = (one.ledger[0].day, one.ledger[-1].day) if one.ledger else (None, None)
+        found.append((one.name, one.calls, *days))
+    if as_json:
+        keys = ("name", "calls", "first_day", "last_day")
+        rows = [dict(zip(keys, row, strict=True)) | {"configured": row[0] in configured} for row in found]
+        output.emit("account list", accounts=rows)
+    else:
+        shown = [(*row, "yes" if row[0] in configured else "no") for row in found]
+        output.table(shown, ("ACCOUNT", "CALLS", "FIRST", "LAST", "CONFIGURED"), right=(1,))
+    return EXIT_OK
+
+
+@account.command("rename", short_help="Give an account another name")
+@click.argument("old")
+@click.argument("new")
+@config_options
+@json_option
+def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
+    """Give an account another name in the database; what is held of it stays. The daemon of OLD has to be stopped.
+
+    Then give it the same name in the configuration. Without tables like [accounts.sales] there its name is "default".
+
+    \b
+      cdrsync account rename default sales
+
+    JSON: {"old", "new"}.
+    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    from cdrsync.wiring import accounts
+
+    if not ACCOUNT_NAME.fullmatch(new):
+        raise click.UsageError(f"account name {new[:40]!r} must be letters, digits, '_', '-' or '.', at most 63")
+    with accounts.held_account(settings_of(inputs, credentials=False), old) as store:
+        store.rename(new)
+    return output.told("account rename", f"account {old} is now {new}", as_json=as_json, old=old, new=new)
+
+
+@account.command("forget", short_help="Delete an account with all that is held of it")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_options
+@json_option
+def forget(inputs: Inputs, name: str, *, yes: bool, as_json: bool) -> int:
+    """Delete an account from the database: its calls, their history, its quarantine, its ledger and its runs.
+
+    Its daemon has to be stopped. If the configuration still names it, the next sync reads all of it again.
+
+    JSON: {"name", "calls"}.
+    """
+    from cdrsync.wiring import accounts
+
+    settings = settings_of(inputs, credentials=False)
+    if not yes:
+        click.confirm(f"Everything that is held of account {name} goes, and can't be brought back. Go on?", abort=True,
+                      err=True)  # fmt: skip
+    with accounts.held_account(settings, name) as store:
+        calls = store.forget()
+    text = f"account {name} is gone, with {calls} calls"
+    return output.told("account forget", text, as_json=as_json, name=name, calls=calls)

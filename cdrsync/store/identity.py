@@ -1,0 +1,93 @@
+"""Which login an account is. A login under a second name would hold every call twice, so it is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, insert, literal, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cdrsync.errors import ConfigError
+from cdrsync.store.schema.tables import account, cdr, metadata, number, sync_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection
+
+    from cdrsync.store.session import WriterSession
+
+_KEY = b"cdrsync: the login of an account"
+
+
+def fingerprint(login: str) -> str:
+    """What is kept of a login: a username and where it logs in. Password and VKey change, and it stays the same one."""
+    return hashlib.blake2b(login.casefold().encode(), key=_KEY, digest_size=16).hexdigest()
+
+
+class Identity:
+    """Whose calls an account holds. Raises DatabaseUnavailable, LeaseLost."""
+
+    account: str
+    _session: WriterSession
+    _clock: Callable[[], datetime]
+
+    def claim(self, login: str) -> None:
+        """Keep which login the account is. Raises ConfigError where another account of the database is that login."""
+        login = fingerprint(login)
+        mine = account.c.id == self._session.account_id
+        new = or_(account.c.login.is_(None), account.c.login != login)
+        other = select(account.c.name).where(account.c.login == login, ~mine)
+        with self._session.transaction() as connection:
+            name = connection.scalar(other)
+            if name is None:
+                try:
+                    with connection.begin_nested():
+                        connection.execute(update(account).where(mine, new).values(login=login))
+                except IntegrityError:  # somebody else was first
+                    name = connection.scalar(other)
+            if name is not None:
+                raise ConfigError(
+                    [f"the login of account {self.account} is in this database already, as account {name}"],
+                    hint=f"cdrsync account rename {name} {self.account} keeps its calls under the new name; under both "
+                    "names every call would be held twice",
+                )
+
+    def rename(self, new: str) -> None:
+        """Give the account another name. Raises ConfigError where an account of that name holds anything."""
+        if new == self.account:
+            raise ConfigError([f"account {new} has that name already"])
+        with self._session.transaction() as connection:
+            taken = connection.scalar(select(account.c.id).where(account.c.name == new))
+            if taken is not None:
+                if connection.scalar(select(literal(1)).where(cdr.c.account_id == taken).limit(1)):
+                    raise ConfigError(
+                        [f"an account {new} is there already, and holds calls"],
+                        hint=f"cdrsync account forget {new} deletes what it holds",
+                    )
+                _delete(connection, taken)
+            connection.execute(update(account).where(account.c.id == self._session.account_id).values(name=new))
+            told = {"account_id": self._session.account_id, "origin": "rename", "outcome": "ok"}
+            told |= {"started_at": self._clock(), "ended_at": self._clock(), "message": f"was {self.account}"}
+            told |= dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0)
+            connection.execute(insert(sync_run).values(told))
+
+    def forget(self) -> int:
+        """Delete the account with all that is held of it; answer how many calls that were."""
+        with self._session.transaction() as connection:
+            mine = cdr.c.account_id == self._session.account_id
+            calls = connection.scalar(select(func.count()).select_from(cdr).where(mine)) or 0
+            _delete(connection, self._session.account_id)
+            used = [select(literal(1)).where(column == number.c.number) for column in (cdr.c.anumber, cdr.c.bnumber)]
+            used.append(select(literal(1)).where(cdr.c.dialled == number.c.number))
+            connection.execute(delete(number).where(*(~query.exists() for query in used)))
+        return int(calls)
+
+
+def _delete(connection: Connection, account_id: int) -> None:
+    for table in reversed(metadata.sorted_tables):
+        if "account_id" in table.c:
+            connection.execute(delete(table).where(table.c.account_id == account_id))
+    connection.execute(delete(account).where(account.c.id == account_id))

@@ -1,0 +1,135 @@
+"""An account is one login: under a second name it is refused, and there is a way to another name."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import update
+
+from cdrsync.errors import ConfigError
+from cdrsync.model import Checkpoint
+from cdrsync.store.save import SqlStore
+from cdrsync.store.schema import tables
+from tests.contract.conftest import FIRST, Eyes, calls, page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Database
+
+LOGIN = "boss@example.com at api.example.com"
+OTHER = "clerk@example.com at api.example.com"
+
+
+@contextlib.contextmanager
+def opened(url: str, name: str, login: str | None = LOGIN) -> Iterator[SqlStore]:
+    store = SqlStore(url, name, login=login)
+    try:
+        store.open()
+        yield store
+    finally:
+        store.close()
+
+
+def names(eyes: Eyes) -> list[str]:
+    return sorted(row.name for row in eyes.rows(tables.account))
+
+
+def test_a_login_under_another_name_is_refused_with_the_remedy(migrated: Database, eyes: Eyes) -> None:
+    """Not a call is saved under the second name; the first goes on."""
+    with opened(migrated.url, "sales") as store:
+        store.save(page(*calls(3)))
+    with pytest.raises(ConfigError, match="in this database already, as account sales") as refused:
+        opened(migrated.url, "verkauf").__enter__()
+    assert "cdrsync account rename sales verkauf" in str(refused.value.hint)
+    with opened(migrated.url, "sales") as store:
+        assert store.save(page(*calls(3))).unchanged == 3
+    assert len(eyes.rows(tables.cdr)) == 3
+
+
+@pytest.mark.parametrize("login", [LOGIN, LOGIN.upper(), OTHER])
+def test_the_same_name_goes_on_whatever_became_of_its_login(migrated: Database, login: str) -> None:
+    """The username in other letters, or a new one for the same account: nobody else has it here."""
+    for one in (LOGIN, login, LOGIN):
+        with opened(migrated.url, "sales", one):
+            pass
+
+
+def test_two_logins_that_change_places_are_refused(migrated: Database) -> None:
+    """What one holds must not go on as the other's."""
+    for name, login in (("sales", LOGIN), ("support", OTHER)):
+        with opened(migrated.url, name, login):
+            pass
+    for name, login in (("sales", OTHER), ("support", LOGIN)):
+        with pytest.raises(ConfigError, match="in this database already"):
+            opened(migrated.url, name, login).__enter__()
+
+
+def test_a_database_made_before_learns_it_at_the_next_login(migrated: Database, eyes: Eyes) -> None:
+    with opened(migrated.url, "sales", login=None) as store:
+        store.save(page(FIRST))
+    assert [row.login for row in eyes.rows(tables.account)] == [None]
+    with opened(migrated.url, "sales"):
+        pass
+    (row,) = eyes.rows(tables.account)
+    assert row.login is not None
+    assert "boss" not in row.login
+    with pytest.raises(ConfigError, match="as account sales"):
+        opened(migrated.url, "verkauf").__enter__()
+
+
+def test_a_rename_keeps_all_that_is_held(migrated: Database, eyes: Eyes) -> None:
+    """Calls, checkpoints and ledger are the new name's, also where it was tried before and refused."""
+    with opened(migrated.url, "default") as store:
+        store.save(page(*calls(3), checkpoint=Checkpoint("tail", FIRST.uid + 2)))
+    with pytest.raises(ConfigError):
+        opened(migrated.url, "sales").__enter__()
+    with opened(migrated.url, "default", login=None) as store:
+        store.rename("sales")
+    assert names(eyes) == ["sales"]
+    with opened(migrated.url, "sales") as store:
+        assert store.checkpoint("tail") == Checkpoint("tail", FIRST.uid + 2)
+        assert store.save(page(*calls(3))).unchanged == 3
+    assert ("rename", "was default") in [(run.origin, run.message) for run in eyes.rows(tables.sync_run)]
+
+
+def test_a_rename_onto_an_account_with_calls_is_refused(migrated: Database, eyes: Eyes) -> None:
+    for name, login in (("sales", LOGIN), ("support", OTHER)):
+        with opened(migrated.url, name, login) as store:
+            store.save(page(FIRST))
+    with opened(migrated.url, "sales") as store, pytest.raises(ConfigError, match="account support is there already"):
+        store.rename("support")
+    assert names(eyes) == ["sales", "support"]
+    assert len(eyes.rows(tables.cdr)) == 2
+
+
+def test_forget_deletes_one_account_and_nothing_of_another(migrated: Database, eyes: Eyes) -> None:
+    """Numbers that only its calls had go as well; those that another account has stay."""
+    shared, own = FIRST, FIRST._replace(uid=FIRST.uid + 1, anumber="7700900123")
+    with opened(migrated.url, "support", OTHER) as store:
+        store.save(page(shared))
+    with opened(migrated.url, "sales") as store:
+        store.save(page(shared, own, checkpoint=Checkpoint("tail", own.uid)))
+        store.save(page(own._replace(duration=99)))
+        store.begin_run("tail")
+    with opened(migrated.url, "sales", login=None) as store:
+        assert store.forget() == 2
+    assert names(eyes) == ["support"]
+    (kept,) = eyes.rows(tables.account)
+    for table in tables.metadata.sorted_tables:
+        if "account_id" in table.c:
+            assert {row.account_id for row in eyes.rows(table)} <= {kept.id}, table.name
+    assert {row.number for row in eyes.rows(tables.number)} >= {shared.anumber}
+    assert "7700900123" not in {row.number for row in eyes.rows(tables.number)}
+
+
+def test_of_two_that_come_at_once_one_is_refused(migrated: Database, eyes: Eyes) -> None:
+    """Both have looked before either has written: the database itself keeps a login once."""
+    with opened(migrated.url, "sales"):
+        pass
+    with opened(migrated.url, "verkauf", login=None):
+        (login,) = {row.login for row in eyes.rows(tables.account) if row.login}
+        with pytest.raises(Exception, match=r"(?i)unique|duplicate"), eyes.engine.begin() as connection:
+            connection.execute(update(tables.account).where(tables.account.c.name == "verkauf").values(login=login))
