@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -87,3 +88,18 @@ def test_calls_are_looked_up_by_their_key_before_there_are_statistics(
         plans.append(str(connection.execute(statement).cursor.fetchall()))
         plans.append(str(connection.exec_driver_sql(*kind.stored_statement(1, uids)).cursor.fetchall()))
     assert [[words for words in expected if words not in plan] for plan in plans] == [[], []], plans
+
+
+def test_calls_of_a_day_are_found_without_naming_an_account(store: SqlStore, eyes: Eyes, migrated: Database) -> None:
+    """The view says that `call_date` is indexed: on a table without statistics, too."""
+    days = [call._replace(call_date=call.call_date + timedelta(days=n)) for n, call in enumerate(calls(3000))]
+    for start in range(0, 3000, 1000):
+        store.save(page(*days[start : start + 1000]))
+    wanted = days[1500].call_date
+    with eyes.engine.connect() as connection:
+        explain, _ = PLANS[migrated.kind]
+        if migrated.kind == "postgresql":
+            connection.exec_driver_sql("SET enable_seqscan = off")  # which three thousand rows are not worth
+        plan = str(connection.exec_driver_sql(f"{explain}SELECT * FROM calls WHERE call_date = '{wanted}'").all())
+        found = connection.exec_driver_sql(f"SELECT count(*) FROM calls WHERE call_date = '{wanted}'").scalar()
+    assert (found, "ix_cdr_day" in plan) == (1, True), plan
