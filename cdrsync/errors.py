@@ -83,19 +83,32 @@ class Skip(CdrsyncError):
 class ApiUnreachable(Retry):
     """No usable answer from the API: network, timeout, HTTP 429 or 5xx.
 
-    `retry_after` is the operator's own wish in seconds (`Retry-After`), None where it sent none.
+    `retry_after` is the operator's own wish in seconds (`Retry-After`), None where it sent none. `answered` says that
+    the operator's server failed at the question itself: a smaller one may do better.
     """
 
     default_hint = "Check api_url and the network; cdrsync doctor looks at each step"
 
-    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+    answered = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retry_after: float | None = None,
+        answered: bool | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+        if answered is not None:
+            self.answered = answered
 
 
 class BadAnswer(ApiUnreachable):
     """An answer that is not what the reference page describes. It is refused whole."""
 
+    answered = True
     default_hint = "Nothing of it was stored; if it stays, send the message to the operator"
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from cdrsync.errors import BadAnswer, RequestRefused
+from cdrsync.errors import ApiUnreachable, BadAnswer, RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -207,6 +207,7 @@ class Refusal:
 
     code: str
     message: str  # the operator's <ResponseMessage>
+    passing: bool = False  # as HTTP 500 is: may be had later
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,7 @@ class Document:
     answers: list[Batch | Totals | Refusal]
     answered_at: datetime  # the operator's clock (HTTP `Date`), ours where it sent none; aware, UTC
     size: int = 0  # bytes, decoded
+    operator_clock: datetime | None = None  # HTTP `Date`, believed or not; aware, UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +371,8 @@ def batches(document: Document) -> list[Batch]:
     """The answers of a document of GetCDRs alone. Raises RequestRefused for the first request refused."""
     answers = []
     for answer in document.answers:
+        if isinstance(answer, Refusal) and answer.passing:
+            raise ApiUnreachable(f"the operator can't answer GetCDRs at the moment: {answer.message}")
         if isinstance(answer, Refusal):
             raise RequestRefused(f"the operator refused GetCDRs: {answer.message}", code=answer.code)
         if not isinstance(answer, Batch):

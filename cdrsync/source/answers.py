@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer, RequestRefused
-from cdrsync.model import Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
+from cdrsync.model import MAX_INT, Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
+from cdrsync.source.session import passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ def match(requests: list[Request], found: list[Response], said: Callable[[Respon
 def answer(response: Response, ask: CdrsAsk | TotalsAsk, words: str) -> Batch | Totals | Refusal:
     """Give what `response` answers to `ask`; `words` are the operator's where it is a refusal. Raises BadAnswer."""
     if not response.ok:
-        return Refusal(response.code, words)
+        return Refusal(response.code, words, passing=passes(response))
     if isinstance(ask, TotalsAsk):
         return read_totals(response.totals, ask)
     return _batch(response, _SAYS_NONE.fullmatch(response.message), words)
@@ -58,7 +59,7 @@ def fetched(response: Response, wanted: RecordAsk, said: str) -> Batch:
     How the operator says that it has none is not documented: by no record, by Code 404, or in words.
     """
     if not response.ok:
-        if response.code == "404" or _HAS_NONE.search(response.message):
+        if says_none(response):
             return Batch([])
         raise RequestRefused(f"the operator refused GetCDR: {said}", code=response.code)
     none = _SAYS_NONE.fullmatch(response.message) or _HAS_NONE.search(response.message)
@@ -66,6 +67,11 @@ def fetched(response: Response, wanted: RecordAsk, said: str) -> Batch:
     if len(batch) > 1 or (wanted.uid is not None and any(cdr.uid != wanted.uid for cdr in batch.cdrs)):
         raise BadAnswer("the operator sent another record than the one that was asked for")
     return batch
+
+
+def says_none(response: Response) -> bool:
+    """Whether a refusal says that the operator has no such record."""
+    return response.code == "404" or bool(_HAS_NONE.search(response.message))
 
 
 def _batch(response: Response, none: re.Match[str] | None, words: str) -> Batch:
@@ -86,6 +92,9 @@ def _batch(response: Response, none: re.Match[str] | None, words: str) -> Batch:
 
 
 _FIGURE = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?|[0-9]{1,3}(?:,[0-9]{3}){1,4}(?:\.[0-9]{1,6})?")
+
+TOO_MUCH = Decimal(10) ** 12
+"""Pounds, seconds or minutes that no database needs to hold: SQLite counts in millionths."""
 
 _SIGNS = re.compile(r"[£+\s\u00a0]+")
 
@@ -134,8 +143,8 @@ def _count(texts: dict[str, str], element: str, unusable: list[str]) -> int | No
     figure = _figure(texts, element, unusable)
     if figure is None:
         return None
-    if figure != int(figure):
-        unusable.append(f"{element}: not a whole number: {texts[element]!r}")
+    if figure != int(figure) or figure > MAX_INT:
+        unusable.append(f"{element}: not a number of calls: {texts[element]!r}")
         return None
     return int(figure)
 
@@ -149,4 +158,8 @@ def _figure(texts: dict[str, str], element: str, unusable: list[str]) -> Decimal
     if not _FIGURE.fullmatch(bare):
         unusable.append(f"{element}: not a figure: {text!r}")
         return None
-    return Decimal(bare.replace(",", ""))
+    figure = Decimal(bare.replace(",", ""))
+    if figure >= TOO_MUCH:
+        unusable.append(f"{element}: not a figure that an account can have: {text!r}")
+        return None
+    return figure

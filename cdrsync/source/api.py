@@ -1,83 +1,47 @@
-"""The operator's API as a `Source`: asks in, typed answers out, one HTTP document at a time.
+"""The operator's API as a `Source`: asks in, typed answers out.
 
-A document carries SessionLogin with the asks where there is no session, and the SessionId above them where there is
-one.
+What fails is asked again (`retry`); a page that one broken record spoils is read around it (`salvage`); pages that are
+too large for the operator are asked for smaller (`limits`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import re
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
-import httpx
-
-from cdrsync import __version__
-from cdrsync.errors import ApiUnreachable, BadAnswer, CdrsyncError, LoginRefused
-from cdrsync.model import Batch, CdrsAsk, Document, TotalsAsk, utc_now
-from cdrsync.source import session
-from cdrsync.source.answers import answer, fetched, match
-from cdrsync.source.decode import decode
-from cdrsync.source.http_answer import OK, HttpAnswer, read
-from cdrsync.source.request import Ask, Login, RecordAsk, Request, checked, document, request
+from cdrsync.errors import ApiUnreachable, BadAnswer
+from cdrsync.model import Batch, CdrsAsk, Document, Refusal, Totals, TotalsAsk, utc_now
+from cdrsync.source import salvage, session
+from cdrsync.source.answers import answer, fetched, says_none
+from cdrsync.source.exchange import MAX_BYTES, Answered, Broken, Exchange, RequestDone, Timeouts
+from cdrsync.source.http_answer import LATER
+from cdrsync.source.limits import Limits
+from cdrsync.source.request import Ask, Login, RecordAsk
 from cdrsync.source.retry import RetryPolicy, run
-from cdrsync.source.stop import StopEvent
-from cdrsync.source.transport import Transport
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
-    from cdrsync.source.response import Response
+    import httpx
 
-_TOKEN = re.compile("[0-9A-Fa-f]{24,}")  # what a SessionId or a VKey looks like
+T = TypeVar("T")
 
-HEADERS = {
-    "User-Agent": f"cdrsync/{__version__}",
-    "Content-Type": "text/xml",
-    "Accept": "text/xml",
-    "Accept-Encoding": "gzip",
-}
-MAX_BYTES = 64 * 1024 * 1024  # of one decoded answer: about 80,000 records
+__all__ = ["NoveroApi", "RequestDone", "Timeouts"]
 
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long one document may take, in seconds."""
-
-    connect: float = 10.0
-    read: float = 120.0  # between two pieces of an answer; the operator's own client waits as long
-    total: float = 300.0  # from the first byte sent to the last one received
-
-
-@dataclass(frozen=True, slots=True)
-class RequestDone:
-    """One HTTP round trip, for metrics. `outcome`: ok, sessionrefused, or the error's class in lower case."""
-
-    seconds: float
-    bytes: int  # of the decoded answer
-    asks: int
-    outcome: str
-
-
-class _Answered(NamedTuple):
-    """The answers to the asks of one document, when they were given (UTC), and how many bytes it had, decoded."""
-
-    responses: list[Response]
-    answered_at: datetime
-    size: int
+_PLACE = re.compile(r", line \d+, column \d+.*", re.DOTALL)
 
 
 class NoveroApi:
     """One account's way to the API: session, limits, retries. Every thread of an account may use it at once.
 
-    Raises ConfigError where `url` is not https (plain http only to this machine) or a credential can't be sent in XML.
-    `stop`, once set, ends every wait within a second by ApiUnreachable, as `close()` does.
+    Raises ConfigError where `url` is not https (plain http only to this machine), a credential can't be sent in XML,
+    or the environment names a proxy or certificates that can't be used. `stop`, once set, ends every wait within a
+    second by ApiUnreachable, as `close()` does.
     """
 
     def __init__(
@@ -97,32 +61,30 @@ class NoveroApi:
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._login = Login(username, password, vkey)
-        self._url = checked(url, self._login)
-        self._timezone = timezone
-        self._timeouts = timeouts or Timeouts()
         self._retry = retry or RetryPolicy()
-        self._max_bytes = max_bytes
-        self._on_request = on_request
-        self._clock = clock
-        self._monotonic = monotonic
-        self._stop = StopEvent(stop)
-        self._sessions = session.Sessions(self._stop, monotonic)
-        self._ids = itertools.count(1)
-        self._transport = transport or Transport(self._url, self._stop, max_bytes)
+        self._salvage = salvage.Salvage()
+        self.limits = Limits()
+        self._exchange = Exchange(
+            url,
+            Login(username, password, vkey),
+            timezone=timezone,
+            timeouts=timeouts,
+            max_bytes=max_bytes,
+            transport=transport,
+            on_request=on_request,
+            stop=stop,
+            clock=clock,
+            monotonic=monotonic,
+        )
 
     def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
         """Send the asks in one document; give their answers in order, a Refusal for each that was refused.
 
         Raises ApiUnreachable, BadAnswer, LoginRefused.
         """
-
-        def once() -> Document:
-            got = self._exchange(asks)
-            answers = [answer(one, ask, self._words(one)) for one, ask in zip(got.responses, asks, strict=True)]
-            return Document(answers, got.answered_at, got.size)
-
-        return run(once, self._retry, self._stop)
+        if self._retry.attempts == 1:
+            return self._once(asks)
+        return self.limits.ask(asks, self._persistent, self._once)
 
     def fetch(self, *, uid: int | None = None, ref: str | None = None) -> Batch:
         """Read one record again (GetCDR), by its uid or its ref. An empty Batch where the operator has none.
@@ -130,135 +92,143 @@ class NoveroApi:
         Raises ApiUnreachable, BadAnswer, LoginRefused, RequestRefused.
         """
         wanted = RecordAsk(uid=uid, ref=ref)
-        (found,) = run(lambda: self._exchange([wanted]), self._retry, self._stop).responses
-        return fetched(found, wanted, self._said(found))
+        try:
+            return run(lambda: self._batch(wanted, []), self._retry, self._exchange.stop)
+        except Broken:
+            return self._single(wanted, [])
 
     def close(self) -> None:
         """End every wait, then close the connections. Asking afterwards raises ApiUnreachable."""
-        self._stop.set()
-        self._transport.close()
+        self._exchange.close()
 
-    def _exchange(self, asks: Sequence[Ask]) -> _Answered:
-        """One document and its answers, with one silent login where the session is refused."""
-        for _ in range(2):
-            now = self._sessions.current()
-            if now is None:
-                with self._one_login():
-                    now = self._sessions.current()  # maybe another thread has logged in meanwhile
-                    if now is None:
-                        return self._round_trip(asks, None)
-            try:
-                return self._round_trip(asks, now)
-            except session.SessionRefused:
-                self._sessions.forget(now)
-        with self._one_login():
-            return self._round_trip(asks, None)
+    def _once(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
+        """Ask once. Raises _Passing where a refusal may pass by itself."""
+        got = self._answered(asks)
+        said = [self._exchange.words(one) for one in got.responses]
+        answers = [answer(*one) for one in zip(got.responses, asks, said, strict=True)]
+        document = Document(
+            [self._masked(one) if isinstance(one, Totals) else one for one in answers],
+            got.answered_at,
+            got.size,
+            got.operator_clock,
+        )
+        passing = next((one for one in answers if isinstance(one, Refusal) and one.passing), None)
+        if passing is not None:
+            raise _Passing(f"the operator answers Code {passing.code}: {passing.message}", document)
+        return document
 
-    @contextlib.contextmanager
-    def _one_login(self) -> Iterator[None]:
-        with self._sessions.login() as held:
-            if not held:
-                raise _stopping()
-            yield
-
-    def _round_trip(self, asks: Sequence[Ask], now: session.Session | None) -> _Answered:
-        requests = [request(ask, f"Request{next(self._ids)}") for ask in asks]
-        if now is None:
-            requests.insert(0, request(self._login, f"SessionRequest{next(self._ids)}"))
-        sent = document(requests, session_id=now.id if now else None)
-        began = self._monotonic()
-        outcome, size = "ok", 0
+    def _persistent(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
+        """Ask until there is an answer, as often as the policy allows; read around what is broken."""
+        stop = self._exchange.stop
         try:
-            got = self._post(sent)
-            size = len(got.body)
-            found = self._judge(got, requests, now, began)
-        except (session.SessionRefused, CdrsyncError) as error:
-            outcome = type(error).__name__.lower()
-            raise
-        finally:
-            if self._on_request:
-                self._on_request(RequestDone(self._monotonic() - began, size, len(asks), outcome))
-        return _Answered(found, got.answered_at, size)
-
-    def _post(self, content: bytes) -> HttpAnswer:
-        if self._stop.is_set():
-            raise _stopping()
-        deadline = time.monotonic() + self._timeouts.total
-        timeout = httpx.Timeout(self._timeouts.read, connect=self._timeouts.connect).as_dict()
-        extensions = {"timeout": timeout, "deadline": deadline}
-        request = httpx.Request("POST", self._url, headers=HEADERS, content=content, extensions=extensions)
-        try:
-            with contextlib.closing(self._transport.handle_request(request)) as response:
-                return read(response, self._clock(), self._max_bytes)
-        except httpx.TimeoutException as error:
-            raise ApiUnreachable(f"no answer from {self._url.host} in time: {error}") from None
-        except httpx.HTTPError as error:
-            if self._stop.is_set():
-                raise _stopping() from None
-            raise ApiUnreachable(f"the connection to {self._url.host} failed: {_first_line(error)}") from None
-
-    def _judge(
-        self, got: HttpAnswer, requests: list[Request], now: session.Session | None, asked_at: float
-    ) -> list[Response]:
-        """Give the answers to the asks, once it is sure that they are the answers to these asks."""
-        found = self._responses(got)
-        refused = next((one for one in found if not one.ok), None)
-        if got.says_later and not any(session.refuses_session(one) for one in found):
-            raise got.error(self._said(refused) if refused else "")
-        if now is None:
-            found = self._logged_in(found, requests[0], asked_at)
-            requests = requests[1:]
-            if refused and session.refuses_after_login(found):
-                raise self._login_refused(refused)
-        elif any(session.refuses_session(one) for one in found):
-            raise session.SessionRefused
-        match(requests, found, self._said)
-        return found
-
-    def _responses(self, got: HttpAnswer) -> list[Response]:
-        try:
-            return decode(got.body, timezone=self._timezone)
-        except BadAnswer as error:
-            if got.status == OK:
+            for _ in range(2):
+                document = run(lambda: _unless_broken(lambda: self._once(asks)), self._retry, stop)
+                if document is not None:
+                    return document
+        except _Passing as error:
+            if all(isinstance(one, Refusal) for one in error.document.answers):
                 raise
-            raise got.error(error.message) from None
+            return error.document
+        if all(isinstance(ask, CdrsAsk) for ask in asks):
+            return self._around(asks)
+        return run(lambda: self._once(asks), self._retry, stop)
 
-    def _logged_in(self, found: list[Response], login: Request, asked_at: float) -> list[Response]:
-        """Take the login's answer off the others, and keep the session it brought."""
-        if not found or found[0].request_id != login.id or found[0].name != login.name:
-            refused = next((one for one in found if session.refuses_login(one)), None)
-            if refused and session.refuses_session(refused):
-                raise self._login_refused(refused)
-            raise BadAnswer("the answer does not begin with that to SessionLogin")
-        first, *others = found
-        if session.refuses_login(first):
-            raise self._login_refused(first)
-        if not first.ok:
-            raise ApiUnreachable(f"the operator can't log anybody in at the moment: {self._said(first)}")
-        if not first.session_id:
-            raise BadAnswer("the answer to SessionLogin holds no SessionId")
-        self._sessions.keep(first.session_id, asked_at)
-        return others
+    def _around(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
+        """Read each ask in parts, around the records that are broken."""
+        seen: list[Answered] = []
 
-    def _login_refused(self, response: Response) -> LoginRefused:
-        return LoginRefused(f"the operator refused the login: {self._said(response)}")
+        def read(part: CdrsAsk) -> Batch | None:
+            return run(lambda: _unless_broken(lambda: self._batch(part, seen)), self._retry, self._exchange.stop)
 
-    def _said(self, response: Response) -> str:
-        """Give Code and words of a refusal on one line."""
-        return f"Code {response.code[:20] or 'missing'}: {self._words(response)}"
+        def single(part: CdrsAsk) -> Batch:
+            return self._single(part, seen)
 
-    def _words(self, response: Response) -> str:
-        """Give the operator's message without a secret that it may echo."""
-        text = _TOKEN.sub("…", response.message) or "no message"
-        for secret in (self._login.password, self._login.vkey):
-            text = text.replace(secret, "…") if secret else text
-        return text[:300]
+        answers = [salvage.in_parts(ask, read, single) for ask in asks if isinstance(ask, CdrsAsk)]
+        return Document(
+            [*answers], min(one.answered_at for one in seen), sum(one.size for one in seen), seen[-1].operator_clock
+        )
+
+    def _single(self, ask: CdrsAsk | RecordAsk, seen: list[Answered]) -> Batch:
+        """Read one record until it can be read, or is proven to be broken. Raises BadAnswer where neither is so."""
+
+        def reading() -> Batch | tuple[bytes, str]:
+            try:
+                return self._batch(ask, seen)
+            except Broken as error:
+                only = salvage.cut(error.body)
+                if only is None:
+                    raise
+                rest = error.again(only.rest)
+                if not salvage.is_placeholder(self._batch_of(rest, ask)):
+                    raise
+                seen.append(rest)
+                return only.record, _PLACE.sub("", error.message)
+
+        stop = self._exchange.stop
+        found = salvage.proven(run(reading, self._retry, stop) for _ in range(salvage.READINGS))
+        return found if isinstance(found, Batch) else self._salvage.add(*found)
+
+    def _batch(self, ask: CdrsAsk | RecordAsk, seen: list[Answered]) -> Batch:
+        got = self._answered([ask])
+        batch = self._batch_of(got, ask)
+        seen.append(got)
+        return batch
+
+    def _batch_of(self, got: Answered, ask: CdrsAsk | RecordAsk) -> Batch:
+        """The records that answer a single ask. Raises BadAnswer, ApiUnreachable, RequestRefused."""
+        (only,) = got.responses
+        said = self._exchange.said(only)
+        found: Batch | Totals | Refusal
+        if isinstance(ask, CdrsAsk):
+            found = answer(only, ask, said)
+        elif only.ok or not session.passes(only):
+            found = fetched(only, ask, said)
+        else:
+            found = Batch([]) if says_none(only) else Refusal(only.code, said, passing=True)
+        if isinstance(found, Batch):
+            return found
+        if isinstance(found, Refusal) and found.passing:
+            raise ApiUnreachable(f"the operator answers {said}", hint=LATER, answered=True)
+        raise BadAnswer(f"the operator refused a part of a page that it gave before: {said}")
+
+    def _answered(self, asks: Sequence[Ask]) -> Answered:
+        """Ask once; what is known to be broken is cut out. Raises Broken where something else is, too."""
+        try:
+            return self._exchange.send(asks)
+        except Broken as error:
+            body, stands_for = self._salvage.without_known(error.body)
+            if not stands_for:
+                raise
+            try:
+                got = error.again(body)
+            except BadAnswer:
+                raise error from None
+            found = [
+                replace(one, batch=salvage.restored(one.batch, stands_for)) if one.batch else one
+                for one in got.responses
+            ]
+            return got._replace(responses=found)
+
+    def _masked(self, totals: Totals) -> Totals:
+        """Totals without a secret that the operator may echo in them."""
+        hide = self._exchange.masked
+        return replace(
+            totals,
+            texts={hide(name): hide(text) for name, text in totals.texts.items()},
+            unusable=tuple(map(hide, totals.unusable)),
+        )
 
 
-def _first_line(error: Exception) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return _TOKEN.sub("…", line).rstrip(".")[:200]
+class _Passing(ApiUnreachable):
+    """The operator refused something in a way that may pass by itself."""
+
+    def __init__(self, message: str, document: Document) -> None:
+        super().__init__(message, hint=LATER, answered=True)
+        self.document = document
 
 
-def _stopping() -> ApiUnreachable:
-    return ApiUnreachable("cdrsync is stopping; the question to the operator was given up", hint="")
+def _unless_broken(work: Callable[[], T]) -> T | None:
+    try:
+        return work()
+    except Broken:
+        return None

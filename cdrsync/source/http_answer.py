@@ -5,23 +5,37 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+
+import httpx
 
 from cdrsync.errors import ApiUnreachable, BadAnswer
 
 if TYPE_CHECKING:
-    import httpx
+    from collections.abc import Iterable
 
 _GZIP = 16 + zlib.MAX_WBITS
 _PLAIN = frozenset({"", "identity"})
 _GZIPPED = frozenset({"gzip", "x-gzip"})
 
 OK = 200
+_MOVED = range(300, 400)
 _REFUSED = frozenset({401, 403})
 _BUSY = 429
+_BAD_REQUEST = 400
+_NOT_FOUND = 404
 _OUT_OF_ORDER = 500  # and above
+
+LATER = "The operator's server is busy or out of order; cdrsync tries again"
+
+LONGEST_WISH = 15 * 60.0
+"""Seconds of a `Retry-After` that are believed: more would silence an account for as long as a server likes."""
+
+CLOCK_TOLERANCE = timedelta(minutes=5)
+"""So far from ours the operator's clock is believed: a mark that seems older than it is makes later calls look like a
+new sequence of uids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,82 +44,87 @@ class HttpAnswer:
 
     status: int
     body: bytes
-    retry_after: float | None  # seconds
-    answered_at: datetime  # the operator's clock where it sent `Date`, ours otherwise; aware, UTC
+    retry_after: float | None  # seconds, at most LONGEST_WISH
+    answered_at: datetime  # the operator's clock where it can be believed, ours otherwise; aware, UTC
+    date: datetime | None  # what the operator's clock says, believed or not; aware, UTC
+    moved_to: str = ""
 
     @property
     def says_later(self) -> bool:
         """Whether the status alone says to come back later, whatever the body says."""
         return self.status == _BUSY or self.status >= _OUT_OF_ORDER
 
+    @property
+    def _at_the_question(self) -> bool:
+        """Whether a smaller question might be answered."""
+        return self.status >= _BAD_REQUEST and self.status not in {*_REFUSED, _NOT_FOUND, _BUSY}
+
     def error(self, detail: str) -> ApiUnreachable:
         """Give the error for a status other than 200. `detail` is the operator's message or what is wrong with it."""
-        message = f"HTTP {self.status}" + (f": {detail}" if detail else "")
         hint = None
-        if self.status in _REFUSED:
+        if self.status in _MOVED and self.moved_to:
+            detail = f"moved to {self.moved_to}"
+            hint = "If that is the operator's, make it api_url; cdrsync takes the password nowhere by itself"
+        elif self.status in _REFUSED:
             hint = "A firewall or proxy may be in between, or this machine's address is not on the VKey's allow-list"
         elif self.says_later:
-            hint = "The operator's server is busy or out of order; cdrsync tries again"
-        return ApiUnreachable(message, hint=hint, retry_after=self.retry_after)
+            hint = LATER
+        message = f"HTTP {self.status}" + (f": {detail}" if detail else "")
+        return ApiUnreachable(message, hint=hint, retry_after=self.retry_after, answered=self._at_the_question)
 
 
-def read(response: httpx.Response, now: datetime, max_bytes: int) -> HttpAnswer:
-    """Read the whole answer, undoing gzip. `now` is our clock.
+def read(response: httpx.Response, url: httpx.URL, now: datetime, max_bytes: int) -> HttpAnswer:
+    """Read the whole answer of `url`, undoing gzip. `now` is our clock.
 
     Raises BadAnswer (too large, a broken or unknown encoding), httpx.HTTPError.
     """
     body = _body(response, max_bytes)
-    said = _http_date(response.headers.get("Date"))
-    wish = _retry_after(response.headers.get("Retry-After"), said or now)
-    return HttpAnswer(response.status_code, body, wish, said or now)
+    date = _http_date(response.headers.get("Date"))
+    return HttpAnswer(
+        status=response.status_code,
+        body=body,
+        retry_after=_retry_after(response.headers.get("Retry-After"), date or now),
+        answered_at=date if date and abs(date - now) <= CLOCK_TOLERANCE else now,
+        date=date,
+        moved_to=_moved_to(url, response.headers.get("Location")),
+    )
 
 
 def _body(response: httpx.Response, max_bytes: int) -> bytes:
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _PLAIN | _GZIPPED:
         raise BadAnswer(f"the answer's Content-Encoding is {encoding[:40]!r}, which was not asked for")
-    gunzip = _Gunzip() if encoding in _GZIPPED else None
-    parts: list[bytes] = []
-    size = 0
-    for chunk in response.iter_raw():
-        # One byte more than allowed is enough to know: a bomb is never unpacked.
-        part = chunk if gunzip is None else gunzip.feed(chunk, max_bytes - size + 1)
-        size += len(part)
-        if size > max_bytes:
+    pieces: Iterable[bytes] = response.iter_raw()
+    body = bytearray()
+    for piece in _unpacked(pieces) if encoding in _GZIPPED else pieces:
+        body += piece
+        if len(body) > max_bytes:
             raise BadAnswer(f"the answer is larger than {max_bytes} bytes")
-        parts.append(part)
-    if gunzip is not None:
-        gunzip.end()
-    return b"".join(parts)
+    return bytes(body)
 
 
-class _Gunzip:
-    """gzip in pieces: one member after the other, each must end."""
+_PIECE = 64 * 1024  # bytes unpacked at once: a bomb is given up before it is large
 
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(_GZIP)
-        self._begun = False
 
-    def feed(self, data: bytes, most: int) -> bytes:
-        """Unpack `data`, at most `most` bytes of it: the caller refuses an answer of that size."""
-        unpacked: list[bytes] = []
-        while data and most > 0:
-            if self._member.eof:
-                self._member = zlib.decompressobj(_GZIP)
-            self._begun = True
+def _unpacked(pieces: Iterable[bytes]) -> Iterable[bytes]:
+    """Gzip in pieces: one member after the other, each must end. Raises BadAnswer."""
+    member = zlib.decompressobj(_GZIP)
+    begun = False
+    for data in pieces:
+        more = bool(data)
+        while more:
+            if member.eof:
+                member = zlib.decompressobj(_GZIP)
+            begun = True
             try:
-                part = self._member.decompress(data, most)
+                part = member.decompress(data, _PIECE)
             except zlib.error:
                 raise BadAnswer("the answer is not the gzip that it says it is") from None
-            unpacked.append(part)
-            most -= len(part)
-            data = self._member.unused_data
-        return b"".join(unpacked)
-
-    def end(self) -> None:
-        """Raise BadAnswer where the last member is cut off."""
-        if self._begun and not self._member.eof:
-            raise BadAnswer("the answer's gzip is cut off")
+            yield part
+            data = member.unused_data if member.eof else member.unconsumed_tail  # noqa: PLW2901
+            more = bool(data) or (len(part) == _PIECE and not member.eof)
+    if begun and not member.eof:
+        raise BadAnswer("the answer's gzip is cut off")
 
 
 def _http_date(text: str | None) -> datetime | None:
@@ -119,7 +138,18 @@ def _http_date(text: str | None) -> datetime | None:
 def _retry_after(text: str | None, now: datetime) -> float | None:
     """`Retry-After` in seconds or as a date, None where there is none or it can't be read."""
     text = (text or "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
+    if re.fullmatch(r"[0-9]{1,300}", text):
+        return min(float(text), LONGEST_WISH)
     moment = _http_date(text)
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
+    return None if moment is None else min(max(0.0, (moment - now).total_seconds()), LONGEST_WISH)
+
+
+def _moved_to(url: httpx.URL, location: str | None) -> str:
+    """Where an HTTP 3xx leads, without anything that might be a secret."""
+    if not location:
+        return ""
+    try:
+        to = url.join(location)
+    except (httpx.InvalidURL, ValueError):
+        return ""
+    return f"{to.scheme}://{to.host}{f':{to.port}' if to.port else ''}{to.path}"[:200]

@@ -1,8 +1,9 @@
 """The session: one login for half an hour, and how its refusal is recognised.
 
-The operator's page says that a SessionId is good for 30 minutes, not how a refused one looks. Read as a failure of
-authentication are: a login with any Code but 200, a Code 401 or 403, and a refusal whose message speaks of a session
-or of logging in. A server that says "later" (429, 5xx) has judged nobody's password.
+The operator's page says that a SessionId is good for 30 minutes, not how a refused one looks, nor a refused login.
+A session is given up at a Code 401 or 403 and at words of a session or of logging in: wrong, that costs one login. A
+login counts as refused only where nothing else can be meant, for nobody tries again until a person has acted: a Code
+401 or 403 or words of wrong credentials, and none of an outage. Anything else passes by itself.
 """
 
 from __future__ import annotations
@@ -29,7 +30,19 @@ _AUTH_CODES = frozenset({"401", "403"})
 _AUTH_WORDS = re.compile(
     r"session|authent|authoris|authoriz|log(?:ged)?[\s-]*(?:in|out)\b|password|credential|vkey", re.IGNORECASE
 )
-_LATER = re.compile(r"429|5[0-9][0-9]")
+_WRONG = re.compile(
+    r"password|credential|vkey|(?:authenticat|authori[sz]at)ion (?:failed|required)|unauthori[sz]ed"
+    r"|not (?:authori[sz]ed|allowed)|denied|(?:wrong|invalid|incorrect|unknown|bad|no such) (?:user|login|account|key)"
+    r"|(?:user|account)\S* (?:unknown|not found)",
+    re.IGNORECASE,
+)
+_PASSING_CODE = re.compile(r"429|5[0-9][0-9]")
+_PASSING = re.compile(
+    r"\blater\b|temporar|too many|maintenance|unavailable|overload|\bbusy\b|time[d -]*out"
+    r"|\b(?:internal|database|server) error",
+    re.IGNORECASE,
+)
+_AGAIN = re.compile(r"\bagain\b", re.IGNORECASE)
 
 
 class SessionRefused(Exception):
@@ -83,17 +96,30 @@ class Sessions:
 
 
 def refuses_login(response: Response) -> bool:
-    """Say whether the answer to SessionLogin is a refusal of these credentials, rather than "later"."""
-    return not response.ok and not (_LATER.fullmatch(response.code) and not _AUTH_WORDS.search(response.message))
+    """Say whether the answer to SessionLogin clearly refuses these credentials or this address."""
+    wrong = response.code in _AUTH_CODES or _WRONG.search(response.message)
+    doubt = _PASSING.search(response.message) or _AGAIN.search(response.message)
+    return not response.ok and bool(wrong) and not doubt
 
 
 def refuses_session(response: Response) -> bool:
     """Say whether the answer to a sibling of no login is a refusal of the session it came with."""
-    return not response.ok and (response.code in _AUTH_CODES or bool(_AUTH_WORDS.search(response.message)))
+    if response.ok or _PASSING.search(response.message):
+        return False
+    return response.code in _AUTH_CODES or bool(_AUTH_WORDS.search(response.message))
 
 
 def refuses_after_login(responses: list[Response]) -> bool:
     """Say whether the answers that came with a successful login refuse all the same, for want of authentication."""
-    return any(refuses_session(one) and not _LATER.fullmatch(one.code) for one in responses) and not any(
+    return any(refuses_session(one) and not _PASSING_CODE.fullmatch(one.code) for one in responses) and not any(
         one.ok for one in responses
+    )
+
+
+def passes(response: Response) -> bool:
+    """Say whether a refusal is as passing as HTTP 500: a Code of 429 or 5xx, or words that say so."""
+    return not response.ok and bool(
+        _PASSING_CODE.fullmatch(response.code)
+        or _PASSING.search(response.message)
+        or re.search(r"try again", response.message, re.IGNORECASE)
     )

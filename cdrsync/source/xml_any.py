@@ -1,19 +1,21 @@
 """Any well-formed answer → responses, through lxml: slower than `xml_fast`, and the measure of what is right.
 
-Hardened: no document type, no entities but XML's own five, no network, libxml2's limits on depth and size left on.
+Hardened: no document type, no entities but XML's own five, no network, libxml2's limits on depth and size left on. Each
+record is taken out of the tree when it ends, so that the tree of a large answer stays small.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lxml import etree
 
 from cdrsync.errors import BadAnswer
 from cdrsync.model import FIELDS, Batch, Cdr, Reject
-from cdrsync.source.record import Untypeable, typed, uid_of
+from cdrsync.source import record
+from cdrsync.source.record import Untypeable, uid_of
 from cdrsync.source.response import OK, Response, TotalsSent
 
 if TYPE_CHECKING:
@@ -37,52 +39,75 @@ _ENCODING = re.compile(rb"""encoding[ \t\r\n]*=[ \t\r\n]*["']([A-Za-z0-9._-]*)["
 _ENCODINGS = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"})
 
 
-def responses(body: bytes, timezone: ZoneInfo) -> list[Response]:
-    """Read a whole answer. Raises BadAnswer for anything that is not a complete `<NoveroResponse>`."""
-    root = _root(body)
+_HARDENED: Any = {
+    "resolve_entities": False,
+    "load_dtd": False,
+    "dtd_validation": False,
+    "no_network": True,
+    "huge_tree": False,
+    "recover": False,
+    "remove_comments": True,
+    "remove_pis": True,
+}
+MAX_RESPONSES = 1_000
+
+Typed = dict[Any, Cdr | Reject]  # what became of each `<CDR>` element
+
+
+def responses(body: bytes, timezone: ZoneInfo, piece: int = 65536) -> list[Response]:
+    """Read a whole answer, `piece` bytes at a time. Raises BadAnswer for all but a complete `<NoveroResponse>`."""
+    _check_prolog(body)
+    parser = etree.XMLPullParser(("end",), tag="CDR", **_HARDENED)
+    typed: Typed = {}
+    try:
+        for at in range(0, len(body), piece):
+            parser.feed(body[at : at + piece])
+            events: Any = parser.read_events()
+            typed |= {element: _taken(element, timezone) for _, element in events if _is_sent(element)}
+        root = parser.close()
+    except etree.XMLSyntaxError as error:
+        raise _not_well_formed(error) from None
+    if root.tag != "NoveroResponse" or root.getroottree().docinfo.internalDTD is not None:
+        raise BadAnswer(f"the answer's root is <{_name(root)}>")
     _no_text(root)
-    found = []
-    for element in root:
-        if element.tag != "Response":
-            raise BadAnswer(f"the answer holds <{_name(element)}> where a <Response> belongs")
-        found.append(_response(element, timezone))
-    return found
+    if len(root) > MAX_RESPONSES:
+        raise BadAnswer(f"the answer holds {len(root)} responses")
+    return [_response(element, typed) for element in root]
+
+
+def _is_sent(element: etree._Element) -> bool:
+    """Whether a `<CDR>` stands where the operator's page has it: in `<CDRs>`, or in a `<Response>` itself."""
+    above = [str(one.tag) for one in element.iterancestors()]
+    return above in (["CDRs", "Response", "NoveroResponse"], ["Response", "NoveroResponse"])
+
+
+def _taken(element: etree._Element, timezone: ZoneInfo) -> Cdr | Reject:
+    one = _record(element, timezone)
+    del element[:]
+    element.text = None
+    return one
 
 
 def records(body: bytes, timezone: ZoneInfo) -> Batch:
     """Read a `<CDRs>` that stands alone, encoded in UTF-8 and without a prolog. Raises BadAnswer."""
-    return _batch(_parse(body), timezone)
+    try:
+        root = etree.fromstring(body, etree.XMLParser(**_HARDENED))
+    except etree.XMLSyntaxError as error:
+        raise _not_well_formed(error) from None
+    return _batch(root, {element: _record(element, timezone) for element in root.iterchildren("CDR")})
 
 
-def _root(body: bytes) -> etree._Element:
+def _check_prolog(body: bytes) -> None:
     prolog = _PROLOG.match(body)
     if not prolog:
         raise BadAnswer(f"the answer is {_what_it_is(body)}")
     encoding = _ENCODING.search(prolog["declaration"] or b"")
     if encoding and encoding[1].lower() not in _ENCODINGS:
         raise BadAnswer(f"the answer is encoded in {encoding[1].decode()!r}, which cdrsync does not read")
-    root = _parse(body)
-    if root.tag != "NoveroResponse" or root.getroottree().docinfo.internalDTD is not None:
-        raise BadAnswer(f"the answer's root is <{_name(root)}>")
-    return root
 
 
-def _parse(body: bytes) -> etree._Element:
-    # A parser per document: one shared by threads would make them wait for each other.
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        load_dtd=False,
-        dtd_validation=False,
-        no_network=True,
-        huge_tree=False,
-        recover=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    try:
-        return etree.fromstring(body, parser)
-    except etree.XMLSyntaxError as error:
-        raise BadAnswer(f"the answer is not well-formed XML: {error.msg}") from None
+def _not_well_formed(error: etree.XMLSyntaxError) -> BadAnswer:
+    return BadAnswer(f"the answer is not well-formed XML: {error.msg}")
 
 
 def _what_it_is(body: bytes) -> str:
@@ -97,10 +122,12 @@ def _what_it_is(body: bytes) -> str:
     return "not a <NoveroResponse>"
 
 
-def _response(element: etree._Element, timezone: ZoneInfo) -> Response:
+def _response(element: etree._Element, typed: Typed) -> Response:
+    if element.tag != "Response":
+        raise BadAnswer(f"the answer holds <{_name(element)}> where a <Response> belongs")
     _no_text(element)
     code = (element.get("Code") or "").strip()
-    read = _Content(timezone)
+    read = _Content(typed)
     if code == OK:
         for child in element:
             read.add(child)
@@ -125,8 +152,8 @@ def _response(element: etree._Element, timezone: ZoneInfo) -> Response:
 class _Content:
     """What the children of one Response carry."""
 
-    def __init__(self, timezone: ZoneInfo) -> None:
-        self.timezone = timezone
+    def __init__(self, typed: Typed) -> None:
+        self.typed = typed
         self.message = ""
         self.session_id: str | None = None
         self.batch: Batch | None = None
@@ -136,9 +163,9 @@ class _Content:
         """Take one child in. Raises BadAnswer where it is nothing known and might hold records."""
         match child.tag:
             case "CDRs":
-                self._add_batch(_batch(child, self.timezone))
+                self._add_batch(_batch(child, self.typed))
             case "CDR":
-                self._add_batch(_batch_of([child], self.timezone))
+                self._add_batch(_batch_of([child], self.typed))
             case "CDRTotals":
                 self.totals.append(_totals(child))
             case "SessionId":
@@ -151,22 +178,24 @@ class _Content:
                 pass  # a new leaf beside the records says nothing about a call
 
     def _add_batch(self, more: Batch) -> None:
-        before = self.batch or Batch([])
-        self.batch = Batch(before.cdrs + more.cdrs, before.rejects + more.rejects)
+        if self.batch is None:
+            self.batch = Batch([])
+        self.batch.cdrs.extend(more.cdrs)
+        self.batch.rejects.extend(more.rejects)
 
 
-def _batch(element: etree._Element, timezone: ZoneInfo) -> Batch:
+def _batch(element: etree._Element, typed: Typed) -> Batch:
     _no_text(element)
     for child in element:
         if child.tag != "CDR" and len(child):
             raise BadAnswer(f"<CDRs> holds <{_name(child)}>, which the operator's page does not know")
-    return _batch_of(element.iterchildren("CDR"), timezone)
+    return _batch_of(element.iterchildren("CDR"), typed)
 
 
-def _batch_of(elements: Iterable[etree._Element], timezone: ZoneInfo) -> Batch:
+def _batch_of(elements: Iterable[etree._Element], typed: Typed) -> Batch:
     batch = Batch([])
     for element in elements:
-        one = _record(element, timezone)
+        one = typed[element]
         if isinstance(one, Cdr):
             batch.cdrs.append(one)
         else:
@@ -178,7 +207,7 @@ def _record(element: etree._Element, timezone: ZoneInfo) -> Cdr | Reject:
     texts: dict[str, str] = {}
     try:
         unknown = _sort(element, texts)
-        return typed(texts, _extra(unknown) if unknown else None, timezone)
+        return record.typed(texts, _extra(unknown) if unknown else None, timezone)
     except Untypeable as problem:
         raw = etree.tostring(element, encoding="unicode", with_tail=False)
         return Reject(uid_of(texts), raw, str(problem))

@@ -136,6 +136,7 @@ def rig(
     calls: int = 0,
     days: float = 3,
     seed: int = 1,
+    retry: RetryPolicy | None = None,
     **sync_settings: Any,
 ) -> Iterator[Rig]:
     """Everything wired together on a migrated database; `start` is long before the first call unless said."""
@@ -157,7 +158,7 @@ def rig(
         DEMO_LOGIN.vkey,
         timezone=LONDON,
         transport=transport(world),
-        retry=RetryPolicy(attempts=1),
+        retry=retry or RetryPolicy(attempts=1),
         clock=utc,
         monotonic=clock,
     )

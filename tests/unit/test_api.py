@@ -107,10 +107,18 @@ def test_answers_come_in_order() -> None:
     assert document.answered_at == datetime(2016, 5, 23, 9, tzinfo=UTC)
 
 
-def test_a_clock_that_cannot_be_read_is_ours() -> None:
-    """Without a usable Date the answer's time is our own clock's."""
-    ours = datetime(2020, 1, 1, tzinfo=UTC)
-    with peer(lambda seen: http(answering(seen), Date="yesterday")) as one:
+@pytest.mark.parametrize(
+    "date",
+    [
+        *("yesterday", "", "Thu, 01 Jan 1970 00:00:00 GMT", "Mon, 23 May 2016 06:00:00 GMT"),
+        *("Mon, 23 May 2016 08:54:00 GMT", "Mon, 23 May 2016 09:06:00 GMT", "Tue, 23 May 2017 09:00:00 GMT"),
+        *("Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 23 May 2016 09:00:00 -2400", "Mon, 99 May 2016 09:00:00 GMT"),
+    ],
+)
+def test_a_clock_that_is_minutes_away_is_not_believed(date: str) -> None:
+    """Without a `Date` near our own clock the answer's time is ours."""
+    ours = datetime(2016, 5, 23, 9, tzinfo=UTC)
+    with peer(lambda seen: http(answering(seen), Date=date)) as one:
         source = api(one.url, clock=lambda: ours)
         assert ours == source.ask([ASK]).answered_at
         source.close()
@@ -160,7 +168,7 @@ def test_a_refused_session_is_renewed_silently(refusal: Callable[[Seen], bytes])
     [
         refusing("401", "Wrong user name or password"),
         refusing("403", "Address not allowed"),
-        refusing("400", ""),
+        refusing("400", "Invalid VKey"),
         refusing("500", "Password is wrong"),
         refusing("401", "no", status="401 Unauthorized"),
         lambda seen: http(envelope(refused("401", "Authentication failed", seen.ids()[0], "Auth", "SessionLogin"))),
@@ -195,14 +203,62 @@ def test_a_session_that_is_never_taken_ends() -> None:
     assert len(one.seen) == 3
 
 
-def test_a_server_that_cannot_log_anybody_in_is_not_a_refusal() -> None:
-    """A login answered with "later" is tried again, like any other failure of the server's."""
-    with peer(refusing("503", "Try again later"), obliging) as one:
+@pytest.mark.parametrize(
+    "outage",
+    [
+        refusing("503", "Try again later"),
+        refusing("503", "Session service unavailable, please try again later"),
+        refusing("500", "could not create session"),
+        refusing("429", "Too many login attempts"),
+        refusing("401", "Too many login attempts, please wait"),
+        refusing("403", "Login is not possible during maintenance"),
+        refusing("401", "Password service temporarily unavailable"),
+        refusing("403", "Authorisation server error"),
+        refusing("400", ""),
+        refusing("600", "Oops"),
+        refusing("503", "Session service unavailable", status="503 Service Unavailable"),
+        lambda _: http(b"", "503 Service Unavailable"),
+        lambda _: http(b"<html>Bad Gateway</html>", "502 Bad Gateway"),
+        lambda seen: http(envelope(refused("500", "could not create session", seen.ids()[0], "Auth", "SessionLogin"))),
+    ],
+)
+def test_an_outage_of_the_login_service_is_not_a_refusal(outage: Callable[[Seen], bytes]) -> None:
+    """In doubt a failed login passes by itself: it is tried again, and told in the operator's words."""
+    with peer(outage) as one:
+        source = api(one.url)
+        with pytest.raises(ApiUnreachable):
+            source.ask([ASK])
+        source.close()
+    with peer(outage, obliging) as one:
         source = api(one.url, retry=AT_ONCE)
         assert len(source.ask([ASK]).answers) == 1
         source.close()
 
     assert len(one.seen) == 2
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        refusing("500", "Internal failure"),
+        refusing("503", "Please try again later"),
+        refusing("200x", "The service is temporarily unavailable"),
+        refusing("429", "Slow down"),
+    ],
+)
+def test_trouble_in_the_envelope_passes_like_trouble_of_http(trouble: Callable[[Seen], bytes]) -> None:
+    """A Code 429 or 5xx, or words of "later", on what was asked: tried again, and no final refusal in the end."""
+    with peer(obliging, trouble, obliging) as one:
+        source = api(one.url, retry=AT_ONCE)
+        source.ask([ASK])
+        assert isinstance(source.ask([ASK]).answers[0], Batch)
+        source.close()
+    with peer(obliging, trouble) as one:
+        source = api(one.url, retry=AT_ONCE)
+        source.ask([ASK])
+        with pytest.raises(ApiUnreachable, match="the operator answers Code"):
+            source.ask([ASK])
+        source.close()
 
 
 def test_a_refused_ask_leaves_its_siblings() -> None:
@@ -266,7 +322,7 @@ def test_an_answer_to_something_else_is_refused(spoil: Callable[[bytes, Seen], b
 @pytest.mark.parametrize(
     ("answer", "says", "retry_after"),
     [
-        (http(b"busy", "429 Too Many Requests", Retry_After="3600"), "HTTP 429", 3600.0),
+        (http(b"busy", "429 Too Many Requests", Retry_After="3600"), "HTTP 429", 900.0),
         (http(b"", "503 Service Unavailable", Retry_After="soon"), "HTTP 503", None),
         (
             http(b"", "503 x", Date="Mon, 23 May 2016 09:00:00 GMT", Retry_After="Mon, 23 May 2016 09:05:00 GMT"),
@@ -276,7 +332,15 @@ def test_an_answer_to_something_else_is_refused(spoil: Callable[[bytes, Seen], b
         (http(b"<html>Bad Gateway</html>", "502 Bad Gateway"), r"HTTP 502: the answer is a web page", None),
         (http(b"", "403 Forbidden"), "HTTP 403.*allow-list", None),
         (http(b"not here", "404 Not Found"), "HTTP 404.*api_url", None),
-        (http(b"", "301 Moved", Location="http://127.0.0.1:1/"), "HTTP 301", None),
+        (http(b"", "429 x", Retry_After="999999999"), "HTTP 429", 900.0),
+        (http(b"", "503 x", Retry_After="9" * 299), "HTTP 503", 900.0),
+        (http(b"", "503 x", Retry_After="Fri, 31 Dec 9999 23:59:59 GMT"), "HTTP 503", 900.0),
+        (http(b"", "503 x", Retry_After="Thu, 01 Jan 1970 00:00:00 GMT"), "HTTP 503", 0.0),
+        (http(b"", "301 Moved", Location="http://127.0.0.1:1/"), r"HTTP 301: moved to http://127\.0\.0\.1:1/", None),
+        (http(b"", "302 Found", Location="/v2/?key=secret"), r"moved to http://127\.0\.0\.1:\d+/v2/\..*api_url", None),
+        (http(b"", "308 x", Location="https://u:p@new.example/a"), r"moved to https://new\.example/a\.", None),
+        (http(b"", "301 Moved", Location="http://[bad"), "HTTP 301", None),
+        (http(b"", "301 Moved"), "HTTP 301", None),
         (http(envelope(refused("500", "Broken", "x")), "500 Internal Server Error"), "Broken", None),
     ],
 )
@@ -358,3 +422,19 @@ def test_no_cookie_is_kept() -> None:
         source.close()
 
     assert "cookie" not in one.seen[1].head.lower()
+
+
+def test_notices_around_an_answer_are_told_once_a_day(caplog: pytest.LogCaptureFixture) -> None:
+    """What a server writes around its XML is dropped, with one warning a day that holds no secret."""
+    now = [0.0]
+    with peer(lambda seen: http(b"\n<b>Notice</b> " + PASSWORD.encode() + b"\n" + answering(seen))) as one:
+        source = api(one.url, monotonic=lambda: now[0])
+        for hours in (0, 1, 23, 25):
+            now[0] = hours * 3600.0
+            assert isinstance(source.ask([ASK]).answers[0], Batch)
+        source.close()
+
+    assert (
+        caplog.messages
+        == ["the operator's answers have text around their XML, which is dropped: '<b>Notice</b> …'"] * 2
+    )

@@ -11,7 +11,7 @@ import pytest
 from cdrsync.errors import BadAnswer
 from cdrsync.model import FIELDS, Cdr, Period, Reject, TotalsAsk
 from cdrsync.source.answers import read_totals
-from cdrsync.source.decode import decode, decode_record
+from cdrsync.source.decode import decode, decode_record, without_noise
 from tests.support.answers import FOLDER, GOLDEN, LONDON, as_json, envelope, golden, record, records, response
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def test_totals_are_read_tolerantly() -> None:
     assert totals.unusable == ("MissedTotal: missing", "VoicemailTotal: missing")
 
 
-@pytest.mark.parametrize("text", ["-5", "", "n/a", "7,85", "1.2.3", "1e5", "0.5", "٣"])
+@pytest.mark.parametrize("text", ["-5", "", "n/a", "7,85", "1.2.3", "1e5", "0.5", "٣", "2147483648", "9" * 15])
 def test_a_count_that_is_none(text: str) -> None:
     """A negative, broken or missing figure is None, and its text is kept and named."""
     body = golden("page-get-totals").decode().replace("<MissedTotal>0<", f"<MissedTotal>{text}<")
@@ -285,6 +285,18 @@ def test_a_count_that_is_none(text: str) -> None:
     assert totals.missed is None
     assert totals.texts["MissedTotal"] == text
     assert [line.split(":")[0] for line in totals.unusable] == ["MissedTotal"]
+
+
+@pytest.mark.parametrize("element", ["ChargeTotal", "MinsTotalNoFormat"])
+@pytest.mark.parametrize("text", ["999999999999999.999999", "1,000,000,000,000", "1000000000000", "9" * 400])
+def test_a_figure_that_no_account_has_is_none(element: str, text: str) -> None:
+    """A sum beyond what every database holds is no figure, but named; the largest that is held, is."""
+    body = golden("page-get-totals").decode()
+    before = body[body.index(f"<{element}>") : body.index(f"</{element}>")]
+    for sent, held in ((text, None), ("999999999999.999999", Decimal("999999999999.999999"))):
+        (one,) = decode(body.replace(before, f"<{element}>{sent}").encode(), timezone=LONDON)
+        totals = read_totals(one.totals, TotalsAsk(Period.DAY))
+        assert held == (totals.charge if element == "ChargeTotal" else totals.minutes_no_format)
 
 
 def test_totals_of_another_period_are_refused() -> None:
@@ -302,3 +314,63 @@ def test_more_than_one_total_is_none() -> None:
 
     assert totals.answered is None
     assert totals.unusable == ("2 <CDRTotals> where one was expected",)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"\n\n",
+        b" \t",
+        b"<br />\n<b>Warning</b>:  mysql_connect() in <b>db.php</b> on line <b>7</b><br />\n",
+        b"\xef\xbb\xbf\n",
+        b"x",
+    ],
+)
+@pytest.mark.parametrize("after", [b"", b"\n\nNotice: Undefined index: x in y.php", b"<br/>"])
+def test_what_stands_around_a_whole_document_is_taken_off(before: bytes, after: bytes) -> None:
+    """Blank lines and notices of the server's software, before `<?xml` and after the root."""
+    around = without_noise(before + _GOOD + after)
+
+    assert around is not None
+    assert decode(around.document, timezone=LONDON) == decode(_GOOD, timezone=LONDON)
+    assert around.noise.split() == (before + b"\n" + after).decode().split()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"Sorry",
+        _GOOD.strip(),
+        _GOOD[:-5],
+        b"Notice" + _GOOD[:-30],
+        b"<!DOCTYPE html>" + _GOOD,
+        b"<!-- " + _GOOD + b" -->",
+        _GOOD + _GOOD + b"x",
+        b"x" * 70_000 + _GOOD,
+        _GOOD + b"x" * 70_000,
+    ],
+)
+def test_nothing_else_is_taken_off(body: bytes) -> None:
+    """A document that is not whole, a document type, a comment, two documents, a flood: nothing is believed."""
+    around = without_noise(body)
+    if around is not None:
+        with pytest.raises(BadAnswer):
+            decode(around.document, timezone=LONDON)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (envelope(response(record(alias="x" * 1_100_000))), "a record or a text of more than 1048576 bytes"),
+        (b"<NoveroResponse>" + b" " * 1_100_000 + b"</NoveroResponse>", "of more than 1048576 bytes"),
+        (envelope(response(*["<CDR/>"] * 25_001)), "more than 25000 records"),
+        (envelope("<x/>" * 1_000_001), "more elements and attributes"),
+        (envelope("<x a='' b=''/>" * 100_001), "more elements and attributes"),
+        (envelope("<Response/>" * 1_001), "1001 responses"),
+    ],
+)
+def test_too_much_is_refused(body: bytes, says: str) -> None:
+    """One answer's records, elements, attributes and texts are bounded, with a line that says which."""
+    with pytest.raises(BadAnswer, match=says):
+        decode(body, timezone=LONDON)

@@ -1,0 +1,72 @@
+"""What must never be repeated from an answer: the password, the VKey and every SessionId, in whatever clothes.
+
+An operator's message may echo what was sent: as it is, in base64 (alone or within a longer text), or escaped for a URL,
+HTML, XML or JSON.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MASK = "…"
+SHORTEST = 4  # characters of base64: fewer would blot out ordinary words
+KEPT_SESSIONS = 20  # an answer may speak of one that was used before the last
+
+_TOKEN = re.compile("[0-9A-Fa-f]{24,}")  # what a SessionId or a VKey looks like
+
+
+class Masks:
+    """Masks one account's secrets in texts."""
+
+    def __init__(self, *secrets: str) -> None:
+        self._clothes = _longest_first({form for secret in secrets if secret for form in _forms(secret)})
+        self._sessions: list[list[str]] = []
+
+    def session(self, session_id: str) -> None:
+        """Mask this one from now on, too."""
+        self._sessions = [*self._sessions[1 - KEPT_SESSIONS :], _longest_first(set(_forms(session_id)))]
+
+    def masked(self, text: str) -> str:
+        """Give the text without any secret."""
+        for forms in (self._clothes, *self._sessions):
+            for form in forms:
+                text = text.replace(form, MASK)
+        return _TOKEN.sub(MASK, text)
+
+
+def _longest_first(forms: set[str]) -> list[str]:
+    return sorted(forms, key=lambda form: (-len(form), form))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    for safe in ("", "/"):
+        for quoted in (quote(secret, safe=safe), quote_plus(secret, safe=safe)):
+            yield quoted
+            yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quoted)
+    escaped = html.escape(secret)
+    yield from (escaped, html.escape(secret, quote=False), escaped.replace("&#x27;", "&#39;"))
+    yield from (escaped.replace("&#x27;", "&apos;"), re.sub("[&<>\"']", lambda found: f"&#{ord(found[0])};", secret))
+    for plain in (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+        yield from (plain, plain.replace("/", "\\/"), re.sub(r"[<>&']", lambda found: f"\\u{ord(found[0]):04x}", plain))
+    yield from _base64(secret.encode())
+
+
+def _base64(secret: bytes) -> Iterator[str]:
+    """In base64, wherever it stands in what was encoded: its first and last characters depend on its neighbours."""
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + secret).decode().rstrip("=")
+        first = -(-before * 8 // 6)
+        last = (before + len(secret)) * 8 // 6
+        for text in (encoded[first:last], *([encoded] if not before else [])):
+            if len(text) >= SHORTEST:
+                yield text
+                yield text.replace("+", "-").replace("/", "_")
