@@ -68,7 +68,7 @@ clean: ## remove .venv and everything that the other targets made
 .venv/development: .venv/runtime
 	@echo "Installing the drivers and the tools of tests and checks into .venv (once) …"
 	@$(pip) pip
-	@$(pip) --editable '.[postgres,mysql,parquet]' --group test --group check
+	@$(pip) --editable '.[postgres,mysql,parquet,xlsx]' --group test --group check
 	@touch $@
 
 # The peers that `make bench` measures against never meet cdrsync's own environment.

@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # name → (where it is, its line i
     "rejects": ("cdrsync.cli.rejects:rejects", "Records that can't be read: list, show, retry"),
     "account": ("cdrsync.cli.account:account", "The accounts of the database: list, rename, forget"),
     "checkpoint": ("cdrsync.cli.checkpoint:checkpoint", "How far an account is read, and where it is to go on"),
-    "export": ("cdrsync.cli.export:export", "Write the calls to a CSV or Parquet file"),
+    "export": ("cdrsync.cli.export:export", "Write the calls to a CSV, Excel or Parquet file"),
     "erase": ("cdrsync.cli.erase:erase", "Erase one person's number, or what is too old to keep"),
     "db": ("cdrsync.cli.db:db", "The schema: upgrade, check, current, describe, grant-reader"),
     "config": ("cdrsync.cli.config:config_group", "Show the configuration, or check it"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import os
 import sys
 from dataclasses import asdict, is_dataclass
 from dataclasses import fields as dataclass_fields
@@ -120,7 +121,10 @@ def line(text: str = "") -> None:
 
 def note(text: str) -> None:
     """Print one line on standard error, for people beside a machine-readable output."""
-    click.echo(visible(text), err=True)
+    try:
+        click.echo(visible(text), err=True)
+    except OSError:  # nobody reads it: the work goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def table(rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: Sequence[int] = ()) -> None:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from cdrsync.cli import output
+from cdrsync.monitor.words import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.progress import Progress
+
     from cdrsync.model import PageSaved
 
-Show = "Callable[[PageSaved], None]"
+
+class Show(Protocol):
+    """What is shown of work that goes on."""
+
+    def __call__(self, saved: PageSaved) -> None:
+        """Show a page."""
+
+    def waiting(self, why: str, seconds: float) -> None:
+        """Show what is waited for."""
 
 
 def wanted() -> bool:
@@ -19,11 +33,48 @@ def wanted() -> bool:
     return sys.stderr.isatty()
 
 
+class _Quiet:
+    """Nobody looks: a wait is one line for the log of a cron job, once for each cause."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._told: set[str] = set()
+
+    def __call__(self, saved: PageSaved) -> None:
+        """Show nothing."""
+
+    def waiting(self, why: str, seconds: float) -> None:
+        """Say it once; another number or time in it is no other cause."""
+        del seconds
+        cause = re.sub(r"\d+", "", why)
+        if cause not in self._told:
+            self._told.add(cause)
+            output.note(f"{self._label}: {why}; it goes on by itself")
+
+
+class _Bar:
+    def __init__(self, progress: Progress, label: str, *, days: int | None, calls: int | None) -> None:
+        self._progress = progress
+        self._of_days = bool(days)
+        self._task = progress.add_task("", total=days or calls or None, label=label, step="", records=0, rate=0.0)
+        self._seen = 0
+
+    def __call__(self, saved: PageSaved) -> None:
+        self._seen += saved.records
+        elapsed = self._progress.tasks[0].elapsed or 0.0
+        advance = len(saved.completed) if self._of_days else saved.inserted + saved.updated + saved.unchanged
+        rate = self._seen / elapsed if elapsed else 0.0
+        self._progress.update(self._task, advance=advance, step=saved.origin.value, records=self._seen, rate=rate)
+
+    def waiting(self, why: str, seconds: float) -> None:
+        self._progress.update(self._task, step=f"waits {seconds:.0f} s: {visible(why)}")
+
+
 @contextlib.contextmanager
-def bar(label: str, *, days: int | None = None, calls: int | None = None) -> Iterator[Callable[[PageSaved], None]]:
+def bar(label: str, *, days: int | None = None, calls: int | None = None) -> Iterator[Show]:
     """Show pages as they are saved: of so many `days` to read, or so many `calls`, or just counting."""
     if not wanted():
-        yield lambda saved: None  # noqa: ARG005 - nobody looks
+        yield _Quiet(label)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -37,23 +88,7 @@ def bar(label: str, *, days: int | None = None, calls: int | None = None) -> Ite
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=days or calls or None, label=label, step="", records=0, rate=0.0)
-        seen = 0
-
-        def show(saved: PageSaved) -> None:
-            nonlocal seen
-            seen += saved.records
-            elapsed = progress.tasks[0].elapsed or 0.0
-            advance = len(saved.completed) if days else saved.inserted + saved.updated + saved.unchanged
-            progress.update(
-                task,
-                advance=advance,
-                step=saved.origin.value,
-                records=seen,
-                rate=seen / elapsed if elapsed else 0.0,
-            )
-
-        yield show
+        yield _Bar(progress, label, days=days, calls=calls)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -27,9 +26,6 @@ def run(inputs: Inputs, names: tuple[str, ...]) -> int:
       SIGHUP            read the configuration again
       SIGUSR1           poll now
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    from cdrsync.daemon.service import Service, end_now
+    from cdrsync.daemon.service import Service
 
-    code = Service(inputs, names=names).run()
-    if threading.active_count() > 1:
-        end_now(code)  # a thread that still waits for the network holds nothing
-    return code
+    return Service(inputs, names=names).run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +11,12 @@ import click
 from cdrsync.cli import output, progress
 from cdrsync.cli.each import for_each
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.config.values import duration
 from cdrsync.daemon.signals import INTERRUPT
-from cdrsync.errors import EXIT_FOUND, EXIT_OK
+from cdrsync.errors import EXIT_FOUND, EXIT_OK, DatabaseUnavailable, LeaseLost, Retry, Skip
 from cdrsync.model import TAIL_STREAM, Window, utc_now
+from cdrsync.monitor import logs
+from cdrsync.sync.endurance import Endurance
 from cdrsync.sync.runs import recorded
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from cdrsync.cli.each import Report
     from cdrsync.config import AccountSettings, Inputs, Settings
     from cdrsync.model import PageSaved
+    from cdrsync.source.api import RequestDone
     from cdrsync.sync.runs import Tally
     from cdrsync.wiring.accounts import AccountParts
 
@@ -30,16 +34,36 @@ REPORTED = ("inserted", "updated", "unchanged", "rejected", "pages", "seconds", 
 DAY = click.DateTime(["%Y-%m-%d"])
 
 
+def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Read a duration as the configuration does."""
+    try:
+        span: timedelta = duration(low=timedelta(), high=timedelta(days=7))(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    return span.total_seconds()
+
+
+give_up_option = click.option(
+    "--give-up-after",
+    callback=_seconds,
+    default="5m",
+    show_default=True,
+    metavar="DURATION",
+    help="How long it goes on without any progress, once the operator has answered.",
+)
+
+
 @click.command("sync", short_help="Catch up once, then exit")
+@give_up_option
 @config_options
 @account_option
 @json_option
-def sync(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
+def sync(inputs: Inputs, names: tuple[str, ...], *, give_up_after: float, as_json: bool) -> int:
     """Catch up once: newest calls, history from start_date (all by default), everything new since; then exit.
 
-    Run it as often as you like, from cron for example: what is held already is not read again. The first run creates
-    the tables. Records that can't be read are put into quarantine (cdrsync rejects list) and stop nothing; where there
-    are new ones it exits with 1.
+    Run it as often as you like, from cron for example: what is held already is not read again. It goes on through
+    failures while it makes progress. The first run creates the tables. Records that can't be read are put into
+    quarantine (cdrsync rejects list) and stop nothing; where there are new ones it exits with 1.
 
     \b
       cdrsync sync
@@ -49,16 +73,27 @@ def sync(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     "newest_call", "error"}]}; where an account failed, all but "name" and "error" are null.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     settings = settings_of(inputs, names)
-    return _carry_out(settings, "sync", as_json, lambda parts: parts.sync.catch_up(), _catch_up_bar)
+    return _carry_out(
+        settings, "sync", as_json, lambda parts: parts.sync.catch_up(), _catch_up_bar, give_up_after=give_up_after
+    )
 
 
 @click.command("backfill", short_help="(Re)read a range of days")
 @click.option("--since", type=DAY, required=True, metavar="DATE", help="First day, yyyy-mm-dd.")
 @click.option("--until", type=DAY, metavar="DATE", help="Last day, included; yesterday by default.")
+@give_up_option
 @config_options
 @account_option
 @json_option
-def backfill(inputs: Inputs, names: tuple[str, ...], since: datetime, until: datetime | None, *, as_json: bool) -> int:
+def backfill(
+    inputs: Inputs,
+    names: tuple[str, ...],
+    since: datetime,
+    until: datetime | None,
+    *,
+    give_up_after: float,
+    as_json: bool,
+) -> int:
     """Read a range of days again, newest first. What is held is compared, not doubled.
 
     May be stopped at any time (Ctrl-C): the same command goes on where it was.
@@ -85,6 +120,7 @@ def backfill(inputs: Inputs, names: tuple[str, ...], since: datetime, until: dat
         as_json,
         lambda parts: parts.sync.backfill(windows[parts.name]),
         lambda parts: progress.bar(parts.name, days=len(windows[parts.name].days())),
+        give_up_after=give_up_after,
         since=some.first,
         until=some.last,
     )
@@ -128,7 +164,7 @@ def _yesterday(today: date) -> date:
     return date.fromordinal(today.toordinal() - 1)
 
 
-def _catch_up_bar(parts: AccountParts) -> contextlib.AbstractContextManager[Callable[[PageSaved], None]]:
+def _catch_up_bar(parts: AccountParts) -> contextlib.AbstractContextManager[progress.Show]:
     """Return a bar that knows how much is left, where somebody looks at it."""
     if not progress.wanted():
         return progress.bar(parts.name)
@@ -141,19 +177,27 @@ def _carry_out(
     command: str,
     as_json: bool,  # noqa: FBT001 - the command's own flag, handed on
     work: Callable[[AccountParts], Iterator[PageSaved]],
-    bar: Callable[[AccountParts], contextlib.AbstractContextManager[Callable[[PageSaved], None]]],
+    bar: Callable[[AccountParts], contextlib.AbstractContextManager[progress.Show]],
+    *,
+    give_up_after: float,
     **facts: Any,
 ) -> int:
     from cdrsync.wiring import accounts
 
     def one(account: AccountSettings) -> tuple[int, Report]:
         began = utc_now()
+        endurance = Endurance(give_up_after)
+
+        def answered(done: RequestDone) -> None:
+            if done.outcome == "ok":
+                endurance.reached()
+
         with (
-            accounts.open_account(settings, account, stop=INTERRUPT.event) as parts,
+            accounts.open_account(settings, account, stop=INTERRUPT.event, on_request=answered) as parts,
             recorded(parts.store, command) as tally,
             bar(parts) as show,
         ):
-            for saved in work(parts):
+            for saved in _enduring(work, parts, endurance, show):
                 tally.add(saved)
                 show(saved)
                 if INTERRUPT.event.is_set():
@@ -183,6 +227,32 @@ def _sum_days(parts: AccountParts, seconds: float) -> None:
     until = time.monotonic() + seconds
     while not INTERRUPT.event.is_set() and parts.store.sum_days() and time.monotonic() < until:
         pass
+
+
+def _enduring(
+    work: Callable[[AccountParts], Iterator[PageSaved]], parts: AccountParts, endurance: Endurance, show: progress.Show
+) -> Iterator[PageSaved]:
+    """Do the work, again after failures as long as that may help. Ends without a word where a signal came."""
+    broken = False
+    while True:
+        try:
+            if broken:
+                parts.store.open()
+                broken = False
+            for saved in work(parts):
+                endurance.saved(saved)
+                yield saved
+        except (Retry, Skip) as error:
+            INTERRUPT.check()
+            seconds = endurance.pause(error)
+            if seconds is None:
+                raise
+            broken = broken or isinstance(error, DatabaseUnavailable | LeaseLost)
+            show.waiting(logs.redact(error.message), seconds)
+            if INTERRUPT.event.wait(seconds):
+                return
+        else:
+            return
 
 
 def _sentence(account: AccountSettings, tally: Tally) -> str:

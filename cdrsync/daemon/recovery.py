@@ -27,7 +27,7 @@ class Then(StrEnum):
     AGAIN = "again"  # the same task, from the position in the database
     SKIP = "skip"  # the other tasks; this one comes again at its next time
     STAND_BY = "stand by"  # nothing: another instance holds the lease
-    PARK = "park"  # nothing until a person acts
+    PARK = "park"  # nothing until a person acts, or a long time has passed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,11 @@ class Recovery:
                 return self._stand_by(error)
             case Stop():
                 self._note(error)
-                self._log.error("account parked", kind=type(error).__name__, message=error.message, hint=error.hint)
-                return Decision(Then.PARK)
+                news, seconds = self.troubles.park(task, type(error).__name__)
+                if news:
+                    self._log.error("account parked", kind=type(error).__name__, message=error.message, hint=error.hint)
+                self._activity.publish(self._account, phase=Phase.PARKED)
+                return Decision(Then.PARK, seconds, reopen=True)
             case Skip():
                 self._fail(task, error, passing=False)
                 return Decision(Then.SKIP)

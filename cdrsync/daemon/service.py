@@ -9,6 +9,7 @@ It never waits for the API or the database, so that a signal is answered at any 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from cdrsync import config
 from cdrsync.daemon.notify import Notifier
-from cdrsync.daemon.pool import Pool
 from cdrsync.daemon.signals import STOP_SIGNALS, Signals, listening
-from cdrsync.daemon.tasks import Task
+from cdrsync.daemon.tasks import place
 from cdrsync.errors import EXIT_OK, ConfigError
 from cdrsync.monitor import logs
 from cdrsync.monitor.activity import Activity, Phase
@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs, Settings
     from cdrsync.monitor.activity import Snapshot
 
+FEW = 8  # accounts that have room in one line
 GRACE = 5.0  # seconds for the page in hand; what is not committed by then is rolled back by the database
 LOOK_ROUND = 1.0  # seconds between two looks at the workers
 STATUS_INTERVAL = 5.0  # seconds between two STATUS lines
+FIRST_SECONDS = 0.05  # an account's share of the time in which the first polls of many are spread …
+FIRST_SPREAD = 50.0  # … which is no longer than this
 LONGEST_SILENCE = 420.0  # seconds: longer than one document of the API may take, with its retries' pauses
 
 
@@ -42,12 +45,11 @@ class Service:
         self._names = names
         self._notifier = Notifier()
         self._activity = Activity()
-        self._pool = Pool()
         self._web: Any = None
         self._fed_at = self._status_at = 0.0
 
     def run(self) -> int:
-        """Run until a signal, or until every account waits for a person; return the exit code.
+        """Run until a signal; return the exit code.
 
         Raises ConfigError for a configuration that is bad at the start, UnknownAccount where it lacks a named account.
         """
@@ -62,15 +64,14 @@ class Service:
                         self._reload()
                     elif number == signal.SIGUSR1:
                         self.ring(None)
-                if all(worker.parked for worker in self._pool.workers.values()):
-                    return self._give_up()
                 self._tell()
 
     def ring(self, account: str | None) -> bool:
         """Make an account (None: every account) poll now; False where there is no such account. From any thread."""
         workers = [worker for name, worker in self._pool.workers.items() if account in (None, name)]
         for worker in workers:
-            worker.due.mark(Task.POLL)
+            worker.poll_now()
+            self._pool.wake(worker.account.name)
         return bool(workers)
 
     # ── start and reload ───────────────────────────────────────────────────────────────────────────────────────────
@@ -82,12 +83,12 @@ class Service:
         return settings
 
     def _start(self) -> None:
-        from cdrsync.daemon.tasks import Schedule
+        from cdrsync.daemon.pool import Pool
         from cdrsync.monitor.metrics import Metrics
 
         self._log = logs.get()
         self._metrics = Metrics(self._activity)
-        self._schedule = Schedule()
+        self._pool = Pool(self._settings.workers)
         self._serve()
         self._employ(self._settings, before=None)
         names = ", ".join(self._pool.workers)
@@ -103,22 +104,29 @@ class Service:
         self._activity.reset(accounts)
         database = Database(settings)
         moved = before is not None and _database(before) != _database(settings)
-        for name in self._pool.workers:
-            if name not in accounts:
-                self._pool.dismiss(name)
-        for name, account in accounts.items():
-            old = self._pool.workers.get(name)
-            if old is None or moved or old.account != account or not self._pool.at_work(name):
-                self._pool.employ(
-                    Worker(
-                        settings,
-                        account,
-                        database=database,
-                        activity=self._activity,
-                        metrics=self._metrics,
-                        schedule=self._schedule,
-                    )
-                )
+        workers = self._pool.workers
+        for name in workers.keys() - accounts.keys():
+            self._pool.dismiss(name)
+        new = [
+            account
+            for name, account in accounts.items()
+            if moved or name not in workers or workers[name].account != account
+        ]
+        now, spread = time.monotonic(), min(FIRST_SPREAD, len(new) * FIRST_SECONDS)
+        for account in new:
+            worker = Worker(
+                settings,
+                account,
+                database=database,
+                activity=self._activity,
+                metrics=self._metrics,
+                first=now + place(account.name) * spread if len(new) > settings.workers else now,
+            )
+            self._pool.employ(worker)
+        for name, worker in self._pool.workers.items():
+            if worker.parked is not None:  # a person may have done something about it
+                worker.poll_now()
+                self._pool.wake(name)
 
     def _serve(self) -> None:
         """Start the web server where one is configured, in place of the one before."""
@@ -158,7 +166,7 @@ class Service:
 
     def _stuck(self) -> str | None:
         """Name an account whose worker makes no progress, in one line. From any thread."""
-        silent = {name: worker.silent_for() for name, worker in self._pool.workers.items() if not worker.parked}
+        silent = self._pool.silent()
         hanging = [name for name, seconds in silent.items() if seconds >= LONGEST_SILENCE]
         return f"{', '.join(hanging)}: no step for {max(silent.values()):.0f} s" if hanging else None
 
@@ -168,7 +176,7 @@ class Service:
         """Feed the watchdog while every worker makes progress; keep the status line true."""
         now = time.monotonic()
         interval = self._notifier.watchdog_interval
-        silent = max(worker.silent_for() for worker in self._pool.workers.values() if not worker.parked)
+        silent = max(self._pool.silent().values(), default=0.0)
         if interval is not None and now - self._fed_at >= interval - LOOK_ROUND and silent < LONGEST_SILENCE:
             self._notifier.feed()
             self._fed_at = now
@@ -192,24 +200,16 @@ class Service:
         self._log.info("stopped")
         return EXIT_OK
 
-    def _give_up(self) -> int:
-        """Every account waits for a person: end with the code that says for what."""
-        error = next(worker.parked for worker in self._pool.workers.values() if worker.parked)
-        self._notifier.stopping()
-        self._close()
-        self._log.error("no account can go on", exit_code=error.exit_code)
-        return error.exit_code
-
     def _close(self) -> None:
-        self._schedule.close()
         if self._web is not None:
             self._web.close()
 
 
 def end_now(code: int) -> None:
     """End the process without waiting for any thread."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 
@@ -228,9 +228,13 @@ def _web(settings: Settings) -> tuple[object, ...]:
 
 
 def _status(snapshot: Snapshot) -> str:
-    """Return one line: `default: last sync 12 s ago, lag 14 s; sales: failing: …`."""
+    """Return one line: `default: last sync 12 s ago, lag 14 s; sales: failing: …`, of many those in trouble only."""
     words = []
-    for state in snapshot.accounts:
+    states = snapshot.accounts
+    if len(states) > FEW:
+        states = tuple(state for state in states if state.phase in (Phase.FAILING, Phase.PARKED))
+        words.append(f"{len(snapshot.accounts)} accounts, {len(states)} in trouble")
+    for state in states[:FEW]:
         lag = state.lag(snapshot.taken_at)
         if state.phase in (Phase.FAILING, Phase.PARKED):
             words.append(f"{state.name}: {state.phase}: {state.last_error}")

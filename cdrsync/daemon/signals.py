@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 LISTENED = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR1)
-PATIENCE = 1.5  # seconds for the page in hand; what is not committed by then is rolled back by the database
+PATIENCE = 1.2  # seconds for the page in hand; what is not committed by then is rolled back by the database
 
 
 class Signals:

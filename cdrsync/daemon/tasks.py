@@ -1,19 +1,30 @@
-"""What an account's worker has to do, and when: the schedule marks tasks due, the worker takes them by priority."""
+"""What an account's worker has to do, and when.
+
+Waiting is by the monotonic clock, so that a step of the host's clock neither delays nor hastens anything. The wall
+clock says only whether the audit of today is due.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from datetime import UTC, timedelta
+import time
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cdrsync.model import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
+    from collections.abc import Callable, Iterable
 
     from cdrsync.config import AccountSettings
 
-UPKEEP_INTERVAL = timedelta(hours=1)  # how often unfinished history and a due sweep are looked for in the database
+UPKEEP_INTERVAL = 3600.0  # seconds: how often unfinished history and a due sweep are looked for in the database
+AUDIT_SPREAD = timedelta(hours=1)  # after audit_time, in which the audits of many accounts begin
+LOOK_AT_CLOCK = 300.0  # seconds between two looks at a wall clock that may have stepped
+SOON = 0.1  # of an interval: a task that was done early is not done again so soon
+NEVER = float("inf")
 
 
 class Task(StrEnum):
@@ -29,86 +40,94 @@ class Task(StrEnum):
 URGENT = (Task.POLL, Task.LOOKBACK)
 """Tasks that are done between two pages of a longer one."""
 
-
-class Due:
-    """The tasks that are due. Marking one twice before it is done means doing it once."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._tasks: set[Task] = set()
-        self._news = False
-
-    def mark(self, *tasks: Task) -> None:
-        """Mark tasks due."""
-        with self._changed:
-            self._tasks.update(tasks)
-        self.wake()
-
-    def take(self, among: tuple[Task, ...] = tuple(Task)) -> Task | None:
-        """Take the most urgent task due of these, None where none is."""
-        with self._changed:
-            task = next((task for task in Task if task in self._tasks and task in among), None)
-            if task is not None:
-                self._tasks.remove(task)
-            return task
-
-    def wait(self, seconds: float) -> None:
-        """Wait until a task is marked or `wake` is called, since the last wait; at most `seconds`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._news, seconds)
-            self._news = False
-
-    def wake(self) -> None:
-        """End a wait."""
-        with self._changed:
-            self._news = True
-            self._changed.notify_all()
+LONG = (Task.BACKFILL, Task.SWEEP, Task.AUDIT)
 
 
-class Schedule:
-    """The times at which tasks fall due. APScheduler in memory: the checkpoints in the database are the state.
+class Timetable:
+    """When one account's tasks fall due, in seconds of `clock`; nothing does before `begin`. Safe from any thread.
 
-    A run that is late is made once, however late: the scheduler's default would drop it silently.
+    Each account has its own moment in every interval, so that many don't ask at once. What is late is done once.
     """
 
-    def __init__(self) -> None:
-        from apscheduler.executors.debug import DebugExecutor
-        from apscheduler.schedulers.background import BackgroundScheduler
-
-        self._scheduler: Any = BackgroundScheduler(
-            timezone=UTC,
-            executors={"default": DebugExecutor()},  # marking a task is nothing that needs a thread of its own
-            job_defaults={"coalesce": True, "misfire_grace_time": None},
-        )
-        self._scheduler.start()
-
-    def begin(self, account: AccountSettings, mark: Callable[[Task], None]) -> None:
-        """Mark this account's tasks due, from one interval from now on."""
-        every = {Task.POLL: account.poll_interval, Task.BACKFILL: UPKEEP_INTERVAL}
+    def __init__(
+        self,
+        account: AccountSettings,
+        *,
+        alone: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._place = place(account.name)
+        self._timezone = account.timezone
+        self._audit_time = account.audit_time
+        self._audit_after = timedelta() if alone else AUDIT_SPREAD * self._place
+        self._audited_at: datetime | None = None
+        self._every = {Task.POLL: account.poll_interval.total_seconds(), Task.BACKFILL: UPKEEP_INTERVAL}
         if account.lookback and account.lookback_interval:
-            every[Task.LOOKBACK] = account.lookback_interval
+            self._every[Task.LOOKBACK] = account.lookback_interval.total_seconds()
         if account.sweep_days:
-            every[Task.SWEEP] = UPKEEP_INTERVAL
-        for task, interval in every.items():
-            self._add(account, task, mark, trigger="interval", seconds=interval.total_seconds())
-        if account.audit_time is not None:
-            hour, minute = account.audit_time.hour, account.audit_time.minute
-            self._add(account, Task.AUDIT, mark, trigger="cron", hour=hour, minute=minute, timezone=account.timezone)
+            self._every[Task.SWEEP] = UPKEEP_INTERVAL
+        self._due: dict[Task, float] = {}
+        self._lock = threading.Lock()
 
-    def end(self, name: str) -> None:
-        """Take an account out of the schedule."""
-        for task in Task:
-            if self._scheduler.get_job(f"{name}:{task}"):
-                self._scheduler.remove_job(f"{name}:{task}")
+    def begin(self, audited_at: datetime | None) -> None:
+        """Everything may be due; the audit where its last one, at `audited_at`, was before its latest time."""
+        now = self._clock()
+        with self._lock:
+            self._audited_at = audited_at
+            self._due = dict.fromkeys(self._every, now)
 
-    def next_runs(self, name: str) -> dict[str, datetime]:
-        """When this account's tasks fall due next, UTC."""
-        jobs = {task.value: self._scheduler.get_job(f"{name}:{task}") for task in Task}
-        return {task: job.next_run_time.astimezone(UTC) for task, job in jobs.items() if job and job.next_run_time}
+    def mark(self, *tasks: Task) -> None:
+        """Make tasks due now, once the timetable has begun."""
+        with self._lock:
+            if self._due:
+                self._due.update(dict.fromkeys(tasks, self._clock()))
 
-    def close(self) -> None:
-        """Mark nothing any more."""
-        self._scheduler.shutdown(wait=False)
+    def at(self, task: Task) -> float:
+        """When a task falls due, in seconds of the clock."""
+        with self._lock:
+            due = self._due.get(task, NEVER)
+            if task is Task.AUDIT and due == NEVER:
+                return min(self._next_audit(), self._clock() + LOOK_AT_CLOCK) if self._due else NEVER
+            return due
 
-    def _add(self, account: AccountSettings, task: Task, mark: Callable[[Task], None], **when: Any) -> None:
-        self._scheduler.add_job(mark, args=(task,), id=f"{account.name}:{task}", replace_existing=True, **when)
+    def begun(self, task: Task) -> None:
+        """Note that a task is being done: it falls due again at its next time."""
+        now = self._clock()
+        with self._lock:
+            if task is Task.AUDIT:
+                self._audited_at = self._wall()
+            interval = self._every.get(task, NEVER)
+            if interval == NEVER:
+                self._due.pop(task, None)
+                return
+            wait = interval - (now - self._place * interval) % interval
+            self._due[task] = now + (wait if wait > interval * SOON else wait + interval)
+
+    def next_runs(self, tasks: Iterable[Task] = Task) -> dict[str, datetime]:
+        """When tasks fall due, by the wall clock as it is now, UTC."""
+        now, wall = self._clock(), self._wall()
+        times = {task: self.at(task) for task in tasks}
+        if times.get(Task.AUDIT, NEVER) != NEVER:
+            times[Task.AUDIT] = self._next_audit()
+        return {task.value: wall + timedelta(seconds=max(0.0, at - now)) for task, at in times.items() if at != NEVER}
+
+    def _next_audit(self) -> float:
+        """When the audit falls due if the wall clock goes on as it does now."""
+        if self._audit_time is None:
+            return NEVER
+        now = self._wall().astimezone(self._timezone)
+        latest = datetime.combine(now.date(), self._audit_time, self._timezone) + self._audit_after
+        if latest > now:
+            latest -= timedelta(days=1)
+        last = self._audited_at
+        if last is None or last < latest or last > now + timedelta(hours=1):  # the last: the clock was ahead then
+            return self._clock()
+        return self._clock() + (latest + timedelta(days=1) - now).total_seconds()
+
+
+def place(name: str) -> float:
+    """An account's place in every interval, from 0 to 1, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64

@@ -7,13 +7,17 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cdrsync.daemon.tasks import Task
+from cdrsync.daemon.tasks import NEVER, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_PAUSE = 1.0  # seconds after the first failure, doubled after each
 LONGEST_PAUSE = 60.0
+LONGEST_WISH = 900.0  # seconds: of a longer Retry-After only so much is believed
+DATABASE_PAUSE = 5.0  # the longest for one's own database, which bears more
+PARKED_PAUSE = 1800.0  # seconds after an error that only a person can end, doubled …
+LONGEST_PARKED_PAUSE = 86400.0  # … up to a day: a refused login that is tried often locks the account
 
 
 @dataclass(slots=True)
@@ -39,6 +43,7 @@ class Troubles:
         self._clock = clock
         self._jitter = jitter
         self._troubles: dict[Task | None, _Trouble] = {}
+        self._parked = 0
 
     def __bool__(self) -> bool:
         return bool(self._troubles)
@@ -50,32 +55,37 @@ class Troubles:
         trouble.failures += 1
         trouble.kinds.add(kind)
         trouble.passing = passing
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(trouble.failures - 1, 10)) * self._jitter()
-        trouble.not_before = self._clock() + max(pause, at_least) if passing else 0.0
+        longest = DATABASE_PAUSE if task is None else LONGEST_PAUSE
+        pause = min(longest, FIRST_PAUSE * 2.0 ** min(trouble.failures - 1, 10)) * self._jitter()
+        trouble.not_before = self._clock() + max(pause, min(at_least, LONGEST_WISH)) if passing else 0.0
         return news
+
+    def park(self, task: Task | None, kind: str) -> tuple[bool, float]:
+        """Note an error that a person must end: whether it is news, and the seconds until it is tried again anyway."""
+        news = self.fail(task, kind, passing=False)
+        self._parked += 1
+        return news, min(LONGEST_PARKED_PAUSE, PARKED_PAUSE * 2.0 ** min(self._parked - 1, 10)) * self._jitter()
+
+    def hurry(self) -> None:
+        """Wait no longer: a person, or the operator, wants the next poll now."""
+        for trouble in list(self._troubles.values()):
+            trouble.not_before = 0.0
 
     def succeed(self, task: Task | None) -> float | None:
         """Note a success; after the last trouble the seconds for which there was any, else None."""
+        if task is Task.POLL:
+            self._parked = 0
         ended = self._troubles.pop(task, None)
         return None if ended is None or self._troubles else self._clock() - ended.since
 
-    def may(self) -> tuple[Task, ...]:
-        """Return the tasks that may be tried now."""
-        now = self._clock()
+    def at(self, task: Task | None) -> float:
+        """When a task may be tried, in seconds of the clock."""
         poll = self._troubles.get(Task.POLL)
-        wanted = (Task.POLL,) if poll is not None and poll.passing else tuple(Task)
-        return tuple(task for task in wanted if self._not_before(task) <= now)
+        if task not in (None, Task.POLL) and poll is not None and poll.passing:
+            return NEVER
+        trouble = self._troubles.get(task)
+        return 0.0 if trouble is None else trouble.not_before
 
     def wait(self, task: Task | None) -> float:
         """Return the seconds until a task may be tried again."""
-        return max(0.0, self._not_before(task) - self._clock())
-
-    def longest_wait(self, at_most: float) -> float:
-        """Return the seconds until another task may be tried, `at_most` where none waits."""
-        now = self._clock()
-        waits = [trouble.not_before - now for trouble in self._troubles.values() if trouble.not_before > now]
-        return min([at_most, *waits])
-
-    def _not_before(self, task: Task | None) -> float:
-        trouble = self._troubles.get(task)
-        return 0.0 if trouble is None else trouble.not_before
+        return max(0.0, self.at(task) - self._clock())

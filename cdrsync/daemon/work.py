@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync import tuning
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cdrsync.config import AccountSettings, Settings
-    from cdrsync.daemon.tasks import Due
+    from cdrsync.daemon.tasks import Timetable
     from cdrsync.model import PageSaved
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
@@ -41,7 +42,7 @@ class Work:
         account: AccountSettings,
         parts: AccountParts,
         *,
-        due: Due,
+        timetable: Timetable,
         stop: threading.Event,
         activity: Activity,
         metrics: Metrics,
@@ -49,14 +50,17 @@ class Work:
         self._settings = settings
         self._account = account
         self._parts = parts
-        self._due = due
+        self._timetable = timetable
         self._stop = stop
         self._activity = activity
         self._metrics = metrics
         self._log = logs.get(parts.name)
 
-    def show_position(self, database: Database) -> None:
-        """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew."""
+    def show_position(self, database: Database) -> datetime | None:
+        """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew.
+
+        Return when the last audit was.
+        """
         name = self._parts.name
         mark = self._parts.store.checkpoint(TAIL_STREAM)
         if mark is not None:
@@ -65,10 +69,11 @@ class Work:
         audited_at, gaps = database.last_audit(name)
         if audited_at is not None:
             self._metrics.audited(name, gaps=gaps, at=audited_at.timestamp())
+        return audited_at
 
     def pages(self, task: Task) -> Generator[PageSaved]:
         """Do a task: an item for each commit."""
-        began = utc_now()
+        began = time.monotonic()
         with self._tallied(task) as tally:
             if task is Task.AUDIT:
                 self._audit()
@@ -87,14 +92,15 @@ class Work:
         if tally.records >= LONG_WORK:
             tuning.give_back()
 
-    def _finish(self, task: Task, tally: Tally, began: datetime) -> None:
+    def _finish(self, task: Task, tally: Tally, began: float) -> None:
         """What comes after the last page of a task."""
         if task is Task.POLL:
-            self._activity.publish(self._parts.name, last_success=utc_now(), read_until=began)
-        if task is Task.POLL:
+            now = utc_now()
+            asked = now - timedelta(seconds=time.monotonic() - began)
+            self._activity.publish(self._parts.name, last_success=now, read_until=asked)
             self._sum(SUMMING_SECONDS)
         if task is Task.BACKFILL and tally.records:
-            self._due.mark(Task.AUDIT)
+            self._timetable.mark(Task.AUDIT)
         if task is Task.SWEEP:
             self._tidy()
         if task in (Task.BACKFILL, Task.SWEEP):

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from cdrsync.daemon.recovery import Recovery, Then
-from cdrsync.daemon.tasks import URGENT, Due, Task
+from cdrsync.daemon.tasks import LONG, NEVER, URGENT, Task, Timetable
 from cdrsync.daemon.work import Work
-from cdrsync.errors import Retry, Stop
+from cdrsync.errors import CdrsyncError, Retry, Stop
 from cdrsync.monitor import logs
 from cdrsync.monitor.activity import Phase
 from cdrsync.wiring import accounts
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from cdrsync.config import AccountSettings, Settings
-    from cdrsync.daemon.tasks import Schedule
     from cdrsync.model import PageSaved
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from cdrsync.wiring.accounts import AccountParts
     from cdrsync.wiring.database import Database
 
-TICK = 5.0  # seconds between two signs of life of an idle worker
+STUMBLED = 60.0  # seconds after an error in dealing with an error
 
 PHASES = {
     Task.POLL: Phase.POLLING,
@@ -45,6 +44,14 @@ class Job(NamedTuple):
     pages: Generator[PageSaved]
 
 
+class Times(NamedTuple):
+    """When a worker wants its next turns, in seconds of the monotonic clock; `begun`: long work is under way."""
+
+    urgent: float
+    long: float
+    begun: bool
+
+
 class Worker:
     """Keeps one account current, by one thread at a time. `parked` is the error that a person must see."""
 
@@ -56,32 +63,37 @@ class Worker:
         database: Database,
         activity: Activity,
         metrics: Metrics,
-        schedule: Schedule,
+        first: float = 0.0,
     ) -> None:
         self.account = account
-        self.due = Due()
         self.parked: Stop | None = None
         self.stop_asked = threading.Event()
+        self.ended = False
         self._settings = settings
         self._database = database
         self._activity = activity
         self._metrics = metrics
-        self._schedule = schedule
+        self._timetable = Timetable(account, alone=len(settings.accounts) == 1)
         self._opened = contextlib.ExitStack()
         self._work: Work | None = None
         self._parts: AccountParts | None = None
         self._ready = False  # the lease is held and the position is the database's
-        self._not_before = 0.0  # monotonic: the database may be tried again
-        self._jobs: list[Job] = []  # under way: at most a long one, then an urgent one that goes before it
+        self._not_before = first  # monotonic: the database may be tried
+        self._told = False  # somebody has asked for a poll since the last one began
+        self._urgent: Job | None = None
+        self._long: Job | None = None
         self._recovery = Recovery(account.name, activity, metrics)
         self._beat = time.monotonic()
 
     # ── from other threads ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def stop(self) -> None:
-        """Ask the worker to end after the page in hand."""
-        self.stop_asked.set()
-        self.due.wake()
+    def poll_now(self) -> None:
+        """Poll in the next turn, also where the account is parked."""
+        self._timetable.mark(Task.POLL)
+        self._recovery.troubles.hurry()
+        self._told = True
+        if self.parked is not None:
+            self._not_before = 0.0
 
     def silent_for(self) -> float:
         """Seconds since the last progress: an answer of the API or a turn."""
@@ -89,46 +101,62 @@ class Worker:
 
     # ── turns ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def turn(self) -> float:
-        """Do one page. Return the seconds until the next turn, which comes sooner where something falls due.
+    def times(self) -> Times:
+        """When the next turns are wanted."""
+        if self.stop_asked.is_set():
+            return Times(0.0, NEVER, begun=False)
+        if not self._ready:
+            return Times(self._not_before, NEVER, begun=False)
+        begun = self._long is not None
+        urgent = 0.0 if self._urgent else min(map(self._at, URGENT))
+        return Times(urgent, 0.0 if begun else min(map(self._at, LONG)), begun)
 
-        What goes wrong is dealt with when this returns.
-        """
+    def turn(self, *, long: bool) -> None:
+        """Do one page of urgent or of long work. What goes wrong is dealt with when this returns."""
         self._alive()
         task = None
         try:
             if not self._ready:
-                if (left := self._not_before - time.monotonic()) > 0:
-                    return min(left, TICK)
                 self._get_ready()
-            job = self._most_urgent()
+                return
+            job = self._long_job() if long else self._urgent_job()
             if job is None:
-                return self._recovery.troubles.longest_wait(TICK)
+                return
             task = job.task
-            self._activity.publish(self.account.name, phase=PHASES[task])
             if next(job.pages, None) is None:
-                self._jobs.remove(job)
-                if not self.stop_asked.is_set():
-                    self._recovery.succeeded(task)
-                self._show_idle()
+                self._ended(task)
         except Exception as error:  # noqa: BLE001 - recovery says what each means
             self._deal_with(task, error)
-        return 0.0
+
+    def give_way(self) -> None:
+        """Put long work back to the end of the queue: it goes on where it was, as the database knows it."""
+        if self._long is not None:
+            self._long.pages.close()
+            self._timetable.mark(self._long.task)
+            self._long = None
+
+    def stumbled(self) -> None:
+        """After an error in dealing with an error: begin anew, later."""
+        self._urgent = self._long = None
+        self._ready, self._not_before = False, time.monotonic() + STUMBLED
 
     def end(self) -> None:
         """Let go of everything."""
-        self._schedule.end(self.account.name)
-        if not self.parked:
-            with contextlib.suppress(Retry):
-                for job in self._jobs:
-                    next(job.pages, None)  # it sees that it is to stop, and says so in the table of runs
+        self.ended = True
+        with contextlib.suppress(CdrsyncError):
+            for job in filter(None, (self._urgent, self._long)):
+                next(job.pages, None)  # it sees that it is to stop, and says so in the table of runs
         self._drop_jobs()
-        self._opened.close()
-        phase = Phase.PARKED if self.parked else Phase.STOPPED
-        self._activity.publish(self.account.name, phase=phase, lease_held=False, next_runs={})
+        with contextlib.suppress(CdrsyncError):
+            self._opened.close()
+        self._activity.publish(self.account.name, phase=Phase.STOPPED, lease_held=False, next_runs={})
+
+    def _at(self, task: Task) -> float:
+        return max(self._timetable.at(task), self._recovery.troubles.at(task))
 
     def _get_ready(self) -> None:
         """Schema, lease and position; then everything may be due."""
+        self._told = False
         if self._parts is None or self._work is None:
             self._parts = self._opened.enter_context(
                 accounts.parts(self._settings, self.account, stop=self.stop_asked, on_request=self._request_done)
@@ -137,57 +165,75 @@ class Worker:
                 self._settings,
                 self.account,
                 self._parts,
-                due=self.due,
+                timetable=self._timetable,
                 stop=self.stop_asked,
                 activity=self._activity,
                 metrics=self._metrics,
             )
         self._database.open(self._parts.store)
-        self._work.show_position(self._database)
+        self._timetable.begin(self._work.show_position(self._database))
         self._ready = True
         self._recovery.succeeded(None)
         self._activity.publish(self.account.name, lease_held=True)
-        self._schedule.begin(self.account, self.due.mark)
-        self.due.mark(Task.POLL, Task.LOOKBACK, Task.BACKFILL, Task.SWEEP)
         logs.get(self.account.name).info("lease taken")
 
-    def _most_urgent(self) -> Job | None:
-        """Return an urgent job before a long one; either goes on with what is under way before it takes a new task."""
-        under_way = self._jobs[-1] if self._jobs else None
-        if under_way is not None and under_way.task in URGENT:
-            return under_way
-        among = URGENT if under_way is not None else tuple(Task)
-        task = self.due.take(tuple(one for one in self._recovery.troubles.may() if one in among))
+    def _urgent_job(self) -> Job | None:
+        if self._urgent is None:
+            self._urgent = self._begin(URGENT)
+        return self._urgent
+
+    def _long_job(self) -> Job | None:
+        if self._long is None:
+            self._long = self._begin(LONG)
+        return self._long
+
+    def _begin(self, among: tuple[Task, ...]) -> Job | None:
+        now = time.monotonic()
+        task = next((task for task in among if self._at(task) <= now), None)
         if task is None or self._work is None:
-            return under_way
-        self._jobs.append(Job(task, self._work.pages(task)))
-        return self._jobs[-1]
+            return None
+        self._timetable.begun(task)
+        self._told = self._told and task is not Task.POLL
+        self._activity.publish(self.account.name, phase=PHASES[task])
+        return Job(task, self._work.pages(task))
+
+    def _ended(self, task: Task) -> None:
+        """The job is done: what it interrupted goes on."""
+        if task in URGENT:
+            self._urgent = None
+        else:
+            self._long = None
+        if not self.stop_asked.is_set():
+            self._recovery.succeeded(task)
+        if task is Task.POLL:
+            self.parked = None
+        self._show_idle()
 
     def _deal_with(self, task: Task | None, error: Exception) -> None:
         if self.stop_asked.is_set() and isinstance(error, Retry):
             return  # the source gave up because it was told to
         decision = self._recovery.after(task, error)
-        if decision.then is Then.SKIP and task is not None:
-            self._jobs.pop()  # the one that failed
+        if decision.then is Then.SKIP:
+            self._urgent, self._long = (None, self._long) if task in URGENT else (self._urgent, None)
             self._show_idle()
             return
         self._drop_jobs()
         if isinstance(error, Stop) and decision.then is Then.PARK:
             self.parked = error
         if decision.reopen:
-            self._ready, self._not_before = False, time.monotonic() + decision.seconds
+            self._ready, self._not_before = False, time.monotonic() + (0.0 if self._told else decision.seconds)
             self._activity.publish(self.account.name, lease_held=False)
 
     def _drop_jobs(self) -> None:
         """Leave what is under way: it begins again from the position in the database."""
-        for job in self._jobs:
+        for job in filter(None, (self._urgent, self._long)):
             job.pages.close()
-            self.due.mark(job.task)
-        self._jobs.clear()
+            self._timetable.mark(job.task)
+        self._urgent = self._long = None
 
     def _show_idle(self) -> None:
-        runs = self._schedule.next_runs(self.account.name)
-        self._activity.publish(self.account.name, phase=Phase.IDLE, next_runs=runs)
+        phase = PHASES[self._long.task] if self._long else Phase.IDLE
+        self._activity.publish(self.account.name, phase=phase, next_runs=self._timetable.next_runs())
 
     def _alive(self) -> None:
         self._beat = time.monotonic()

@@ -6,7 +6,9 @@ Workers `publish` what changed; readers take a `snapshot`, which never touches t
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -67,26 +69,42 @@ class Snapshot:
     accounts: tuple[AccountState, ...]
 
 
-class Activity:
-    """The one place where workers say what they do. Safe from any thread."""
+INSTANTS = frozenset({"last_success", "read_until", "last_error_at"})  # fields of the past, whose age matters
 
-    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+
+class Activity:
+    """The one place where workers say what they do. Safe from any thread.
+
+    Past instants are kept by the monotonic clock and told by the wall clock as it is at a snapshot: a step of the
+    host's clock changes no age.
+    """
+
+    def __init__(
+        self, clock: Callable[[], datetime] = utc_now, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
+        self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._started_at = clock()
+        self._started = monotonic()
         self._stopping = False
         self._states: dict[str, AccountState] = {}
+        self._instants: dict[str, dict[str, float]] = {}  # account → field → seconds of the monotonic clock
 
     def reset(self, names: Iterable[str]) -> None:
         """Show these accounts, in this order; what is known of those that stay is kept."""
         with self._lock:
             self._states = {name: self._states.get(name, AccountState(name)) for name in names}
+            self._instants = {name: self._instants.get(name, {}) for name in self._states}
 
     def publish(self, name: str, **changes: Any) -> None:
         """Change fields of an account's state. An account that was reconfigured away is ignored."""
         with self._lock:
-            if name in self._states:
-                self._states[name] = replace(self._states[name], **changes)
+            if name not in self._states:
+                return
+            for key in INSTANTS & changes.keys():
+                if changes[key] is not None:
+                    self._instants[name][key] = self._monotonic() - (self._clock() - changes[key]).total_seconds()
+            self._states[name] = replace(self._states[name], **changes)
 
     def count(
         self, name: str, *, inserted: int, updated: int, rejected: int, newest_call: datetime | None = None
@@ -111,4 +129,13 @@ class Activity:
     def snapshot(self) -> Snapshot:
         """Every account's state at this moment."""
         with self._lock:
-            return Snapshot(self._started_at, self._clock(), self._stopping, tuple(self._states.values()))
+            now, wall = self._monotonic(), self._clock()
+            accounts = tuple(self._told(state, now, wall) for state in self._states.values())
+            return Snapshot(wall - timedelta(seconds=now - self._started), wall, self._stopping, accounts)
+
+    def _told(self, state: AccountState, now: float, wall: datetime) -> AccountState:
+        instants = self._instants[state.name]
+        changes: Any = {
+            key: wall - timedelta(seconds=now - at) for key, at in instants.items() if getattr(state, key) is not None
+        }
+        return replace(state, **changes) if changes else state

@@ -6,12 +6,14 @@ and no secret that `hide` was told of ever shows. structlog is imported when log
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import select
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from cdrsync.monitor.words import visible
 
@@ -37,6 +39,7 @@ LONGEST_MESSAGE = 300
 DRIVERS = frozenset({"sqlalchemy", "psycopg", "pymysql", "sqlite3"})
 MOST_CAUSES = 5  # of an error, that a traceback tells
 REPEAT_SECONDS = 60.0  # between two lines of one cause of a library's
+PATIENCE = 1.0  # seconds that a line waits for its reader
 
 _secrets: set[str] = set()
 
@@ -74,12 +77,50 @@ def set_up(log_format: str, level: str, *, numbers: bool = False, stream: TextIO
     structlog.configure(
         processors=[_stamp, _clean if numbers else _clean_and_mask, render],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(target),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Sink(target))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers = [_library_handler()]
     root.setLevel(logging.WARNING)
+
+
+class _Sink(io.TextIOBase):
+    """Where lines go. One that can't be written (a full disk, a reader that ended or sleeps) is dropped and counted."""
+
+    dropped = 0
+
+    def __init__(self, target: TextIO) -> None:
+        self._target = target
+        self._patience = PATIENCE
+        try:
+            self._descriptor: int | None = target.fileno()
+        except (OSError, ValueError):
+            self._descriptor = None
+
+    def write(self, text: str) -> int:
+        """Write a line, or lose it."""
+        try:
+            if self._descriptor is None:
+                self._target.write(text)
+            else:
+                self._write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        except (OSError, ValueError):
+            _Sink.dropped += 1
+        return len(text)
+
+    def _write(self, descriptor: int, line: bytes) -> None:
+        while line:
+            if not select.select([], [descriptor], [], self._patience)[1]:
+                self._patience = 0.0  # the next lines wait for nobody
+                raise TimeoutError
+            line = line[os.write(descriptor, line[: select.PIPE_BUF]) :]  # so much never blocks
+        self._patience = PATIENCE
+
+
+def dropped() -> int:
+    """How many lines of this process could not be written."""
+    return _Sink.dropped
 
 
 def get(account: str | None = None) -> Any:

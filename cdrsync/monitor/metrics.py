@@ -9,6 +9,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 from cdrsync import __version__
+from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,8 +99,9 @@ class _ActivityCollector:
 
     def collect(self) -> Iterable[Metric]:
         """One gauge a fact, one sample an account; a fact that is not known has no sample."""
-        from prometheus_client.core import GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+        yield CounterMetricFamily("cdrsync_log_lines_dropped", "Log lines that could not be written.", logs.dropped())
         snapshot = self._activity.snapshot()
         for name, (help_text, value_of) in GAUGES.items():
             family = GaugeMetricFamily(f"cdrsync_{name}", help_text, labels=["account"])

@@ -18,6 +18,7 @@ import itertools
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from cdrsync.errors import BadAnswer, RequestRefused, SequenceReset
 from cdrsync.model import (
     BACKFILL_STREAM,
     BEGINNING,
@@ -36,7 +37,7 @@ from cdrsync.model import (
     batches,
     utc_now,
 )
-from cdrsync.sync.high_water import RESET_MARGIN, HighWater, refuse_reset
+from cdrsync.sync.high_water import RESET_MARGIN, HighWater, fallen
 from cdrsync.sync.history import History
 from cdrsync.sync.position import (
     BOOTSTRAP_STREAM,
@@ -240,6 +241,7 @@ class Sync:
         for window in itertools.chain([Window(since, today)], self._steps_back(since) if first_run else ()):
             high = HighWater(-1)
             yield from self._windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), high=high)
+            high.believe_leap(self._source, limit=self._settings.page_size, number=number)
             if high.uid >= 0:
                 checkpoint = high.checkpoint(stream_of(TAIL_STREAM, number))
                 yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
@@ -271,7 +273,7 @@ class Sync:
         if first is not None:
             known = self._store.checkpoint(stream)
             for page in itertools.chain([first], self._read_ahead([pages])):
-                refuse_reset(page, known, self._clock())
+                self._refuse_reset(page, known)
                 yield self._store.save(page)
 
     def _todays_first_page(self, number: str | None) -> PageSaved:
@@ -280,8 +282,23 @@ class Sync:
         ask = CdrsAsk(limit=size, start_date=day, end_date=day + timedelta(days=1), number=number)
         (batch,) = batches(self._source.ask([ask]))
         page = Page(Origin.LOOKBACK, batch.cdrs, batch.rejects)
-        refuse_reset(page, self._store.checkpoint(stream_of(TAIL_STREAM, number)), self._clock())
+        self._refuse_reset(page, self._store.checkpoint(stream_of(TAIL_STREAM, number)))
         return self._store.save(page)
+
+    def _refuse_reset(self, page: Page, mark: Checkpoint | None) -> None:
+        """Raise SequenceReset where a call shows that the uids have fallen, and shows it again when it is asked for."""
+        call = fallen(page, mark, self._clock())
+        if call is None or mark is None:
+            return
+        try:
+            again = self._source.fetch(uid=call.uid).cdrs
+        except RequestRefused:
+            again = [call]  # an operator that answers no such question can't unsay it either
+        began = f"uid {call.uid} began at {call.started_at:%Y-%m-%d %H:%M:%S} UTC"
+        if not any(one.uid == call.uid and one.started_at == call.started_at for one in again):
+            raise BadAnswer(f"{began}, says one answer of the operator's, and another says otherwise")
+        reached = f"after the high-water mark {mark.high_water_uid} had been reached"
+        raise SequenceReset(f"{began}, {reached}: the operator's uids have fallen")
 
     # ── windows ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -315,7 +332,7 @@ class Sync:
         marks = [self._store.checkpoint(stream_of(TAIL_STREAM, number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
         for page in self._read_ahead(lanes):
-            refuse_reset(page, mark, self._clock())
+            self._refuse_reset(page, mark)
             if see is not None:
                 see(page)
             saved = self._store.save(page)

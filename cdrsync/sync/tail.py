@@ -60,6 +60,7 @@ def tail_pages(
         if offsets.ended:
             break
         document = source.ask([CdrsAsk(limit=limit, offset=offsets.position, after_uid=after_uid, number=number)])
+    high.believe_leap(source, limit=limit, number=number)
     if page is not None:
         yield replace(page, checkpoint=high.checkpoint(stream)) if high.uid > mark else page
 

@@ -107,13 +107,17 @@ def parts(
 
 @contextlib.contextmanager
 def open_account(
-    settings: Settings, account: AccountSettings, *, stop: threading.Event | None = None
+    settings: Settings,
+    account: AccountSettings,
+    *,
+    stop: threading.Event | None = None,
+    on_request: Callable[[RequestDone], None] | None = None,
 ) -> Iterator[AccountParts]:
     """Open an account for one command: schema up to date, lease taken. `stop` ends every wait for the API.
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
-    with parts(settings, account, stop=stop) as made:
+    with parts(settings, account, stop=stop, on_request=on_request) as made:
         Database(settings).open(made.store)
         yield made
 

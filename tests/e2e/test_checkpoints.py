@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from cdrsync.sandbox import Settings, World, running
 from tests.support.canary import LOGIN
+from tests.support.operator import Settings, World, running
 from tests.support.processes import cdrsync, environment
 
 if TYPE_CHECKING:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.support.canary import LOGIN
 from tests.support.operator import Fault, Login, Settings, World, running
-from tests.support.processes import cdrsync, daemon, environment, until
+from tests.support.processes import REPOSITORY, cdrsync, daemon, environment, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,13 +249,30 @@ def test_a_bad_configuration_is_said_at_once(api: str, file: Path) -> None:
     ]
 
 
-def test_a_refused_login_ends_it_with_77_after_one_try(world: World, file: Path) -> None:
-    """No retry storm: storms lock accounts."""
+def test_a_refused_login_keeps_the_daemon_up_and_is_tried_when_told(world: World, file: Path) -> None:
+    """Alive, not ready, with the reason; no storm, which locks accounts; SIGHUP tries again. `sync` ends with 77."""
     with running(world) as url:
-        run = cdrsync("run", env={**environment(url, f"sqlite:///{file}"), "CDRSYNC_PASSWORD": "wrong-password"})
-    assert run.returncode == 77
-    assert "allow-list" in run.stderr
-    assert [seen.name for seen in world.requests if seen.name == "SessionLogin"] == ["SessionLogin"]
+        env = {**environment(url, f"sqlite:///{file}", http_listen=f"127.0.0.1:{free_port()}", poll_interval="1s")}
+        wrong = {**env, "CDRSYNC_PASSWORD": "wrong-password"}
+        sync = cdrsync("sync", env=wrong)
+        assert (sync.returncode, "allow-list" in sync.stderr) == (77, True)
+        with daemon(wrong) as run:
+            assert run.event("account parked")["kind"] == "LoginRefused"
+            live, ready = (httpx.get(f"http://{env['CDRSYNC_HTTP_LISTEN']}/{path}") for path in ("livez", "readyz"))
+            assert (live.status_code, ready.status_code) == (200, 503)
+            assert "login" in ready.text
+            time.sleep(2.5)  # polls would have been due: none asks
+            assert logins(world) == 2
+            run.signal(signal.SIGHUP)
+            until(lambda: logins(world) == 3, "another login")
+            run.signal(signal.SIGUSR1)
+            until(lambda: logins(world) == 4, "and another")
+            world.account().login = Login(LOGIN.username, "wrong-password", LOGIN.vkey)  # now it is the right one
+            run.signal(signal.SIGHUP)
+            run.event("recovered")
+            until(lambda: held(file) == uids(world), "all calls")
+            assert len(run.events("account parked")) == 1
+            assert run.stop() == 0
 
 
 def test_one_failing_account_does_not_stop_the_others(file: Path) -> None:
@@ -329,17 +350,48 @@ def test_a_backup_moved_over_the_file_is_caught_up_with(api: str, world: World, 
 
 
 def test_a_newer_schema_is_refused_with_both_versions(api: str, file: Path) -> None:
-    """Exit 78, and what to do about it."""
+    """`sync` ends with 78, and says what to do; `run` says the same and stays, so that its page can tell."""
     env = environment(api, f"sqlite:///{file}")
     assert cdrsync("db", "upgrade", env=env).returncode == 0
+    version = schema_version(file, "9999_future")
+    sync = cdrsync("sync", env=env)
+    assert (sync.returncode, "9999_future" in sync.stderr, "Upgrade cdrsync" in sync.stderr) == (78, True, True)
+    with daemon(env) as run:
+        parked = run.event("account parked")
+        assert "9999_future" in parked["message"]
+        schema_version(file, version)
+        run.signal(signal.SIGHUP)
+        run.event("lease taken")
+        assert run.stop() == 0
+
+
+def test_lost_log_readers_stop_nothing(api: str, world: World, file: Path) -> None:
+    """The reader of standard error ends: lines are dropped, calls go on arriving."""
+    reader, log = os.pipe()
+    env = environment(api, f"sqlite:///{file}", poll_interval="1s")
+    with process([sys.executable, "-m", "cdrsync", "run"], env, stderr=log) as run:
+        os.close(log)
+        until(lambda: held(file) == uids(world), "all calls")
+        os.close(reader)
+        calls_arrive(world, file, 3)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(60) == 0
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_output_that_can_not_be_written_stops_nothing(redirection: str, api: str, world: World, file: Path) -> None:
+    """A full disk, or streams that were never opened; for the daemon and for a single sync, which exits with 0."""
+    env = environment(api, f"sqlite:///{file}", poll_interval="1s")
+    command = f"exec {sys.executable} -m cdrsync {{}} {redirection}"
+    sync = subprocess.run(["sh", "-c", command.format("sync")], env=env, cwd=REPOSITORY, check=False, timeout=60)
+    assert sync.returncode == 0
+    assert held(file) == uids(world)
+    with process(["sh", "-c", command.format("run")], env) as run:
+        calls_arrive(world, file, 2)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(60) == 0
     with contextlib.closing(sqlite3.connect(file)) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999_future'")
-        connection.commit()
-    for command in ("run", "sync"):
-        run = cdrsync(command, env=env)
-        assert run.returncode == 78
-        assert "9999_future" in run.stderr
-        assert "Upgrade cdrsync" in run.stderr
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 # ── what the tests need ────────────────────────────────────────────────────────────────────────────────────────────
@@ -352,6 +404,45 @@ def locked(file: Path) -> Iterator[None]:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")
+
+
+def schema_version(file: Path, version: str) -> str:
+    """Write a version into the database; return the one that was there."""
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        ((before,),) = connection.execute("SELECT version_num FROM alembic_version")
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        connection.commit()
+        return str(before)
+
+
+@contextlib.contextmanager
+def process(command: list[str], env: dict[str, str], **files: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is gone at the end."""
+    started = subprocess.Popen(command, env=env, cwd=REPOSITORY, **files)  # type: ignore[call-overload]
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+def calls_arrive(world: World, file: Path, number: int) -> None:
+    """So many calls, one after the other, are held soon."""
+    for _ in range(number):
+        world.add()
+        until(lambda: uids(world) <= held(file), "a new call")
+
+
+def logins(world: World) -> int:
+    """How many logins were asked for."""
+    return [seen.name for seen in world.requests].count("SessionLogin")
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
 
 
 @contextlib.contextmanager

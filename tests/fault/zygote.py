@@ -160,7 +160,7 @@ def _become(start: Start) -> None:
         _prepare(start)
         from cdrsync.__main__ import main
 
-        code = main()
+        main()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

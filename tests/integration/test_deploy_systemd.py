@@ -100,7 +100,6 @@ def test_promises_of_the_unit() -> None:
         "ExecStart": ["/opt/cdrsync/bin/cdrsync run"],
         "ExecReload": ["/bin/sh -c 'kill -s HUP $MAINPID'"],
         "Restart": ["always"],
-        "RestartPreventExitStatus": ["77 78"],
         "TimeoutStopSec": ["20"],
         "DynamicUser": ["yes"],
         "StateDirectory": ["cdrsync"],

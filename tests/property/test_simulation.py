@@ -101,7 +101,7 @@ MISTAKES = {
     "a pause is forgotten": (Position, "last_read", lambda _self, _stream, now: now),
     "no order is mistrusted": (Sync, "_proven", lambda self, *_: self._store.save(Page(Origin.LOOKBACK, []))),
     "days are not read": (Sync, "read_days", _no_pages),
-    "a fall of uids goes unnoticed": (steps, "refuse_reset", lambda *_: None),
+    "a fall of uids goes unnoticed": (steps, "fallen", lambda *_: None),
     "every day is taken for downloaded": (Position, "missing", lambda *_: []),
 }
 

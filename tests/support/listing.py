@@ -58,6 +58,7 @@ class Listing:
         now: Callable[[], datetime] = lambda: NOW,
     ) -> None:
         self.records = list(records)
+        self.told: Sequence[Cdr | Reject] | None = None
         self.documents: list[list[CdrsAsk | TotalsAsk]] = []
         self._clamp = clamp
         self._end_included = end_included
@@ -79,7 +80,9 @@ class Listing:
         return Document(answers, self._now())
 
     def fetch(self, *, uid: int | None = None, ref: str | None = None) -> Batch:
-        """One record."""
+        """One record, or what the test has told it to say."""
+        if self.told is not None:
+            return _batch(self.told)
         return _batch([one for one in self.records if isinstance(one, Cdr) and (one.uid == uid or one.ref == ref)])
 
     def close(self) -> None:

@@ -42,7 +42,9 @@ def environment(api_url: str, database_url: str, **settings: str) -> dict[str, s
     }
 
 
-def cdrsync(*args: str, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def cdrsync(
+    *args: str, env: Mapping[str, str], cwd: Path | None = None, deadline: float = DEADLINE
+) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "cdrsync", *args],
@@ -51,7 +53,7 @@ def cdrsync(*args: str, env: Mapping[str, str], cwd: Path | None = None) -> subp
         capture_output=True,
         text=True,
         check=False,
-        timeout=DEADLINE,
+        timeout=deadline,
     )
 
 

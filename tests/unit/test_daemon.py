@@ -1,9 +1,8 @@
-"""The daemon's parts by themselves: troubles, due tasks, the schedule, the activity, metrics."""
+"""The daemon's parts by themselves: troubles, the timetable, the pool, the activity, metrics."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta
-from threading import Event
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,8 +11,8 @@ from hypothesis import strategies as st
 from prometheus_client.exposition import generate_latest
 
 from cdrsync.config import Inputs, load
-from cdrsync.daemon.tasks import URGENT, Due, Schedule, Task
-from cdrsync.daemon.troubles import LONGEST_PAUSE, Troubles
+from cdrsync.daemon.tasks import NEVER, Task, Timetable, place
+from cdrsync.daemon.troubles import DATABASE_PAUSE, LONGEST_PARKED_PAUSE, LONGEST_PAUSE, LONGEST_WISH, Troubles
 from cdrsync.model import Origin, PageSaved
 from cdrsync.monitor.activity import AccountState, Activity, Phase
 from cdrsync.monitor.metrics import Metrics
@@ -88,23 +87,24 @@ def test_while_polling_fails_nothing_else_is_tried() -> None:
     clock = Clock()
     found = troubles(clock)
     found.fail(Task.POLL, "ApiUnreachable")
-    assert found.may() == ()
-    clock.now += 1
-    assert found.may() == (Task.POLL,)
+    assert found.wait(Task.POLL) == 1
+    assert [found.at(task) for task in Task if task is not Task.POLL] == [NEVER] * 4
+    found.succeed(Task.POLL)
+    assert [found.at(task) for task in Task] == [0.0] * 5
 
 
 def test_a_failing_sweep_does_not_stop_the_polls() -> None:
     """Only itself, for a while."""
     found = troubles(Clock())
     found.fail(Task.SWEEP, "InternalError")
-    assert found.may() == (Task.POLL, Task.LOOKBACK, Task.BACKFILL, Task.AUDIT)
+    assert [task for task in Task if found.wait(task)] == [Task.SWEEP]
 
 
 def test_a_refused_poll_waits_for_its_next_time_and_stops_nothing() -> None:
     """A Skip: the others go on."""
     found = troubles(Clock())
     found.fail(Task.POLL, "RequestRefused", passing=False)
-    assert found.may() == tuple(Task)
+    assert [found.wait(task) for task in Task] == [0] * 5
 
 
 @given(st.lists(st.sampled_from(Task), min_size=1, max_size=60))
@@ -114,72 +114,148 @@ def test_no_pause_is_longer_than_a_minute(failures: list[Task]) -> None:
     found = troubles(clock)
     for task in failures:
         found.fail(task, "X")
-        assert found.wait(task) <= LONGEST_PAUSE
-    assert found.longest_wait(5.0) <= 5.0
+        assert min(found.wait(task), found.wait(Task.POLL)) <= LONGEST_PAUSE
 
 
-# ── due tasks and the schedule ─────────────────────────────────────────────────────────────────────────────────────
+def test_pauses_for_ones_own_database_end_at_five_seconds() -> None:
+    """It bears more than the operator's server."""
+    found = troubles(Clock())
+    for _ in range(9):
+        found.fail(None, "DatabaseUnavailable")
+    assert found.wait(None) == DATABASE_PAUSE == 5
 
 
-def test_tasks_are_taken_by_urgency_and_once() -> None:
-    """Marked twice, done once; polls before all."""
-    due = Due()
-    due.mark(Task.AUDIT, Task.SWEEP)
-    due.mark(Task.POLL)
-    due.mark(Task.POLL)
-    assert due.take(URGENT) is Task.POLL
-    assert due.take(URGENT) is None
-    assert [due.take(), due.take(), due.take()] == [Task.SWEEP, Task.AUDIT, None]
+def test_of_a_long_wish_a_quarter_of_an_hour_is_believed_and_a_person_need_not_wait() -> None:
+    """`Retry-After: 999999999` would silence the account for 31 years."""
+    found = troubles(Clock())
+    found.fail(Task.POLL, "ApiUnreachable", at_least=999999999)
+    assert found.wait(Task.POLL) == LONGEST_WISH == 900
+    found.hurry()
+    assert found.wait(Task.POLL) == 0
 
 
-def test_the_schedule_follows_the_configuration() -> None:
-    """Intervals from now on, the audit by the account's wall clock; what is off is not scheduled."""
-    environ = {
-        "CDRSYNC_USERNAME": LOGIN.username,
-        "CDRSYNC_PASSWORD": LOGIN.password,
-        "CDRSYNC_VKEY": LOGIN.vkey,
-        "CDRSYNC_LOOKBACK_INTERVAL": "0",
-        "CDRSYNC_SWEEP_DAYS": "0",
-    }
-    (account,) = load(Inputs(environ=environ)).accounts
-    schedule = Schedule()
-    try:
-        before = datetime.now(UTC)
-        schedule.begin(account, lambda _: None)
-        runs = schedule.next_runs("default")
-        assert set(runs) == {"poll", "backfill", "audit"}
-        assert timedelta(seconds=59) <= runs["poll"] - before <= timedelta(seconds=120)
-        assert runs["audit"].astimezone(ZoneInfo("Europe/London")).time() == time(4, 30)
-        schedule.end("default")
-        assert schedule.next_runs("default") == {}
-    finally:
-        schedule.close()
+def test_a_refused_login_is_tried_again_ever_more_rarely() -> None:
+    """Half an hour, doubled up to a day; told once; from the beginning after a success."""
+    found = troubles(Clock())
+    tries = [found.park(Task.POLL, "LoginRefused") for _ in range(8)]
+    assert [news for news, _ in tries] == [True] + [False] * 7
+    assert [seconds / 3600 for _, seconds in tries] == [0.5, 1, 2, 4, 8, 16, 24, 24]
+    assert tries[-1][1] == LONGEST_PARKED_PAUSE
+    found.succeed(Task.POLL)
+    assert found.park(Task.POLL, "LoginRefused") == (True, 1800)
 
 
-def test_the_schedule_marks_tasks_due() -> None:
-    """And goes on doing so."""
-    environ = {
-        "CDRSYNC_USERNAME": LOGIN.username,
-        "CDRSYNC_PASSWORD": LOGIN.password,
-        "CDRSYNC_VKEY": LOGIN.vkey,
-        "CDRSYNC_POLL_INTERVAL": "1s",
-    }
-    (account,) = load(Inputs(environ=environ)).accounts
-    schedule = Schedule()
-    marked: list[Task] = []
-    twice = Event()
+# ── the timetable ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def mark(task: Task) -> None:
-        marked.append(task)
-        if len(marked) == 2:
-            twice.set()
 
-    try:
-        schedule.begin(account, mark)
-        assert twice.wait(30)
-        assert marked[:2] == [Task.POLL, Task.POLL]
-    finally:
-        schedule.close()
+class Times:
+    """A timetable on clocks that a test moves, each by itself."""
+
+    def __init__(self, *, alone: bool = True, audited_at: datetime | None = NOW, **keys: str) -> None:
+        login = {"USERNAME": LOGIN.username, "PASSWORD": LOGIN.password, "VKEY": LOGIN.vkey}
+        environ = {f"CDRSYNC_{name}": value for name, value in {**login, **keys}.items()}
+        (account,) = load(Inputs(environ=environ)).accounts
+        self.clock = Clock()
+        self.wall = NOW
+        self.table = Timetable(account, alone=alone, clock=self.clock, wall=lambda: self.wall)
+        self.table.begin(audited_at)
+
+    def due(self) -> list[Task]:
+        return [task for task in Task if self.table.at(task) <= self.clock.now]
+
+    def do(self, task: Task) -> float:
+        """Do a task; the seconds until it is due again."""
+        self.table.begun(task)
+        return self.table.at(task) - self.clock.now
+
+
+def test_everything_may_be_due_at_the_start() -> None:
+    """But what the configuration switches off, and an audit that was made."""
+    assert Times().due() == [Task.POLL, Task.LOOKBACK, Task.BACKFILL, Task.SWEEP]
+    assert Times(LOOKBACK_INTERVAL="0", SWEEP_DAYS="0").due() == [Task.POLL, Task.BACKFILL]
+
+
+def test_an_interval_is_kept_in_the_accounts_own_place() -> None:
+    """However late a poll was: many accounts never come to ask at once."""
+    times = Times()
+    assert 60 * 0.1 < times.do(Task.POLL) <= 60 * 1.1
+    for late in (0.0, 3.0, 200.0):
+        times.clock.now = times.table.at(Task.POLL) + late
+        assert times.due()[0] is Task.POLL
+        times.do(Task.POLL)
+        assert times.table.at(Task.POLL) % 60 == pytest.approx(place("default") * 60)
+        assert 6 < times.table.at(Task.POLL) - times.clock.now <= 66
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=s) for s in (-87600, -24, -1, 1, 24, 87600)])
+def test_a_step_of_the_wall_clock_moves_no_poll(step: timedelta) -> None:
+    """An hour, a day, ten years, either way."""
+    times = Times()
+    wait = times.do(Task.POLL)
+    times.wall += step
+    assert times.table.at(Task.POLL) == times.clock.now + wait
+    assert times.table.next_runs()["poll"] == times.wall + timedelta(seconds=wait)
+
+
+def test_marked_tasks_are_due_at_once_and_once() -> None:
+    """A doorbell; before the timetable has begun it waits for nothing."""
+    times = Times()
+    for task in Task:
+        times.do(task)
+    assert times.due() == []
+    times.table.mark(Task.POLL, Task.AUDIT)
+    times.table.mark(Task.POLL)
+    assert times.due() == [Task.POLL, Task.AUDIT]
+    times.do(Task.POLL)
+    times.do(Task.AUDIT)
+    assert times.due() == []
+
+
+@pytest.mark.parametrize(
+    ("last", "due"),
+    [
+        (None, True),  # never
+        (NOW - timedelta(days=4), True),  # the machine was off at audit_time
+        (datetime(2024, 5, 23, 3, 29, tzinfo=UTC), True),  # the minute before today's
+        (datetime(2024, 5, 23, 3, 31, tzinfo=UTC), False),
+        (NOW + timedelta(days=3650), True),  # the clock was ahead when that was written
+    ],
+)
+def test_a_missed_audit_is_made_up_once(last: datetime | None, *, due: bool) -> None:
+    """audit_time is 04:30 in London, now is 09:30 there."""
+    times = Times(audited_at=last)
+    assert (Task.AUDIT in times.due()) is due
+    times.do(Task.AUDIT)
+    assert Task.AUDIT not in times.due()
+    assert times.table.next_runs()["audit"].astimezone(ZoneInfo("Europe/London")).time() == time(4, 30)
+
+
+def test_the_audit_follows_the_wall_clock_wherever_it_steps() -> None:
+    """Due when the day's time has come, once; and once where the last one turns out to be of a clock that was ahead."""
+    times = Times()
+    audits = []
+    for hours in (0, 24, -24, 3, 24, 87600, -87600, 2, 24):
+        times.wall += timedelta(hours=hours)
+        times.clock.now += 400
+        if Task.AUDIT in times.due():
+            audits.append(hours)
+            times.do(Task.AUDIT)
+    assert audits == [24, -24, 24, 87600, -87600, 24]
+
+
+def test_audits_of_many_accounts_are_spread_over_an_hour() -> None:
+    """By the account's name."""
+    at = Times(alone=False).table.next_runs()["audit"].astimezone(ZoneInfo("Europe/London"))
+    assert at.replace(hour=4, minute=30, second=0, microsecond=0) <= at
+    assert at - at.replace(hour=4, minute=30, second=0, microsecond=0) == pytest.approx(
+        timedelta(hours=place("default")), abs=timedelta(seconds=1)
+    )
+
+
+def test_places_are_spread() -> None:
+    """A thousand accounts leave no sixth of an interval without its share."""
+    sixths = [int(place(f"account{n}") * 6) for n in range(1000)]
+    assert min(sixths.count(n) for n in range(6)) > 120
 
 
 # ── activity and metrics ───────────────────────────────────────────────────────────────────────────────────────────
@@ -193,7 +269,7 @@ def test_lag_is_what_may_be_missing() -> None:
 
 def test_history_does_not_make_the_youngest_call_older() -> None:
     """A backfill brings older calls after the newest ones: the page and the metric go on showing the youngest."""
-    activity = Activity(lambda: NOW)
+    activity = Activity(lambda: NOW, lambda: 5.0)
     activity.reset(["default"])
     for newest in (None, NOW - timedelta(minutes=3), NOW - timedelta(days=40), None):
         activity.count("default", inserted=1, updated=0, rejected=0, newest_call=newest)
@@ -203,7 +279,7 @@ def test_history_does_not_make_the_youngest_call_older() -> None:
 
 def test_the_board_keeps_what_it_knows_of_accounts_that_stay() -> None:
     """A new configuration forgets only accounts that are gone."""
-    activity = Activity(lambda: NOW)
+    activity = Activity(lambda: NOW, lambda: 5.0)
     activity.reset(["a", "b"])
     activity.publish("a", phase=Phase.IDLE, high_water_uid=7)
     activity.publish("gone", phase=Phase.IDLE)
@@ -213,7 +289,7 @@ def test_the_board_keeps_what_it_knows_of_accounts_that_stay() -> None:
 
 def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
     """And no label that could carry a caller's number."""
-    activity = Activity(lambda: NOW)
+    activity = Activity(lambda: NOW, lambda: 5.0)
     activity.reset(["default"])
     metrics = Metrics(activity)
     activity.publish(
@@ -251,6 +327,7 @@ def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
         'cdrsync_gaps{account="default"}': "1.0",
         'cdrsync_last_audit_timestamp_seconds{account="default"}': "1.716453e+09",
         'cdrsync_doorbells_total{outcome="accepted"}': "1.0",
+        "cdrsync_log_lines_dropped_total": "0.0",
     }
 
 

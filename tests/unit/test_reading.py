@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import BadAnswer, NoProgress, RequestRefused
-from cdrsync.model import Batch, Cdr, Document, Origin, Page, Refusal, Reject, Totals, batches
+from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, Refusal, Reject, Totals, TotalsAsk, batches
 from cdrsync.sync.high_water import PLAUSIBLE_STEP
 from cdrsync.sync.tail import tail_pages
 from tests.support.listing import NOW, Listing, call
@@ -136,15 +136,44 @@ def test_a_call_far_above_all_others_is_stored_but_does_not_carry_the_mark_past_
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 1000])
-def test_a_leap_of_the_sequence_is_followed_once_a_second_call_confirms_it(limit: int) -> None:
-    """Whatever the order and the size of pages: nothing is read for ever."""
-    assert marks(tail(Listing(calls(101, FAR)), limit=limit))[-1] in (101, None)
-    for leapt in (calls(101, FAR, FAR + 60), calls(FAR, FAR + 60), calls(FAR + 60, FAR, 101)):
-        source = Listing(leapt)
-        pages = tail(source, limit=limit)
-        assert marks(pages)[-1] == FAR + 60
-        assert {uid for page in uids(pages) for uid in page} == {cdr.uid for cdr in leapt}
-        assert tail(source, after=FAR + 60, limit=limit) == []
+def test_a_leap_of_the_sequence_is_followed_once_three_calls_agree(limit: int) -> None:
+    """Whatever the order and the size of pages, and however far: nothing is read for ever."""
+    for far in (FAR, 4 * 10**18):
+        for few in (calls(101, far), calls(101, far, far + 60)):
+            assert marks(tail(Listing(few), limit=limit))[-1] in (101, None)
+        leap = (far, far + 30, far + 60)
+        for leapt in (calls(101, *leap), calls(*leap), calls(*reversed(leap), 101)):
+            source = Listing(leapt)
+            pages = tail(source, limit=max(limit, 3))
+            assert marks(pages)[-1] == far + 60
+            assert {uid for page in uids(pages) for uid in page} == {cdr.uid for cdr in leapt}
+            assert tail(source, after=far + 60, limit=limit) == []
+
+
+@pytest.mark.parametrize("limit", [3, 1000])
+@pytest.mark.parametrize(
+    "leapt",
+    [
+        [call(FAR + n, "2026-05-10 07:00:00") for n in range(3)],
+        [call(FAR + n, ref=f"{'0' * 8}{n}") for n in range(3)],
+    ],
+    ids=["older than a lower call", "refs of another time"],
+)
+def test_calls_that_do_not_agree_are_no_leap(leapt: list[Cdr], limit: int) -> None:
+    """LastId below them still brings younger calls, or `ref` says another second than the date."""
+    assert [mark for mark in marks(tail(Listing([*calls(101), *leapt]), limit=limit)) if mark] == [101]
+
+
+def test_a_leap_that_was_garbled_on_its_way_is_not_followed() -> None:
+    """It is asked for once more before it is believed."""
+
+    class Garbled(Listing):
+        def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
+            document = super().ask(asks)
+            self.records = [one for one in self.records if (one.uid or 0) < FAR]
+            return document
+
+    assert [mark for mark in marks(tail(Garbled(calls(101, FAR, FAR + 1, FAR + 2)), limit=1000)) if mark] == [101]
 
 
 def test_calls_far_above_all_others_and_from_each_other_end_the_tail() -> None:

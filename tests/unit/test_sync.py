@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.errors import ApiUnreachable, SequenceReset
+from cdrsync.errors import ApiUnreachable, BadAnswer, SequenceReset
 from cdrsync.model import CdrsAsk, Reject, Window
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.position import LOOKBACK_STREAM, SWEEP_STREAM
@@ -227,6 +227,41 @@ def test_a_late_call_with_a_high_uid_is_no_fall() -> None:
     run(world.sync.look_back())
     run(world.sync.sweep())
     assert world.held() == [900, 1000, 1001]
+
+
+def test_a_fall_that_the_operator_unsays_is_a_garbled_answer() -> None:
+    """Asked for that very record, it has another time, or none: nothing is stored, and it is tried again."""
+    for otherwise in ([], [call(3, "2026-05-01 14:30:00")]):
+        world = World([call(1000, "2026-05-10 11:00:00")])
+        run(world.sync.poll())
+        world.source.records.append(call(3, "2026-05-10 14:30:00"))
+        world.source.told = otherwise
+        world.clock.set("2026-05-10 14:40:00")
+        with pytest.raises(BadAnswer, match="another says otherwise"):
+            run(world.sync.look_back())
+        assert world.held() == [1000]
+
+
+@pytest.mark.parametrize("uid", [4 * 10**18, 10**16])
+@pytest.mark.parametrize("garbled", [1, 2])
+@pytest.mark.parametrize("page_size", [1, 2, 1000])
+def test_garbled_uids_at_the_first_sync_and_later_do_not_carry_the_mark_away(
+    uid: int, garbled: int, page_size: int
+) -> None:
+    """One, or two with uids that follow each other: the calls after them are held, and nothing has to be mended."""
+    for first in (True, False):
+        bad = [call(uid + n, "2026-05-10 09:00:00") for n in range(garbled)]
+        good = [call(n, "2026-05-10 09:00:00") for n in (1000, 1001, 1002)]
+        world = World([*bad, *good] if first else good, page_size=page_size)
+        run(world.sync.catch_up())
+        world.source.records = [*bad, *good]
+        run(world.sync.poll())
+        assert world.mark() == 1002
+        world.clock.set("2026-05-10 15:00:00")
+        world.source.records.append(call(1003, "2026-05-10 14:59:00"))
+        run(world.sync.poll())
+        run(world.sync.look_back())
+        assert (world.mark(), world.held()) == (1003, [1000, 1001, 1002, 1003, *(one.uid for one in bad)])
 
 
 def test_a_call_said_to_begin_in_the_future_is_no_fall() -> None:

@@ -1,0 +1,56 @@
+"""A one-shot sync goes on through an operator's faults, and gives up where nothing comes of it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cdrsync.store.databases.engine import open_engine
+from tests.support.canary import LOGIN
+from tests.support.operator import Fault, Settings, World, running
+from tests.support.processes import cdrsync, environment
+from tests.support.rig import assert_equal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Database
+
+MIXTURE = (
+    *(Fault.HTTP_500, Fault.HTTP_503, Fault.HTTP_429, Fault.TRUNCATED, Fault.HTML, Fault.EMPTY_BODY),
+    *(Fault.ERROR_CODE, Fault.RESET, Fault.REPEATED_PAGE, Fault.GARBLED),
+)
+SHARE = 0.37
+DEADLINE = 600.0  # seconds: pauses are most of it
+
+
+def test_a_sync_through_many_faults_ends_with_0_in_its_first_run(migrated: Database) -> None:
+    """37 % of the answers go wrong in ten ways, over 20,000 calls: all of them are held when it ends."""
+    world = World(Settings(), logins=[LOGIN], seed=5)
+    world.add_history(calls=20_000, days=60)
+    world.faults.script(None)
+    world.faults.rates(dict.fromkeys(MIXTURE, SHARE / len(MIXTURE)))
+    since = (datetime.now(UTC) - timedelta(days=60)).date()
+    with running(world) as url:
+        env = environment(url, migrated.url, start_date=str(since))
+        run = cdrsync("sync", env=env, deadline=DEADLINE)
+        assert (run.returncode, "Traceback" in run.stderr) == (0, False), run.stderr
+    assert sum(world.faults.fired.values()) > 0
+    engine = open_engine(migrated.url)
+    assert assert_equal(engine, world.records()) == 20_000
+    engine.dispose()
+
+
+def test_a_sync_gives_up_after_so_long_without_progress(tmp_path: Path) -> None:
+    """Once reached and then dead: 69 after --give-up-after, and a line that says what is waited for."""
+    world = World(Settings(), logins=[LOGIN], seed=5)
+    world.add_history(calls=100, days=3)
+    world.faults.script(None)
+    world.faults.rates({Fault.HTTP_500: 1.0})
+    with running(world) as url:
+        began = time.monotonic()
+        run = cdrsync("sync", "--give-up-after", "12s", env=environment(url, f"sqlite:///{tmp_path}/calls.db"))
+    assert run.returncode == 69
+    assert time.monotonic() - began < 60
+    assert "it goes on by itself" in run.stderr
