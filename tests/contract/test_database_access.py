@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -105,6 +107,7 @@ def test_what_tls_options_of_mysql_mean(query: str, verified: bool, host: bool) 
 
 # ── a server that is not set up as ours are ────────────────────────────────────────────────────────────────────────
 
+NOBODY = 65_534
 PACKET = 65_536
 
 
@@ -345,3 +348,44 @@ def test_the_owner_of_a_database_grants_without_owning_the_server(migrated: Data
         one.dispose()
     for user in (owner, reader):
         execute(f"DROP USER {user}@'%'")
+
+
+def read_as_somebody_else(url: str) -> str:
+    """How many calls are read, or why none: by a process of a user that owns nothing. All it needs is imported."""
+    receive, send = multiprocessing.Pipe(duplex=False)
+
+    def read() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        try:
+            with translated(), open_engine(url).connect() as connection:
+                send.send(str(connection.exec_driver_sql("SELECT count(*) FROM cdr").scalar()))
+        except ConfigError as error:
+            send.send(f"{error.exit_code}: {error}")
+
+    process = multiprocessing.get_context("fork").Process(target=read)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+    return str(receive.recv())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_reader_of_sqlite_who_may_not_write() -> None:
+    """Beside a daemon it reads; alone SQLite refuses, which is said with what works."""
+    folder = Path(tempfile.mkdtemp(prefix="cdrsync-read-", dir="/tmp"))
+    folder.chmod(0o755)
+    url = f"sqlite:///{folder}/calls.db"
+    assert synced(url).inserted == 1
+    (folder / "calls.db").chmod(0o644)
+    try:
+        alone = read_as_somebody_else(url)
+        assert alone.startswith("78: this user may not write in the folder of the database file")
+        assert "read a copy of it" in alone
+        store = SqlStore(url, "main")
+        store.open()
+        assert read_as_somebody_else(url) == "1"
+        store.close()
+    finally:
+        shutil.rmtree(folder)

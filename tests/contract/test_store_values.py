@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
-from cdrsync.model import COST_PLACES, MAX_UID, Cdr, Checkpoint, WallClock
+from cdrsync.model import COST_PLACES, MAX_UID, Cdr, Checkpoint, Period, Totals, WallClock
+from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Eyes, page
 
@@ -201,3 +202,19 @@ def test_instants_are_utc_in_the_table(store: SqlStore, eyes: Eyes, migrated: Da
     column = "started_at AT TIME ZONE 'UTC'" if migrated.kind == "postgresql" else "started_at"
     with eyes.engine.connect() as connection:
         assert str(connection.scalar(text(f"SELECT {column} FROM cdr"))) == "2013-08-03 19:48:40"
+
+
+def test_figures_of_the_operator_beyond_all_sense_are_kept_as_texts(store: SqlStore, eyes: Eyes) -> None:
+    """The answer to GetTotals is kept, with a word of what no database holds; nothing fails for it."""
+    store.save(page(FIRST))
+    text = "999999999999999.999999"
+    for totals in (
+        Totals(Period.ALL, None, 1, 2, 3, Decimal(text), Decimal(text), {"ChargeTotal": text}),
+        Totals(Period.DAY, None, 10**15, 2**31, 3, Decimal(1), Decimal("-1.5"), {"AnsweredTotal": str(10**15)}),
+    ):
+        SqlLedger(eyes.engine, "main").record_totals(totals, FIRST.started_at)
+    charge, answered = eyes.rows(tables.operator_totals)
+    assert (charge.charge, charge.minutes_no_format, charge.answered) == (None, None, 1)
+    assert f"charge: {text} is larger than can be" in charge.unusable
+    assert text in charge.texts
+    assert (answered.answered, answered.missed, answered.voicemail, answered.charge) == (None, None, 3, Decimal("-1.5"))

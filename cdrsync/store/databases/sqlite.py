@@ -52,6 +52,11 @@ BROKEN_FILES = {
 
 OTHER_USER = "Let this user read the file and enter its folder, or run as its owner"
 
+FOLDER_HINT = (
+    "SQLite needs it, also to read, while nobody else has the file open: let this user write in the folder, read while "
+    "cdrsync run has the file open, or read a copy of it in a folder of your own"
+)
+
 PRIMARY_CODE = 0xFF  # of SQLite's result codes; the bits above tell kinds apart
 
 BUSY_PAUSE = 0.02  # seconds between two attempts to set up a file that is locked
@@ -186,7 +191,10 @@ class Sqlite(DatabaseKind):
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """SQLite calls nearly everything operational, a statement's own faults too."""
         original = error.orig
-        code = getattr(original, "sqlite_errorcode", 0) & PRIMARY_CODE  # the module's own errors have none
+        extended = getattr(original, "sqlite_errorcode", 0)  # the module's own errors have none
+        if extended == sqlite3.SQLITE_READONLY_DIRECTORY:
+            return ConfigError(["this user may not write in the folder of the database file"], hint=FOLDER_HINT)
+        code = extended & PRIMARY_CODE
         if code in BROKEN_FILES:
             problem, hint = BROKEN_FILES[code]
             return ConfigError([f"the database's file {problem}: {one_line(original or error)}"], hint=hint)

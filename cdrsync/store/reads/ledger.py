@@ -13,7 +13,7 @@ from sqlalchemy import Column, and_, func, insert, literal, or_, select, update
 from cdrsync.audit.figures import Interpretation, Stated
 from cdrsync.audit.findings import Holdings
 from cdrsync.errors import ConfigError
-from cdrsync.model import Held, LedgerDay, Period, Totals, Verdict, national
+from cdrsync.model import MAX_INT, Held, LedgerDay, Period, Totals, Verdict, national
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import account as account_table
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from cdrsync.audit.findings import AuditReport, Finding
     from cdrsync.model import Checkpoint
 
+LARGEST = 10**12  # pounds or minutes that anybody can be said to owe; SQLite's scaled integers hold nine times as many
+_COUNTS = ("answered", "missed", "voicemail", "calls")
 UIDS_AT_ONCE = 500  # bound parameters of one statement; SQLite's limit is the lowest
 
 
@@ -244,24 +246,31 @@ def _audit_columns(finding: Finding, at: datetime) -> dict[str, Any]:
 
 
 def _stated_columns(stated: Stated | None) -> dict[str, Any]:
-    return {f"operator_{name}": getattr(stated, name, None) for name in ("calls", "duration", "charge")}
+    figures, _ = _holdable({name: getattr(stated, name, None) for name in ("calls", "duration", "charge")})
+    return {f"operator_{name}": figure for name, figure in figures.items()}
+
+
+def _holdable(figures: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The operator's figures as every database holds them, and what is to be said of those beyond all sense."""
+    beyond = {name for name, figure in figures.items() if figure is not None and not -LARGEST < figure < LARGEST}
+    beyond |= {name for name in _COUNTS if figures.get(name) is not None and figures[name] > MAX_INT}
+    problems = [f"{name}: {figures[name]} is larger than can be" for name in sorted(beyond)]
+    return {name: None if name in beyond else figure for name, figure in figures.items()}, problems
 
 
 def _insert_totals(connection: Connection, account_id: int, totals: Totals, at: datetime) -> None:
     import json
 
+    names = ("answered", "missed", "voicemail", "minutes_no_format", "charge")
+    figures, problems = _holdable({name: getattr(totals, name) for name in names})
     connection.execute(
         insert(operator_totals).values(
             account_id=account_id,
             period=totals.period.value,
             number=totals.number,
             fetched_at=at,
-            answered=totals.answered,
-            missed=totals.missed,
-            voicemail=totals.voicemail,
-            minutes_no_format=totals.minutes_no_format,
-            charge=totals.charge,
+            **figures,
             texts=json.dumps(totals.texts, ensure_ascii=False, sort_keys=True),
-            unusable="\n".join(totals.unusable) or None,
+            unusable="\n".join([*totals.unusable, *problems]) or None,
         )
     )
