@@ -42,12 +42,10 @@ class Positions:
             return read_checkpoint(connection, self._session.account_id, stream)
 
     def look_back_uid(self, since: datetime, until: datetime) -> int | None:
-        """The LastId that leaves out only calls which had ended before `since`, whenever uids are handed out.
+        """As the port says.
 
-        The highest held uid below the lowest uid of the calls that had not, or the number just below it where none is
-        held; the highest held uid where all had; None where no call is held. A call that says it ended after `until`
-        is mistaken and counts for nothing. Uids grow with time but for stragglers, so the walk backwards ends where
-        `LOOK_BACK_STEP` calls have no such one among them: no index on started_at is needed.
+        Uids grow with time but for stragglers, so the walk backwards ends where `LOOK_BACK_STEP` calls have no such one
+        among them: no index on started_at is needed.
         """
         lowest, top = None, MAX_UID
         with self._session.transaction() as connection:

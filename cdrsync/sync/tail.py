@@ -28,9 +28,9 @@ def tail_pages(
 ) -> Iterator[Page]:
     """Pages of the records after a uid; those that end above `mark` carry the checkpoint that is then true.
 
-    The tail takes a page in ascending order for proof that nothing lies between its records, so the next LastId is its
-    last uid. A page out of order, or of one record, proves nothing: the same LastId is then read on by offset and the
-    mark moves once, with the last page. A look-back trusts no order at all: it is what finds the tail to be wrong.
+    The tail takes a page in ascending order for proof that nothing lies between its records: the next LastId is its
+    last uid. A page out of order, or of one record, proves nothing: the same LastId is read on by offset, and the mark
+    moves once, with the last page. A look-back trusts no order: it is what finds the tail to be wrong.
     """
     high, begun = HighWater(mark), None
     theirs = of_number(number)

@@ -1,7 +1,7 @@
-"""Reading pages from the operator until an empty answer proves the end ("Downloading CDRs" of the reference page).
+"""Windows: all records of a range of days, by StartDate, EndDate and offset, until an empty answer proves the end.
 
-Two loops, both pure over the `Source` port: `tail_pages` (LastId) and `window_pages` (StartDate, EndDate, offset).
-Neither trusts what the reference page leaves open: page order, a silently smaller `limit`, whether EndDate is included.
+Nothing is trusted that the reference page leaves open: page order, a silently smaller `limit`, whether EndDate is
+included.
 """
 
 from __future__ import annotations
@@ -11,16 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import (
-    RECORD_BYTES,
-    Batch,
-    Cdr,
-    CdrsAsk,
-    Origin,
-    Page,
-    Window,
-    batches,
-)
+from cdrsync.model import RECORD_BYTES, Batch, Cdr, CdrsAsk, Origin, Page, Window, batches
 from cdrsync.sync.offsets import Offsets, of_number
 
 if TYPE_CHECKING:
@@ -42,7 +33,6 @@ DOCUMENT_ROOM = 20_000
 
 WEEK = 7  # days
 GROWTH = 4  # windows that are asked at once for each whose calls are known
-
 
 NOON = time(12)
 
