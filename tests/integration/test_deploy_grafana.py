@@ -31,6 +31,8 @@ EMPTY_UNLESS_TROUBLED = {"What the operator changed later", "Rejects", "Days tha
 def expanded(query: str, start: datetime, end: datetime) -> str:
     """The query as Grafana sends it: its macros and variables replaced."""
     query = re.sub(r"\$__timeFilter\(([^)]+)\)", rf"\1 BETWEEN '{start.isoformat()}' AND '{end.isoformat()}'", query)
+    for name, moment in (("From", start), ("To", end)):
+        query = query.replace(f"$__time{name}()", f"'{moment.isoformat()}'")
     query = re.sub(r"\$__timeGroup\(([^,]+), *\$__interval\)", r"floor(extract(epoch from \1) / 3600) * 3600", query)
     return query.replace("${account:sqlstring}", "'default'")
 
@@ -70,6 +72,19 @@ def test_figures_are_those_of_the_table(calls_database: Any) -> None:
     truth = calls_database.execute("SELECT count(*), sum(duration), sum(user_cost) FROM cdr").fetchone()
     assert truth[0] == 300
     assert tuple(figures.values()) == truth
+
+
+def test_the_mean_length_is_that_of_the_view(calls_database: Any) -> None:
+    """One definition: the length of answered calls, without voicemail."""
+    now = datetime.now(UTC)
+    (panel,) = (panel for panel in CALLS["panels"] if panel["title"] == "Mean length of answered calls")
+    query = expanded(panel["targets"][0]["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
+    shown = calls_database.execute(query).fetchone()[0]
+    assert shown == calls_database.execute("SELECT avg(duration) FROM calls WHERE answered").fetchone()[0]
+    days = calls_database.execute(
+        "SELECT answered, answered_duration, mean_answered_duration FROM calls_daily"
+    ).fetchall()
+    assert all(abs(float(mean) - seconds / answered) < 0.051 for answered, seconds, mean in days if answered)
 
 
 def test_reader_reads_and_changes_nothing(calls_database: Any) -> None:
