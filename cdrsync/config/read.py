@@ -27,7 +27,9 @@ DEFAULT_FILES = (Path("cdrsync.toml"), Path("/etc/cdrsync/cdrsync.toml"))
 ACCOUNTS_FOLDER = "accounts.d"  # beside the file
 MAX_FILE_BYTES = 1 << 20
 
-NOT_KEYS = ("CDRSYNC_CONFIG", "CDRSYNC_DEBUG", "CDRSYNC_REQUIRE_ALL")  # ours, but no configuration keys
+NOT_KEYS = ("CDRSYNC_CONFIG", "CDRSYNC_DEBUG", "CDRSYNC_REQUIRE_ALL", "CDRSYNC_TEST_MYSQL_URL")
+"""Ours, but no configuration keys."""
+
 SERVICE_LINKS = re.compile(  # what Kubernetes and Docker set in every container beside a service called cdrsync
     r"CDRSYNC_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
