@@ -194,7 +194,7 @@ def _carry_out(
 
         with (
             accounts.open_account(settings, account, stop=INTERRUPT.event, on_request=answered) as parts,
-            recorded(parts.store, command) as tally,
+            recorded(parts.store, command, failures=True) as tally,
             bar(parts) as show,
         ):
             for saved in _enduring(work, parts, endurance, show):

@@ -158,9 +158,11 @@ class Service:
             self._settings = before
             if self._web is None and before.http_listen is not None:
                 self._serve()
+            self._activity.reload_refused("; ".join(error.problems))
             self._log.error("configuration refused, the old one stays", problems="; ".join(error.problems))
         else:
             self._employ(self._settings, before)
+            self._activity.reload_refused(None)
             self._log.info("configuration read again", accounts=", ".join(self._pool.workers))
         self._notifier.ready(_status(self._activity.snapshot()))
 

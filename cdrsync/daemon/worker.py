@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from cdrsync.daemon.recovery import Recovery, Then
 from cdrsync.daemon.tasks import LONG, NEVER, URGENT, Task, Timetable
 from cdrsync.daemon.work import Work
 from cdrsync.errors import CdrsyncError, Retry, Stop
+from cdrsync.model import utc_now
 from cdrsync.monitor import logs
 from cdrsync.monitor.activity import Phase
 from cdrsync.wiring import accounts
@@ -220,6 +222,9 @@ class Worker:
         self._drop_jobs()
         if isinstance(error, Stop) and decision.then is Then.PARK:
             self.parked = error
+        if decision.seconds:
+            next_try = utc_now() + timedelta(seconds=decision.seconds)
+            self._activity.publish(self.account.name, next_runs={"next try": next_try})
         if decision.reopen:
             self._ready, self._not_before = False, time.monotonic() + (0.0 if self._told else decision.seconds)
             self._activity.publish(self.account.name, lease_held=False)

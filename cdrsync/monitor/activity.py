@@ -67,6 +67,8 @@ class Snapshot:
     taken_at: datetime
     stopping: bool
     accounts: tuple[AccountState, ...]
+    reload_refused: str | None = None  # what is wrong with the configuration that was refused last
+    reload_refused_at: datetime | None = None
 
 
 INSTANTS = frozenset({"last_success", "read_until", "last_error_at"})  # fields of the past, whose age matters
@@ -87,6 +89,7 @@ class Activity:
         self._lock = threading.Lock()
         self._started = monotonic()
         self._stopping = False
+        self._reload_refused: tuple[str, float] | None = None
         self._states: dict[str, AccountState] = {}
         self._instants: dict[str, dict[str, float]] = {}  # account → field → seconds of the monotonic clock
 
@@ -121,6 +124,11 @@ class Activity:
                     newest_call=max(filter(None, (state.newest_call, newest_call)), default=None),
                 )
 
+    def reload_refused(self, problem: str | None) -> None:
+        """Say that a changed configuration was refused, or with None that the last one was taken."""
+        with self._lock:
+            self._reload_refused = None if problem is None else (problem, self._monotonic())
+
     def stop(self) -> None:
         """Say that the daemon is on its way out."""
         with self._lock:
@@ -131,7 +139,10 @@ class Activity:
         with self._lock:
             now, wall = self._monotonic(), self._clock()
             accounts = tuple(self._told(state, now, wall) for state in self._states.values())
-            return Snapshot(wall - timedelta(seconds=now - self._started), wall, self._stopping, accounts)
+            started_at = wall - timedelta(seconds=now - self._started)
+            refused, at = self._reload_refused or (None, now)
+            refused_at = None if refused is None else wall - timedelta(seconds=now - at)
+            return Snapshot(started_at, wall, self._stopping, accounts, refused, refused_at)
 
     def _told(self, state: AccountState, now: float, wall: datetime) -> AccountState:
         instants = self._instants[state.name]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
-
-from cdrsync.model import Verdict
 
 if TYPE_CHECKING:
     from datetime import date, datetime
     from decimal import Decimal
 
     from cdrsync.audit.figures import Figures
-    from cdrsync.model import Checkpoint, LedgerDay, Period
+    from cdrsync.model import Checkpoint, LedgerDay, Period, Verdict
     from cdrsync.sync.position import HistoryRead
 
 HOURS = 24
+RECENTLY = timedelta(minutes=5)  # by whose pace the time left for history is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +78,57 @@ class RunLine:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountStatus:
-    """What the database holds of one account, and what became of the work on it."""
+class Failure:
+    """The last failure of an account that no success has followed."""
+
+    kind: str  # class of the error: LoginRefused, …
+    words: str
+    hint: str  # what to do
+    since: datetime  # when it failed so for the first time
+    at: datetime  # when it failed last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """An account in some figures: its line of an overview. Of every account at once they cost little."""
 
     name: str
+    calls: int = 0  # held, by the ledger
+    first_day: date | None = None  # with a call
+    last_day: date | None = None
+    gaps: tuple[date, ...] = ()  # days on which the operator counts other calls
+    rejects_open: int = 0
+    read_at: datetime | None = None  # when the latest look at the operator that left a trace began
+    audited_at: datetime | None = None
+    unsure: tuple[str, ...] = ()  # periods of which the last audit can't say whether calls are missing
+    last_success: datetime | None = None  # end of the last run that did all it should
+    failure: Failure | None = None
+    history: HistoryRead | None = None  # how much of the wanted history is read; None: never synced
+    days_lately: int = 0  # read to their end within RECENTLY
     holder: str | None = None  # who took the lease last; whether it still has it only the lock itself can say
     held_since: datetime | None = None
+
+    def left(self, now: datetime) -> float | None:
+        """Seconds until the wanted history is read, at the pace of the last minutes; None where that can't be told."""
+        if self.history is None or self.history.wanted is None or self.history.complete or not self.days_lately:
+            return None
+        if self.read_at is None or now - self.read_at > RECENTLY:
+            return None
+        return (self.history.wanted - self.history.read) * RECENTLY.total_seconds() / self.days_lately
+
+    def lag(self, now: datetime) -> float | None:
+        """Seconds since `read_at`."""
+        return None if self.read_at is None else max(0.0, (now - self.read_at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountStatus(Summary):
+    """What the database holds of one account, and what became of the work on it."""
+
     tails: tuple[Checkpoint, ...] = ()  # one, or one for each number that the account is limited to
-    read_at: datetime | None = None  # when the latest look at the operator that left a trace began
     ledger: tuple[LedgerDay, ...] = ()  # oldest first
-    rejects_open: int = 0
     rejects: tuple[RejectLine, ...] = ()  # the latest of them, newest first
     changes: int = 0  # values that the operator changed later
     audits: tuple[AuditLine, ...] = ()
     runs: tuple[RunLine, ...] = ()  # the latest, newest first
     today: Today | None = None  # where it was asked for
-    history: HistoryRead | None = None  # how much of the wanted history is read; None: never synced
-
-    @property
-    def calls(self) -> int:
-        """Calls held, by the ledger."""
-        return sum(day.calls for day in self.ledger)
-
-    @property
-    def gaps(self) -> list[date]:
-        """Days on which the operator counts other calls."""
-        return [day.day for day in self.ledger if day.verdict is Verdict.GAP]
-
-    def lag(self, now: datetime) -> float | None:
-        """Seconds since `read_at`."""
-        return None if self.read_at is None else max(0.0, (now - self.read_at).total_seconds())

@@ -82,21 +82,26 @@ class Run(Tally):
         if self._number is None and saved.records:
             self._number = self._log.begin_run(self._origin)
 
-    def end(self, *, message: str | None = None) -> None:
-        """Write how it ended, where there is a line."""
+    def end(self, *, message: str | None = None, always: bool = False) -> None:
+        """Write how it ended, where there is a line, or `always`."""
+        if self._number is None and always:
+            self._number = self._log.begin_run(self._origin)
         if self._number is not None:
             self._log.end_run(self._number, self, message)
 
 
 @contextlib.contextmanager
-def recorded(log: RunLog, origin: str) -> Iterator[Run]:
-    """A run with its line in the table, ended with the block: `ok`, or the failure's class and message."""
+def recorded(log: RunLog, origin: str, *, failures: bool = False) -> Iterator[Run]:
+    """A run with its line in the table, ended with the block: `ok`, or the failure's class and message.
+
+    `failures`: one that failed before its first record has a line, too.
+    """
     run = Run(log, origin)
     try:
         yield run
     except CdrsyncError as error:
         with contextlib.suppress(CdrsyncError):  # the failure may be the database's; the line then stays without an end
             run.outcome = type(error).__name__
-            run.end(message=error.message)
+            run.end(message=error.message, always=failures)
         raise
     run.end()

@@ -30,7 +30,8 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-PROTECTED = ("/", "/metrics")  # by http_password, where one is set
+ACCOUNT = "/account/"
+PROTECTED = ("/", "/metrics")  # by http_password, where one is set; and each account's page
 NOTHING_ALLOWED = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 STATUS_OF = {Outcome.ACCEPTED: 202, Outcome.REFUSED: 401, Outcome.UNKNOWN: 404, Outcome.LIMITED: 429}
@@ -58,13 +59,17 @@ def create_app(
         reasons = not_ready(source.now(), recent.problem())
         return _line(f"not ready: {'; '.join(reasons)}", 503) if reasons else _line("ready")
 
-    def status_page() -> Response:
-        page, style_hash = pages.render(refresh=request.args.get("refresh") == "60")
+    def status_page(account: str | None = None) -> Response:
+        rendered = pages.render(refresh=request.args.get("refresh") == "60", only=account)
+        if rendered is None:
+            return _line(f"no account {account!r}", 404)
+        page, style_hash = rendered
         answer = Response(page, content_type="text/html; charset=utf-8")
         answer.headers["Content-Security-Policy"] = f"{NOTHING_ALLOWED}; style-src '{style_hash}'; img-src data:"
         return answer
 
     _get(app, "/", status_page)
+    _get(app, f"{ACCOUNT}<account>", status_page)
     _get(app, LIVE, live)
     _get(app, "/readyz", ready)
     if registry is not None:
@@ -97,7 +102,8 @@ def _refused(access: Access) -> Response | None:
     if not access.answers_to(host):
         name = access.name_in(host or "")
         return _line(f"this server is not called {name}: see http_hosts in the configuration", 421)
-    if request.path not in PROTECTED or access.password is None:
+    protected = request.path in PROTECTED or request.path.startswith(ACCOUNT)
+    if not protected or access.password is None:
         return None
     outcome = access.check(request.headers.get("Authorization", ""))
     if outcome is Outcome.ACCEPTED:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from flask import render_template
 from markupsafe import Markup
@@ -17,25 +18,66 @@ from cdrsync.errors import CdrsyncError
 from cdrsync.monitor import words
 from cdrsync.monitor.activity import Phase
 from cdrsync.web import calendar, chart
-from cdrsync.web.health import Trouble, Weight, troubles
+from cdrsync.web.health import troubles
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from flask import Flask
 
-    from cdrsync.monitor.status import AccountStatus, Today
+    from cdrsync.monitor.status import AccountStatus, Summary, Today
+    from cdrsync.monitor.troubles import Trouble
     from cdrsync.web.state import AccountNow, Now, Recent, StatusSource
+
+
+FOLDED_FROM = 40  # accounts: beyond them those that are well are folded away
+NAMED_ACCOUNTS = 3  # of those that have the same trouble
+LONGEST_HEADLINE = 90  # characters
+MOST_TROUBLES = 8  # that are told in full; the table has the others
+RUNNING = {
+    Phase.POLLING: "poll",
+    Phase.LOOKING_BACK: "look-back",
+    Phase.BACKFILLING: "backfill",
+    Phase.SWEEPING: "sweep",
+    Phase.AUDITING: "audit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A trouble, with all the accounts that have it."""
+
+    trouble: Trouble
+    accounts: list[str]
+
+    @property
+    def names(self) -> str:
+        """Some of the accounts."""
+        more = len(self.accounts) - NAMED_ACCOUNTS
+        return ", ".join(self.accounts[:NAMED_ACCOUNTS]) + (f" and {more:,} more" if more > 0 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One account in the overview."""
+
+    account: AccountNow
+    weight: str  # good, warning, bad
+    word: str  # what is the matter, or what it is doing
+    summary: Summary | None  # None: the database can't tell, or the account was never synced
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One account on the page."""
+    """One account on a page of its own."""
 
-    anchor: str
-    weight: str  # good, warning, bad
+    weight: str
     account: AccountNow
     status: AccountStatus | None  # None: the database can't tell
     hours: chart.HoursChart | None
     ledger: calendar.LedgerView | None
+    next_runs: list[tuple[str, datetime]]  # the next first, without what is running
 
 
 class Comparison(NamedTuple):
@@ -66,65 +108,112 @@ class Pages:
             ago=words.ago, span=words.span, wall=words.wall, count="{:,}".format, comparisons=comparisons
         )
 
-    def render(self, *, refresh: bool) -> tuple[str, str]:
-        """The page and its style's hash for the Content-Security-Policy. `refresh`: it reloads itself every minute."""
+    def render(self, *, refresh: bool, only: str | None = None) -> tuple[str, str] | None:
+        """The page and its style's hash for the Content-Security-Policy; None where there is no account `only`.
+
+        Without `only`: of all accounts. `refresh`: it reloads itself every minute.
+        """
         now = self._source.now()
-        answers = {account.state.name: self._recent.status(account.state.name) for account in now.accounts}
-        found = troubles(now, answers)
+        named = [account for account in now.accounts if only in (None, account.state.name)]
+        if only is not None and not named:
+            return None
+        held = self._recent.overview()
+        found = troubles(now, held, self._recent.down_since)
+        alone = named[0] if len(named) == 1 else None
+        shown = found if only is None else [t for t in found if t.account in (only, None)]
+        told = _told(shown)
         page = render_template(
             "page.html",
             style=self._style,
             refresh=refresh,
+            path=quote(f"/account/{only}") if only else "/",
             version=__version__,
-            headline=_headline(now, found),
-            weight=_worst(found),
-            troubles=found,
+            headline=_headline(now, told, many=len(named) > 1),
+            weight=_worst(shown),
+            troubles=told[:MOST_TROUBLES],
+            more=len(told) - MOST_TROUBLES,
             now=now,
-            accounts=[
-                _shown(n, account, now, answers[account.state.name], found)
-                for n, account in enumerate(now.accounts, start=1)
-            ],
-            parked=Phase.PARKED,
+            several=len(now.accounts) > 1,
+            lines=[] if alone else _lines(now, held, found),
+            shown=None if alone is None else self._shown(alone, now, shown),
+            folded_from=FOLDED_FROM,
             weekdays=calendar.WEEKDAYS,
         )
         return page, self._style_hash
+
+    def _shown(self, account: AccountNow, now: Now, found: list[Trouble]) -> Shown:
+        answer = self._recent.status(account.state.name)
+        status = None if isinstance(answer, CdrsyncError) else answer
+        today = status and status.today
+        hours = None
+        if today:
+            clock = now.taken_at.astimezone(account.timezone)
+            # Just after midnight the database's answer may still be yesterday's: then that day is over.
+            now_hours = clock.hour + clock.minute / 60 if clock.date() == today.day else 24.0
+            hours = chart.view(today.hours, today.hours_yesterday, now_hours)
+        state = account.state
+        running = RUNNING.get(state.phase)
+        next_runs = [(name, at) for name, at in state.next_runs.items() if name != running and at >= now.taken_at]
+        return Shown(
+            _worst(found),
+            account,
+            status,
+            hours,
+            calendar.view(status.ledger, today.day) if status and today else None,
+            sorted(next_runs, key=lambda run: run[1]),
+        )
+
+
+def _lines(now: Now, held: Mapping[str, Summary] | CdrsyncError, found: list[Trouble]) -> list[Line]:
+    """Every account, the troubled first."""
+    of_account: dict[str | None, list[Trouble]] = {}
+    for trouble in found:
+        of_account.setdefault(trouble.account, []).append(trouble)
+    summaries = {} if isinstance(held, CdrsyncError) else held
+    lines = []
+    for account in now.accounts:
+        name = account.state.name
+        own = of_account.get(name, [])
+        word = ", ".join(t.short for t in own if t.short) or str(account.state.phase)
+        lines.append(Line(account, _worst(own), word, summaries.get(name)))
+    return sorted(lines, key=lambda line: (("bad", "warning", "good").index(line.weight), line.account.state.name))
 
 
 def _safe(value: object) -> object:
     return words.visible(value, keep="\n") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _headline(now: Now, found: list[Trouble]) -> str:
+def _told(found: list[Trouble]) -> list[Told]:
+    """Each trouble once, however many accounts have it, the one that has lasted longest for them all."""
+    told: dict[tuple[str, str], Told] = {}
+    for trouble in found:
+        one = told.setdefault((trouble.text, trouble.remedy), Told(trouble, []))
+        if trouble.account is not None:
+            one.accounts.append(trouble.account)
+    return list(told.values())
+
+
+def _headline(now: Now, told: list[Told], *, many: bool) -> str:
+    """The worst trouble, whose it is and since when; how many there are beside it."""
     if now.stopping:
         return "Stopping"
-    bad = sum(trouble.weight is Weight.BAD for trouble in found)
-    parts = {"wrong": bad, "to look at": len(found) - bad}
-    return ", ".join(f"{count} {what}" for what, count in parts.items() if count) or "All is well"
+    if not told:
+        return "All is well"
+    first, whose = told[0].trouble, told[0].accounts
+    text = first.headline()
+    if len(text) > LONGEST_HEADLINE:
+        text = text[:LONGEST_HEADLINE].rsplit(" ", 1)[0] + "…"
+    if many and whose:
+        text = f"{whose[0] if len(whose) == 1 else f'{len(whose):,} accounts'}: {text}"
+    else:
+        text = text[:1].upper() + text[1:]
+    seconds = 0.0 if first.since is None else (now.taken_at - first.since).total_seconds()
+    lasts = f", for {words.span(seconds)}" if seconds >= 1 else ""
+    return f"{text}{lasts}" + (f" · and {len(told) - 1} more" if len(told) > 1 else "")
 
 
 def _worst(found: list[Trouble]) -> str:
     return found[0].weight.value if found else "good"
-
-
-def _shown(
-    number: int, account: AccountNow, now: Now, answer: AccountStatus | CdrsyncError, found: list[Trouble]
-) -> Shown:
-    status = None if isinstance(answer, CdrsyncError) else answer
-    today = status and status.today
-    hours = None
-    if today:
-        clock = now.taken_at.astimezone(account.timezone)
-        # Just after midnight the database's answer may still be yesterday's: then that day is over.
-        now_hours = clock.hour + clock.minute / 60 if clock.date() == today.day else 24.0
-        hours = chart.view(today.hours, today.hours_yesterday, now_hours)
-    return Shown(
-        f"account-{number}",
-        _worst([trouble for trouble in found if trouble.account in (account.state.name, None)]),
-        account,
-        status,
-        hours,
-        calendar.view(status.ledger, today.day) if status and today else None,
-    )
 
 
 def comparisons(today: Today) -> list[Comparison]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cdrsync.errors import CdrsyncError, DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime, tzinfo
 
     from cdrsync.monitor.activity import AccountState
-    from cdrsync.monitor.status import AccountStatus
+    from cdrsync.monitor.status import AccountStatus, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Now:
     accounts: tuple[AccountNow, ...]
     stopping: bool = False
     stuck: str | None = None  # one line where a worker has made no step for longer than any step may take
+    reload_refused: str | None = None  # what is wrong with the configuration that was refused last
+    reload_refused_at: datetime | None = None
 
 
 class StatusSource(Protocol):
@@ -46,15 +48,20 @@ class StatusSource(Protocol):
     def check_database(self) -> None:
         """One round trip. Raises DatabaseUnavailable, or SchemaMismatch where the schema is not this program's."""
 
+    def overview(self) -> Mapping[str, Summary]:
+        """What the database holds of every account, in figures. Raises DatabaseUnavailable, SchemaMismatch."""
+
     def status(self, account: str) -> AccountStatus:
-        """What the database holds. Raises DatabaseUnavailable, SchemaMismatch."""
+        """All that the database holds of one account. Raises DatabaseUnavailable, SchemaMismatch."""
 
 
 KEPT_SECONDS = 5.0
 
 PATIENCE_SECONDS = 3.0  # how long a second thread waits for the one that is asking; probes time out soon after
 
-_CHECK = ""  # no account has an empty name
+_CHECK, _OVERVIEW = "", "*"  # no account has such a name
+
+KEPT_ANSWERS = 50  # at once
 
 
 class Recent:
@@ -64,35 +71,43 @@ class Recent:
         self._source = source
         self._clock = clock
         self._asking = threading.Lock()
-        self._answers: dict[str, tuple[float, AccountStatus | CdrsyncError | None]] = {}
+        self._answers: dict[str, tuple[float, Any]] = {}
+        self.down_since: datetime | None = None  # when the database failed first; None: it answered last time
 
     def problem(self) -> CdrsyncError | None:
         """What is wrong with the database or its schema, None where nothing is."""
-        answer = self._ask(_CHECK)
+        answer = self._ask(_CHECK, self._source.check_database)
         return answer if isinstance(answer, CdrsyncError) else None
+
+    def overview(self) -> Mapping[str, Summary] | CdrsyncError:
+        """What the database holds of every account, or why that can't be told."""
+        answer: Mapping[str, Summary] | CdrsyncError = self._ask(_OVERVIEW, self._source.overview)
+        return answer
 
     def status(self, account: str) -> AccountStatus | CdrsyncError:
         """What the database holds of an account, or why that can't be told."""
-        answer = self._ask(account)
-        return DatabaseUnavailable("the database gave no answer") if answer is None else answer
+        answer: AccountStatus | CdrsyncError = self._ask(account, lambda: self._source.status(account))
+        return answer
 
-    def _ask(self, key: str) -> AccountStatus | CdrsyncError | None:
+    def _ask(self, key: str, question: Callable[[], Any]) -> Any:
         if not self._asking.acquire(timeout=PATIENCE_SECONDS):
             return DatabaseUnavailable("the database has not answered for several seconds")
         try:
             at, answer = self._answers.get(key, (None, None))
             if at is None or self._clock() - at > KEPT_SECONDS:
-                answer = self._answer(key)
+                answer = self._answer(question)
+                while len(self._answers) >= KEPT_ANSWERS:
+                    del self._answers[next(iter(self._answers))]
                 self._answers[key] = (self._clock(), answer)
             return answer
         finally:
             self._asking.release()
 
-    def _answer(self, key: str) -> AccountStatus | CdrsyncError | None:
+    def _answer(self, question: Callable[[], Any]) -> Any:
         try:
-            if key != _CHECK:
-                return self._source.status(key)
-            self._source.check_database()
+            answer = question()
         except CdrsyncError as error:
+            self.down_since = self.down_since or self._source.now().taken_at
             return error
-        return None
+        self.down_since = None
+        return answer

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Listen, Settings
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
-    from cdrsync.monitor.status import AccountStatus
+    from cdrsync.monitor.status import AccountStatus, Summary
 
 POLLS_MISSED = 5  # an account is not ready when so many polls in a row have not succeeded …
 LEAST_SECONDS = 180.0  # … but a single slow answer of the operator's is no reason
@@ -44,11 +44,23 @@ class Daemon:
             for state in snapshot.accounts
             if state.name in configured  # between a new configuration and the activity's notice of it
         ]
-        return web.Now(snapshot.started_at, snapshot.taken_at, tuple(accounts), snapshot.stopping, self._stuck())
+        return web.Now(
+            snapshot.started_at,
+            snapshot.taken_at,
+            tuple(accounts),
+            snapshot.stopping,
+            self._stuck(),
+            snapshot.reload_refused,
+            snapshot.reload_refused_at,
+        )
 
     def check_database(self) -> None:
         """Raises DatabaseUnavailable, SchemaMismatch."""
         migrate.check(self._engine)
+
+    def overview(self) -> dict[str, Summary]:
+        """What the database holds of every account, in figures. Raises DatabaseUnavailable."""
+        return {summary.name: summary for summary in status.overview(self._engine)}
 
     def status(self, account: str) -> AccountStatus:
         """What the database holds. Raises DatabaseUnavailable."""

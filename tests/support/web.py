@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from cdrsync.audit.figures import Figures
-from cdrsync.model import LedgerDay, Verdict
+from cdrsync.model import LedgerDay, Period, Verdict
 from cdrsync.monitor.activity import AccountState, Phase
-from cdrsync.monitor.status import AccountStatus, OperatorToday, RejectLine, RunLine, Today
+from cdrsync.monitor.status import AccountStatus, AuditLine, OperatorToday, RejectLine, RunLine, Summary, Today
+from cdrsync.sync.position import HistoryRead
 from cdrsync.web import AccountNow, Now
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class Shown:
 
     def check_database(self) -> None:
         self._ask()
+
+    def overview(self) -> dict[str, Summary]:
+        self._ask()
+        return dict(self.held)
 
     def status(self, account: str) -> AccountStatus:
         self._ask()
@@ -129,15 +134,34 @@ def ledger(days: int, marks: dict[date, LedgerDay] | None = None) -> tuple[Ledge
     return tuple(found)
 
 
+def held(name: str, days: tuple[LedgerDay, ...], **more: Any) -> AccountStatus:
+    """An account's state: the figures are those of the ledger."""
+    busy = [one.day for one in days if one.calls]
+    return AccountStatus(
+        name=name,
+        ledger=days,
+        calls=sum(one.calls for one in days),
+        first_day=busy[0],
+        last_day=busy[-1],
+        gaps=tuple(one.day for one in days if one.verdict is Verdict.GAP),
+        read_at=AT - timedelta(seconds=13),
+        audited_at=AT - timedelta(hours=10, minutes=8),
+        audits=(AuditLine(Period.MONTH, AT - timedelta(hours=10, minutes=8), Verdict.COMPLETE, None),),
+        history=HistoryRead(busy[0], len(days) - 1, sum(one.downloaded_at is not None for one in days)),
+        holder="process 4711 on cdr1",
+        **more,
+    )
+
+
 def healthy_status(name: str = "default") -> AccountStatus:
     """What the database holds of an account that is well."""
     random_hours = random.Random(7)
     today = (*hours(random_hours)[:14], 71, *[0] * 9)
     operator = OperatorToday(AT - timedelta(minutes=9), sum(today), 95_412, Decimal("41.87"))
-    return AccountStatus(
+    return held(
         name,
+        ledger(400),
         today=Today(TODAY, Figures(sum(today), 95_412, Decimal("41.873")), operator, today, hours(random_hours)),
-        ledger=ledger(400),
         runs=tuple(
             RunLine(
                 origin,
@@ -173,10 +197,10 @@ def troubled_status(name: str) -> AccountStatus:
     }
     operator = OperatorToday(AT - timedelta(hours=3), 1_296, 7_200, Decimal("1204.11"))
     hours_today = (0,) * 9 + (3,) + (0,) * 14
-    return AccountStatus(
+    return held(
         name,
+        ledger(140, marks),
         today=Today(TODAY, Figures(3, 62, Decimal("0.005")), operator, hours_today, found.today.hours_yesterday),
-        ledger=ledger(140, marks),
         rejects_open=1_312,
         rejects=(
             RejectLine(1312, 1_084_183_900, f"user_cost: {HOSTILE!r} is no amount", 4, AT - timedelta(hours=2)),
@@ -216,7 +240,19 @@ def troubled() -> Shown:
         {
             "sales": troubled_status("sales"),
             HOSTILE: troubled_status(HOSTILE),
-            HOSTILE_LONG: AccountStatus(HOSTILE_LONG, today=Today(TODAY, Figures(), None, (0,) * 24, (0,) * 24)),
+            HOSTILE_LONG: AccountStatus(name=HOSTILE_LONG, today=Today(TODAY, Figures(), None, (0,) * 24, (0,) * 24)),
             "support": healthy_status("support"),
         },
     )  # fmt: skip
+
+
+def many(count: int) -> Shown:
+    """So many accounts, every tenth in trouble."""
+    names = [f"customer-{n:03}" for n in range(count)]
+    accounts = [refused(name) if n % 10 == 3 else well(name) for n, name in enumerate(names)]
+    held_by = {name: healthy_status(name) if n < 3 else _small(name) for n, name in enumerate(names)}
+    return Shown(now(*accounts), held_by)
+
+
+def _small(name: str) -> AccountStatus:
+    return held(name, ledger(30), rejects_open=2 if name.endswith("7") else 0)

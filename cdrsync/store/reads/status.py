@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -9,12 +10,12 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Integer, String, and_, cast, func, select
 
 from cdrsync.audit.figures import Figures, Stated
-from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict
-from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, Today
+from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict, utc_now
+from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, Summary, Today
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.position import as_checkpoint, read_checkpoint
 from cdrsync.store.reads.ledger import established
-from cdrsync.store.reads.reader import ConnectionReader
+from cdrsync.store.reads.overview import summaries
 from cdrsync.store.runs import latest_runs
 from cdrsync.store.schema.tables import (
     account,
@@ -26,15 +27,11 @@ from cdrsync.store.schema.tables import (
     operator_totals,
     reject,
 )
-from cdrsync.sync.ports import SyncSettings
-from cdrsync.sync.position import WANTED_STREAM, Position
 
 if TYPE_CHECKING:
     from datetime import date, datetime, tzinfo
 
     from sqlalchemy.engine import Connection, Engine
-
-    from cdrsync.sync.position import HistoryRead
 
 UK = ZoneInfo("Europe/London")
 LINES = 10  # of rejects and of runs
@@ -46,21 +43,33 @@ def names(engine: Engine) -> list[str]:
         return list(connection.scalars(select(account.c.name).order_by(account.c.name)))
 
 
+def overview(engine: Engine) -> list[Summary]:
+    """Every account that was ever synced in some figures, by name."""
+    with translated(), engine.connect() as connection:
+        return list(summaries(connection, uk_today()).values())
+
+
 def every_account(engine: Engine) -> list[AccountStatus]:
     """The state of every account that was ever synced, by name, without its `today`."""
     with translated(), engine.connect() as connection:
-        return [_status(connection, row) for row in connection.execute(select(account).order_by(account.c.name)).all()]
+        found = summaries(connection, uk_today())
+        return [_status(connection, number, summary) for number, summary in found.items()]
 
 
 def one_account(engine: Engine, name: str, *, now: datetime, timezone: tzinfo) -> AccountStatus:
     """The state of one account, with its `today`; an account that was never synced has an empty one."""
     today = now.astimezone(timezone).date()
     with translated(), engine.connect() as connection:
-        row = connection.execute(select(account).where(account.c.name == name)).one_or_none()
-        if row is None:
-            nothing = (0,) * HOURS
-            return AccountStatus(name, today=Today(today, Figures(), None, nothing, nothing))
-        return _status(connection, row, today=today, timezone=timezone)
+        for number, summary in summaries(connection, today, only=name).items():
+            found = _status(connection, number, summary)
+            return replace(found, today=_today(connection, number, found.ledger, today, timezone))
+    nothing = (0,) * HOURS
+    return AccountStatus(name=name, today=Today(today, Figures(), None, nothing, nothing))
+
+
+def uk_today() -> date:
+    """The day it is for the operator."""
+    return utc_now().astimezone(UK).date()
 
 
 def last_audit(engine: Engine, name: str) -> tuple[datetime | None, int]:
@@ -82,42 +91,21 @@ def checkpoints(engine: Engine) -> list[tuple[str, Checkpoint]]:
     return [(row.name, as_checkpoint(row)) for row in rows]
 
 
-def _status(
-    connection: Connection, row: Any, *, today: date | None = None, timezone: tzinfo | None = None
-) -> AccountStatus:
-    of_account = row.id
-    ledger = _ledger(connection, of_account)
+def _status(connection: Connection, of_account: int, summary: Summary) -> AccountStatus:
     still_open = and_(reject.c.account_id == of_account, reject.c.resolved_at.is_(None))
     changes = select(func.count()).select_from(cdr_change).where(cdr_change.c.account_id == of_account)
+    latest = select(reject).where(still_open).order_by(reject.c.last_seen_at.desc(), reject.c.id.desc()).limit(LINES)
     return AccountStatus(
-        row.name,
-        row.holder,
-        row.held_since,
-        _tails(connection, of_account),
-        _read_at(connection, of_account),
-        ledger,
-        connection.scalar(select(func.count()).select_from(reject).where(still_open)) or 0,
-        tuple(
-            RejectLine(one.id, one.uid, one.problem, one.seen, one.first_seen_at)
-            for one in connection.execute(
-                select(reject).where(still_open).order_by(reject.c.last_seen_at.desc(), reject.c.id.desc()).limit(LINES)
-            )
+        **{field.name: getattr(summary, field.name) for field in fields(summary)},
+        tails=_tails(connection, of_account),
+        ledger=_ledger(connection, of_account),
+        rejects=tuple(
+            RejectLine(one.id, one.uid, one.problem, one.seen, one.first_seen_at) for one in connection.execute(latest)
         ),
-        connection.scalar(changes) or 0,
-        _audits(connection, of_account),
-        latest_runs(connection, of_account, LINES),
-        None if today is None or timezone is None else _today(connection, of_account, ledger, today, timezone),
-        _history(connection, of_account, timezone or UK),
+        changes=connection.scalar(changes) or 0,
+        audits=_audits(connection, of_account),
+        runs=latest_runs(connection, of_account, LINES),
     )
-
-
-def _history(connection: Connection, of_account: int, timezone: tzinfo) -> HistoryRead:
-    """By what the account has kept of its settings: who asks may have others, or none."""
-    wanted = select(checkpoint.c.stream).where(checkpoint.c.account_id == of_account)
-    streams = [stream.partition(":") for stream in connection.scalars(wanted)]
-    numbers = tuple(number for name, _, number in streams if name == WANTED_STREAM and number)
-    settings = SyncSettings(timezone=timezone, start="today", numbers=numbers)
-    return Position(ConnectionReader(connection, of_account), settings).history()
 
 
 def _tails(connection: Connection, of_account: int) -> tuple[Checkpoint, ...]:
@@ -128,14 +116,6 @@ def _tails(connection: Connection, of_account: int) -> tuple[Checkpoint, ...]:
     ).all()
     found = [read_checkpoint(connection, of_account, s) for s in streams if s.partition(":")[0] == TAIL_STREAM]
     return tuple(tail for tail in found if tail is not None)
-
-
-def _read_at(connection: Connection, of_account: int) -> datetime | None:
-    """A poll without new calls leaves no trace, but each look-back does, and each page."""
-    traces = select(func.max(checkpoint.c.updated_at), func.max(checkpoint.c.begun_at)).where(
-        checkpoint.c.account_id == of_account
-    )
-    return max((instant for instant in connection.execute(traces).one() if instant is not None), default=None)
 
 
 def _ledger(connection: Connection, of_account: int) -> tuple[LedgerDay, ...]:
