@@ -11,7 +11,9 @@ import codecs
 import io
 import json
 import os
+import shutil
 import sys
+import textwrap
 from dataclasses import asdict, is_dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import date, datetime, time, timedelta
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from cdrsync.errors import CdrsyncError
 
 JSON_VERSION = 1
+FEWEST_COLUMNS = 3  # of a table that has to fit
 
 
 LIKE = {
@@ -127,23 +130,52 @@ def note(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def table(rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: Sequence[int] = ()) -> None:
-    """Print rows in aligned columns; `right`: indexes of the columns aligned to the right."""
+def width() -> int:
+    """Columns that people see: the terminal's, COLUMNS where it is set, 100 where neither is known."""
+    return max(40, shutil.get_terminal_size((100, 24)).columns)
+
+
+def wrapped(text: str, *, first: str = "", then: str = "") -> None:
+    """Print a text in lines that fit; `first` and `then` stand before its first and its other lines."""
+    lines = textwrap.wrap(visible(text), max(20, width()), initial_indent=first, subsequent_indent=then)
+    for one in lines or [first.rstrip()]:
+        _print(one)
+
+
+def table(
+    rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: Sequence[int] = (), fit: bool = False
+) -> None:
+    """Print rows in aligned columns; `right`: indexes of the columns aligned to the right.
+
+    `fit`: the last columns are left out where there is no room, and the second is cut.
+    """
     texts = [[visible("" if cell is None else cell) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in [list(headings), *texts]) for n in range(len(headings))]
+    shown = len(headings)
+    if fit:
+        widths[1] = min(widths[1], max(16, width() // 3))
+        while shown > FEWEST_COLUMNS and sum(widths[:shown]) + 2 * (shown - 1) > width():
+            shown -= 1
     for row in [list(headings), *texts]:
-        cells = [
-            cell.rjust(width) if n in right else cell.ljust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = [_cell(cell, widths[n], right=n in right) for n, cell in enumerate(row[:shown])]
         _print("  ".join(cells).rstrip())
 
 
-def facts(pairs: Mapping[str, object]) -> None:
-    """Print `name  value` lines, names aligned."""
-    width = max((len(name) for name in pairs), default=0)
+def _cell(text: str, wide: int, *, right: bool) -> str:
+    if len(text) > wide:
+        text = text[: wide - 1] + "…"
+    return text.rjust(wide) if right else text.ljust(wide)
+
+
+def facts(pairs: Mapping[str, object], *, wrap: bool = False) -> None:
+    """Print `name  value` lines, names aligned; `wrap`: values in lines that fit."""
+    longest = max((len(name) for name in pairs), default=0)
     for name, value in pairs.items():
-        _print(f"{visible(name):<{width}}  {visible('-' if value is None else value)}")
+        shown = visible("-" if value is None else value)
+        if wrap:
+            wrapped(shown, first=f"{visible(name):<{longest}}  ", then=" " * (longest + 2))
+        else:
+            _print(f"{visible(name):<{longest}}  {shown}")
 
 
 def when(instant: datetime | None) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cdrsync.audit.audit import Audit
     from cdrsync.config import AccountSettings, Settings
     from cdrsync.model import Checkpoint, NumberFacts, Period, Totals
-    from cdrsync.monitor.status import AccountStatus
+    from cdrsync.monitor.status import AccountStatus, Summary
     from cdrsync.source.api import NoveroApi, RequestDone
     from cdrsync.store.privacy.eraser import Erased, Eraser
     from cdrsync.store.reads.ledger import SqlLedger
@@ -346,6 +346,15 @@ def checkpoints(settings: Settings, names: Collection[str] = ()) -> list[tuple[s
     with existing(settings) as opened:
         _check_names(settings, opened, names)
         return [(name, one) for name, one in status.checkpoints(opened) if not names or name in names]
+
+
+def overview(settings: Settings, names: Collection[str] = ()) -> list[Summary]:
+    """The figures of the accounts of a database that have these names; none named: all. Raises as `statuses`."""
+    from cdrsync.store.reads import status
+
+    with existing(settings) as opened:
+        _check_names(settings, opened, names)
+        return [one for one in status.overview(opened) if not names or one.name in names]
 
 
 def _check_names(settings: Settings, opened: Engine, names: Collection[str]) -> None:
