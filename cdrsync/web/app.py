@@ -69,7 +69,7 @@ def create_app(
         return answer
 
     _get(app, "/", status_page)
-    _get(app, f"{ACCOUNT}<account>", status_page)
+    _get(app, f"{ACCOUNT}<path:account>", status_page)
     _get(app, LIVE, live)
     _get(app, "/readyz", ready)
     if registry is not None:

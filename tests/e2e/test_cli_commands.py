@@ -248,6 +248,22 @@ def test_status_tells_where_everything_stands(env: dict[str, str], world: World)
     assert "ok (400 new, 0 changed, 0 rejected)" in shown
 
 
+def test_a_refused_login_shows_in_status(env: dict[str, str]) -> None:
+    """Kind, words, since when and what to do; gone once the operator was read."""
+    assert cdrsync("sync", env={**env, "CDRSYNC_VKEY": "another"}).returncode == 77
+    (account,) = answer("status", env=env)["accounts"]
+    failure = account["failure"]
+    assert (failure["kind"], "refused the login" in failure["words"]) == ("LoginRefused", True)
+    assert "allow-list" in failure["hint"]
+    assert [run["outcome"] for run in account["runs"]] == ["LoginRefused"]
+    shown = cdrsync("status", env=env).stdout
+    assert "! the operator refused the login" in shown
+    assert ", since 20" in shown
+    assert cdrsync("sync", env=env).returncode == 0
+    (account,) = answer("status", env=env)["accounts"]
+    assert (account["failure"], account["last_success"] is not None) == (None, True)
+
+
 def test_rejects_are_listed_shown_and_tried_again(env: dict[str, str], world: World) -> None:
     """A record that can't be typed is kept as sent; once it can be, `retry` stores it."""
     uid = world.add(raw="<CDR><uid>{uid}</uid><calldate>2024-02-30</calldate></CDR>").uid
