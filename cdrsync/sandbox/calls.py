@@ -124,10 +124,14 @@ _WEEKEND = (1, 1, 1, 1, 1, 1, 2, 4, 9, 18, 24, 24, 20, 16, 14, 12, 10, 8, 7, 6, 
 _BUSINESS_HOURS = range(9, 18)
 _FRIDAY = 4
 _REGULARS = 400
+_UK_DIGITS = 10
+_PREFIXES = ("0", "44", "+44", "0044")
+_NO_CALLER = ("anonymous", "Unavailable", "withheld", "-", "0")
 _LONGEST = 3 * 3600  # seconds
 
 # What share of calls…
 _WITHHELD = 0.07
+_SPELT = 0.05  # …has its caller as the caller's own equipment wrote it
 _REGULAR = 0.65  # …comes from regular callers; the rest from strangers, of whom…
 _MOBILE = 0.55
 _LANDLINE = 0.41
@@ -214,6 +218,7 @@ class CallMaker:
 
     def __init__(self, seed: object, lines: int = len(_LINES)) -> None:
         self.rng = dice("calls", seed)
+        self._spellings = dice("spellings", seed)
         self.lines = [self._line(*parts) for parts in _LINES[:lines]]
         self._line_weights = _zipf(len(self.lines), 0.8)
         self._regulars = [self._stranger() for _ in range(_REGULARS)]
@@ -266,9 +271,15 @@ class CallMaker:
         return f"!{started:08X}{int(self.rng.random() * 1_000_000):X}"
 
     def _caller(self) -> tuple[str, str]:
-        chance = self.rng.random()
+        chance, spelling = self.rng.random(), self._spellings.random()
         if chance < _WITHHELD:
-            return "", "Unknown"  # withheld
+            return ("" if spelling > _SPELT else self._spellings.choice(_NO_CALLER)), "Unknown"
+        number, location = self._number(chance)
+        if spelling < _SPELT and len(number) == _UK_DIGITS:
+            number = self._spellings.choice(_PREFIXES) + number
+        return number, location
+
+    def _number(self, chance: float) -> tuple[str, str]:
         if chance < _WITHHELD + _REGULAR:
             return self._regulars[bisect_left(self._regular_weights, self.rng.random())]
         return self._stranger()

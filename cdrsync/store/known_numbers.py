@@ -5,8 +5,9 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from cdrsync.model import Cdr
+from cdrsync.model import UNKNOWN, Cdr
 from cdrsync.store.schema.tables import NUMBER_LENGTH
+from cdrsync.store.spelling import OPERATOR, kind_by_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 REMEMBERED = 40_000
 """More than this, and what is remembered is forgotten: a number that comes twice is left alone in the table."""
 
-_NOTHING = (None, None, None, None)
+_NOTHING = (None, None, None, None, None, None)
 _NUMBERS = tuple(itemgetter(Cdr._fields.index(name)) for name in ("anumber", "bnumber", "dialled"))
+_WORDS = tuple(
+    (itemgetter(Cdr._fields.index(name)), itemgetter(Cdr._fields.index(f"{name}_location")))
+    for name in ("anumber", "dialled")
+)
 
 
 class KnownNumbers:
@@ -37,7 +42,22 @@ class KnownNumbers:
         for column in _NUMBERS:
             texts.update(map(column, calls))
         new = sorted(text for text in texts - self._known if text is not None and len(text) <= NUMBER_LENGTH)
-        return [(text, *(self._classify(text) if self._classify else _NOTHING)) for text in new]
+        if self._classify is None:
+            return [(text, *_NOTHING) for text in new]
+        facts = {text: self._classify(text) for text in new}
+        self._ask_the_operator(calls, facts)
+        return [(text, *facts[text]) for text in new]
+
+    @staticmethod
+    def _ask_the_operator(calls: Sequence[Cdr], facts: dict[str, NumberFacts]) -> None:
+        """Where the public plans know no kind, the operator's words for a number do."""
+        left = {text for text, known in facts.items() if known.kind == UNKNOWN}
+        for number, words in _WORDS if left else ():
+            for call in calls:
+                text = number(call)
+                if text in left and (kind := kind_by_words(text, words(call) or "")):
+                    facts[text] = facts[text]._replace(kind=kind, kind_source=OPERATOR)
+                    left.discard(text)
 
     def noted(self, rows: Iterable[Number]) -> None:
         """They are in the table now."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import phonenumbers
 from phonenumbers import PhoneNumberType
 from sqlalchemy import bindparam, or_, select, update
 
-from cdrsync.model import NumberFacts
+from cdrsync.model import UNKNOWN, NumberFacts
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.schema.tables import number
+from cdrsync.store.spelling import OPERATOR, UK, WITHHELD, readings, uk_national
 from cdrsync.store.summaries import mark_all
 
 if TYPE_CHECKING:
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.engine import Engine
 
-RULES_VERSION = f"1/{phonenumbers.__version__}"
+RULES_VERSION = f"2/{phonenumbers.__version__}"
 """Changes with our rules or the library's data: rows of another version are worked out anew."""
 
 NATIONAL_DIGITS = 10  # of nearly every UK number, without the leading 0
-UK = "44"
 _LONGEST_CODE = 3  # digits
 
 KINDS = {
@@ -47,39 +47,49 @@ KINDS = {
     PhoneNumberType.UAN: "company",
     PhoneNumberType.VOICEMAIL: "voicemail",
 }
-UNKNOWN = "unknown"
-_NO_NUMBERS = {"": "withheld", "0": "none"}
+PLAN = "plan"
+_EMPTY = {"0": "none", "V:": "voicemail"}
 
 
 def classify(number: str) -> NumberFacts:
     """The facts of a number as sent. Never raises: what is no number is `unknown`."""
-    if not (number.isascii() and number.isdigit()) or number == "0":
-        kind = "voicemail" if number.startswith("V:") else _NO_NUMBERS.get(number, UNKNOWN)
-        return NumberFacts(None, kind, None, RULES_VERSION)
+    if not (number.isascii() and number.isdigit()) or number[0] == "0":
+        return _otherwise(number)
     national = number.removeprefix(UK) if len(number) == len(UK) + NATIONAL_DIGITS else number
     if len(national) == NATIONAL_DIGITS and national[0] != "0":
         pattern, meanings = _uk_plan()
         if found := pattern.fullmatch(national):
-            return NumberFacts(f"+{UK}{national}", *meanings[found.lastgroup or ""], RULES_VERSION)
+            kind, region = meanings[found.lastgroup or ""]
+            return NumberFacts(f"+{UK}{national}", kind, region, RULES_VERSION, f"0{national}", PLAN)
         if national is number:  # no number of +44, then: all that is left is another country's, without its +
-            return _facts(None if _too_short(number) else _valid(f"+{number}", None))
+            return _facts(number, None if _too_short(number) else _valid(f"+{number}", None))
     return classify_slowly(number)
 
 
 def classify_slowly(number: str) -> NumberFacts:
     """The facts of a number of digits by the library's own parser: as GB, then with `+`."""
-    return _facts(_valid(number, "GB") or _valid(f"+{number}", None))
+    return _facts(number, _valid(number, "GB") or _valid(f"+{number}", None))
 
 
-def _facts(parsed: PhoneNumber | None) -> NumberFacts:
+def _otherwise(number: str) -> NumberFacts:
+    """Of what is not sent in the operator's own way: with + or 00, a 0, blanks; or no number at all."""
+    if number == "0" or number.startswith("V:"):
+        return NumberFacts(None, _EMPTY[number[:2]], None, RULES_VERSION)
+    if number.strip().casefold() in WITHHELD:
+        return NumberFacts(None, "withheld", None, RULES_VERSION)
+    found = (_valid(f"+{digits}", None) for digits in readings(number))
+    return _facts(number, next(filter(None, found), None))
+
+
+def _facts(number: str, parsed: PhoneNumber | None) -> NumberFacts:
     if parsed is None:
-        return NumberFacts(None, UNKNOWN, None, RULES_VERSION)
-    return NumberFacts(
-        phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164),
-        KINDS.get(phonenumbers.number_type(parsed), UNKNOWN),
-        phonenumbers.region_code_for_number(parsed),
-        RULES_VERSION,
-    )
+        return NumberFacts(None, UNKNOWN, None, RULES_VERSION, uk_national(number))
+    e164 = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    kind = KINDS.get(phonenumbers.number_type(parsed), UNKNOWN)
+    home = e164.startswith(f"+{UK}")
+    national = f"0{e164.removeprefix('+44')}" if home else f"00{e164[1:]}"
+    region = phonenumbers.region_code_for_number(parsed)
+    return NumberFacts(e164, kind, region, RULES_VERSION, national, None if kind == UNKNOWN else PLAN)
 
 
 _DESCRIPTIONS = (
@@ -172,26 +182,37 @@ def _pass(engine: Engine, classify: Callable[[str], NumberFacts], rules_version:
         if last is not None:
             stale = stale.where(number.c.number > last)
         with translated(), engine.connect() as connection:
-            texts = list(connection.execute(stale).scalars())
-        if not texts:
+            found = connection.execute(stale).all()
+        if not found:
             return done
-        rows = [{"of_number": text, **classify(text)._asdict()} for text in texts]
+        rows = [{"of_number": row.number, **_anew(classify(row.number), row)._asdict()} for row in found]
         known = {row["rules_version"] for row in rows}
         if known != {rules_version}:
             raise ValueError(f"asked for rules {rules_version}, but classify knows {', '.join(map(str, known))}")
         with translated(), engine.connect() as connection, connection.execution_options(**{WRITER: True}).begin():
             mark_all(connection)
             connection.execute(_CLASSIFY, rows)
-        done, last = done + len(texts), texts[-1]
+        done, last = done + len(found), found[-1].number
 
 
-def _stale(rules_version: str) -> Select[str]:
+def _anew(facts: NumberFacts, held: Any) -> NumberFacts:
+    """What the operator's words said stays, where the plans still say nothing."""
+    if facts.kind == UNKNOWN and held.kind_source == OPERATOR:
+        return facts._replace(kind=held.kind, kind_source=OPERATOR)
+    return facts
+
+
+def _stale(rules_version: str) -> Select[Any]:
     done = number.c.rules_version.in_((rules_version, FINAL))
-    return select(number.c.number).where(or_(number.c.rules_version.is_(None), ~done)).order_by(number.c.number)
+    return (
+        select(number.c.number, number.c.kind, number.c.kind_source)
+        .where(or_(number.c.rules_version.is_(None), ~done))
+        .order_by(number.c.number)
+    )
 
 
 _CLASSIFY = (
     update(number)
     .where(number.c.number == bindparam("of_number"))
-    .values({name: bindparam(name) for name in ("e164", "kind", "region", "rules_version")})
+    .values({name: bindparam(name) for name in NumberFacts._fields})
 )

@@ -190,6 +190,8 @@ def _number() -> None:
         may("kind", text(32), "mobile, geographic, freephone and so on; NULL: not classified yet"),
         may("region", text(8), "Country, ISO 3166"),
         may("rules_version", text(32), "Edition of the numbering rules that said so; NULL: not classified yet"),
+        may("national", text(32), "As dialled in the UK: 0 and the number, or 00 and the country's code"),
+        may("kind_source", text(16), "Who says the kind: plan (the public ones) or operator (its own words)"),
         must("first_seen_at", instant(), "UTC"),
         key=("number",),
     )

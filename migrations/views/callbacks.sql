@@ -24,7 +24,7 @@ LEFT JOIN cdr AS answered
             AND cdr.anumber = missed.anumber
             AND cdr.started_at > missed.started_at
             AND {is_answered}
-            AND missed.anumber <> ''
+            AND NOT {withheld: missed.anumber}
         ORDER BY cdr.anumber, cdr.started_at, cdr.uid
         LIMIT 1
     )

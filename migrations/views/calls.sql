@@ -32,11 +32,15 @@ SELECT
     cdr.anumber AS caller_number,
     -- text: Caller, as sent: UK national without the leading 0; empty: withheld; ~ and letters: a pseudonym
     caller.e164 AS caller_e164,  -- text: Caller in international form, +44...; NULL: none, or no valid number
+    caller.national AS caller_national,
+    -- text: Caller as dialled in the UK: 07921255043, or 00 and the country's code; NULL: no telephone number
     CASE
-        WHEN cdr.anumber = '' THEN 'withheld'
+        WHEN {is_withheld} THEN 'withheld'
         WHEN SUBSTR(caller.e164, 1, 3) <> '+44' THEN 'international'
         ELSE COALESCE(caller.kind, 'unknown')
     END AS caller_kind,  -- text: mobile, landline, freephone and so on; withheld, international (not +44), or unknown
+    CASE WHEN SUBSTR(caller.e164, 1, 3) <> '+44' THEN 'plan' ELSE caller.kind_source END AS caller_kind_source,
+    -- text: Who says the kind: plan (the public numbering plans) or operator (its own words); NULL: nobody
     caller.region AS caller_region,  -- text: Caller's country, ISO 3166
     NULLIF(cdr.anumber_location, '') AS caller_location,  -- text: Where or what the caller is, in the operator's words
     cdr.bnumber AS called_number,  -- text: Your number that was called, as sent: UK national without the leading 0

@@ -73,3 +73,17 @@ def test_a_writer_goes_on_during_a_refresh(store: SqlStore, eyes: Eyes) -> None:
     assert numbering.refresh(eyes.engine, interrupted, RULES_VERSION, batch=10) == 30
     assert saved == [3]
     assert {row.rules_version for row in eyes.rows(tables.number)} == {RULES_VERSION}
+
+
+def test_where_the_plans_know_nothing_the_operators_words_do(migrated: Database, eyes: Eyes, clock: Clock) -> None:
+    """With their source; new rules that still know nothing leave what it said."""
+    store = SqlStore(migrated.url, "main", classify=classify, clock=clock)
+    store.open()
+    store.save(page(FIRST._replace(anumber="7700900770", anumber_location="UK O2 Mobile", dialled="447921255043")))
+    store.close()
+    for _ in range(2):
+        rows = {row.number: (row.kind, row.kind_source, row.national) for row in eyes.rows(tables.number)}
+        assert rows["7700900770"] == ("mobile", "operator", "07700900770")
+        assert rows["447921255043"] == ("mobile", "plan", "07921255043")
+        later = lambda number: classify(number)._replace(rules_version="later")  # noqa: E731
+        numbering.refresh(eyes.engine, later, "later")

@@ -86,14 +86,32 @@ def test_both_shapes_of_ref_occur(calls: list[Call]) -> None:
 
 
 def test_nobodys_number_is_used(calls: list[Call]) -> None:
-    """Every caller, line and target is a number set aside for drama; withheld callers are empty."""
-    numbers = {call.anumber for call in calls} | {call.bnumber for call in calls}
+    """Every caller, line and target is a number set aside for drama, however it is written; the others are withheld."""
+    callers = {re.sub(r"^(\+44|0044|44|0)(?=\d{10}$)", "", call.anumber or "") for call in calls}
+    numbers = callers - {"anonymous", "Unavailable", "withheld", "-", "0"} | {call.bnumber for call in calls}
     targets = {(call.dialled or "").removeprefix("44") for call in calls if (call.dialled or "").startswith("44")}
     assert [number for number in numbers | targets if number and not NOBODYS.fullmatch(number)] == []
     assert {call.dialled for call in calls if (call.dialled or "").startswith("V:")} == {
         *("V:sales@example.com", "V:support@example.com", "V:desk@example.com", "V:accounts@example.com"),
         *("V:bookings@example.com", "V:night@example.com"),
     }
+
+
+def test_callers_write_their_numbers_in_many_ways(calls: list[Call]) -> None:
+    """As their equipment does: with 0, 44, +44 and 0044, and words where there is no number."""
+    callers = {call.anumber or "" for call in calls}
+    for begin in (
+        r"0\d{10}",
+        r"44\d{10}",
+        r"\+44\d{10}",
+        r"0044\d{10}",
+        "anonymous",
+        "Unavailable",
+        "withheld",
+        "-",
+        "0",
+    ):
+        assert any(re.fullmatch(begin, caller) for caller in callers), begin
 
 
 def test_callers_call_again(calls: list[Call]) -> None:

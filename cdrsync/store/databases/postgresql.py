@@ -57,7 +57,8 @@ _STORED = (
 )
 # Lists as one text each, which the server cuts: psycopg would quote member by member. XML knows no such characters.
 _BETWEEN, _NULL = "\x1f", "\x1e"
-_LISTS = ", ".join(["(string_to_array(%s, E'\\x1f', E'\\x1e'))[2:]"] * 5)  # of '' alone it would make no list of one
+_LIST = "(string_to_array(%s, E'\\x1f', E'\\x1e'))[2:]"  # of '' alone it would make no list of one
+_LISTS = ", ".join([_LIST] * len(NUMBER_COLUMNS))
 _NOTE = (
     f"INSERT INTO number (first_seen_at, {', '.join(NUMBER_COLUMNS)}) SELECT %s::timestamptz, found.*"  # noqa: S608 - our own column names
     f" FROM unnest({_LISTS}) AS found ON CONFLICT DO NOTHING"

@@ -213,6 +213,8 @@ number = _table(
     Column("kind", Exact(32), comment="mobile, geographic, freephone and so on; NULL: not classified yet"),
     Column("region", Exact(8), comment="Country, ISO 3166"),
     Column("rules_version", Exact(32), comment="Edition of the numbering rules that said so; NULL: not classified yet"),
+    Column("national", Exact(32), comment="As dialled in the UK: 0 and the number, or 00 and the country's code"),
+    Column("kind_source", Exact(16), comment="Who says the kind: plan (the public ones) or operator (its own words)"),
     Column("first_seen_at", Instant, nullable=False, comment="UTC"),
 )
 
