@@ -7,27 +7,25 @@ One transaction for a page, under the account's lease:
     insert      the new ones                                                            (databases)
     change      the different ones; flags that were not said keep their value           (changes)
     ledger      calls, duration and charge of each day touched; days read to their end  (upsert)
-    rejects     kept once, counted; resolved where their record could now be stored     (upsert)
+    rejects     kept once, counted; resolved where their record could now be stored     (rejects)
     numbers     each distinct one once                                                  (known_numbers)
     checkpoint  never backwards                                                         (upsert)
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
-from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import and_, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from cdrsync.model import MAX_UID, Page, PageSaved, Reject, Verdict, utc_now
+from cdrsync.model import Page, PageSaved, Reject, Verdict, utc_now
 from cdrsync.store.changes import DayDelta, apply, deltas, last_words, said_again
 from cdrsync.store.compare import compare, write_back
 from cdrsync.store.databases.choose import kind_of, kind_of_error
@@ -37,11 +35,12 @@ from cdrsync.store.known_numbers import KnownNumbers
 from cdrsync.store.position import Positions
 from cdrsync.store.privacy.raw_record import as_xml
 from cdrsync.store.privacy.rules import Key, Rules, current_rules
+from cdrsync.store.rejects import Rejects
 from cdrsync.store.runs import Runs
-from cdrsync.store.schema.tables import cdr_change, checkpoint, reject
+from cdrsync.store.schema.tables import cdr_change, checkpoint
 from cdrsync.store.session import WriterSession
 from cdrsync.store.summaries import sum_days
-from cdrsync.store.upsert import complete_day, count_day, keep_reject, move_checkpoint
+from cdrsync.store.upsert import complete_day, count_day, move_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     from cdrsync.model import Cdr, Checkpoint, NumberFacts
 
 ATTEMPTS = 9  # of a commit, before the last, where others come between
-REJECT_LENGTH = 2**18  # characters kept of a rejected record: a megabyte at most, which every server takes
 
 _UID = attrgetter("uid")
 _COUNTS = ("inserted", "updated", "unchanged", "rejected", "unholdable")
@@ -95,11 +93,10 @@ class SqlStore(Identity, Positions, Runs):
         self._session = WriterSession(url, account, clock)
         self._kind = kind_of(self._session.dialect)
         self._numbers = KnownNumbers(classify)
-        self._rejected: set[int] = set()  # uids of open rejects
+        self._rejects = Rejects(self._kind)
         self._summed = False  # nothing was changed since the summary was brought up to date
         self._count_day = count_day(self._kind)
         self._complete_day = complete_day(self._kind)
-        self._keep_reject = keep_reject(self._kind)
         self._move_checkpoint = move_checkpoint(self._kind)
 
     def open(self) -> None:
@@ -134,12 +131,14 @@ class SqlStore(Identity, Positions, Runs):
         except (DBAPIError, ValueError, OverflowError) as error:
             if not _value_error(error):
                 raise
-        unholdable = self._unholdable(page.cdrs)
+            unholdable = self._unholdable(page.cdrs)
+            if not unholdable:
+                raise
         rejects = [Reject(call.uid, as_xml(call), problem) for call, problem in unholdable]
         bad = {id(call) for call, _ in unholdable}
         rest = [call for call in page.cdrs if id(call) not in bad]
-        saved = self._commit_again(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
-        return replace(saved, unholdable=tuple(call.uid for call, _ in unholdable))
+        saved = self.save(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
+        return replace(saved, unholdable=(*(call.uid for call, _ in unholdable), *saved.unholdable))
 
     def sum_days(self, *, look: bool = False) -> bool:
         """Bring the summary up to date, some days at a time; False once none is left.
@@ -173,15 +172,14 @@ class SqlStore(Identity, Positions, Runs):
             self._count(connection, deltas(written.new, written.changed, written.different))
             self._complete(connection, page.completes, now)
             uids = set(map(_UID, written.calls))
-            self._reject(connection, rejects, uids, now)
+            self._rejects.write(connection, self._session.account_id, rejects, uids, now)
             numbers = self._numbers.rows([*written.new, *written.changed])
             if numbers:
                 self._kind.note_numbers(connection, numbers, now)
             high_water = self._move(connection, page.checkpoint, now)
         self._summed = self._summed and not written.new and not written.changed
         self._numbers.noted(numbers)
-        self._rejected -= uids
-        self._rejected |= {record.uid for record in rejects if record.uid is not None}
+        self._rejects.noted(rejects, uids)
         return PageSaved(
             page.origin,
             inserted=len(written.new),
@@ -252,39 +250,6 @@ class SqlStore(Identity, Positions, Runs):
         if completed:
             connection.execute(self._complete_day, completed)
 
-    def _reject(self, connection: Connection, rejects: Sequence[Reject], uids: Collection[int], now: datetime) -> None:
-        stored = self._rejected.intersection(uids)
-        if stored:
-            connection.execute(
-                update(reject)
-                .where(
-                    reject.c.account_id == self._session.account_id,
-                    reject.c.uid.in_(stored),
-                    reject.c.resolved_at.is_(None),
-                )
-                .values(resolved_at=now)
-            )
-        seen = Counter(map(fingerprint, rejects))
-        if seen:
-            most = self._kind.text_bytes(connection)
-            records = {fingerprint(record): record for record in rejects}
-            connection.execute(
-                self._keep_reject,
-                [
-                    {
-                        "account_id": self._session.account_id,
-                        "uid": record.uid if record.uid is None or record.uid <= MAX_UID else None,
-                        "raw": holdable(record.raw, most),
-                        "problem": holdable(record.problem, most),
-                        "fingerprint": mark,
-                        "seen": seen[mark],
-                        "first_seen_at": now,
-                        "last_seen_at": now,
-                    }
-                    for mark, record in sorted(records.items())
-                ],
-            )
-
     def _move(self, connection: Connection, to: Checkpoint | None, now: datetime) -> int | None:
         """Write the page's checkpoint; answers the high-water mark that is true then."""
         if to is None:
@@ -326,6 +291,10 @@ class SqlStore(Identity, Positions, Runs):
         try:
             with self._session.rehearsal() as connection:
                 self._write(connection, calls, self._clock())
+        except TooLarge:
+            if len(calls) == 1:
+                raise
+            return "more than one transaction holds"  # of one of its halves that need not be so
         except (DBAPIError, ValueError, OverflowError) as error:
             if not _value_error(error):
                 raise
@@ -336,27 +305,8 @@ class SqlStore(Identity, Positions, Runs):
 
     def _forget(self) -> None:
         self._numbers.forget()
-        opened = select(reject.c.uid).where(
-            reject.c.account_id == self._session.account_id, reject.c.resolved_at.is_(None), reject.c.uid.is_not(None)
-        )
         with self._session.transaction() as connection:
-            self._rejected = set(connection.execute(opened).scalars())
-
-
-def fingerprint(record: Reject) -> str:
-    """By which a rejected record is known again."""
-    return hashlib.sha256(record.raw.encode("utf-8", "backslashreplace")).hexdigest()
-
-
-def holdable(text: str, most: int | None = None) -> str:
-    """Text that the database takes: what no encoding knows, and NUL, are written out; the rest of a giant is cut.
-
-    `most`: bytes.
-    """
-    plain = text[:REJECT_LENGTH].encode("utf-8", "backslashreplace").replace(b"\0", b"\\x00")[:most]
-    kept = plain.decode(errors="ignore")
-    whole = len(text) <= REJECT_LENGTH and (most is None or len(plain) < most)
-    return kept if whole else f"{kept}… (cut: {len(text)} characters in all)"
+            self._rejects.read(connection, self._session.account_id)
 
 
 def _together(first: PageSaved, rest: PageSaved) -> PageSaved:

@@ -258,9 +258,12 @@ def test_a_page_larger_than_a_transaction_may_be_is_saved_in_halves(odd: OddServ
     odd.execute("SET GLOBAL binlog_cache_size = 32768, max_binlog_cache_size = 65536")
     try:
         saved = synced(odd_url, *calls(2000))
+        bad = FIRST._replace(uid=1, duration=2**40)
+        again = synced(odd_url, bad, *(call._replace(uid=call.uid + 5000) for call in calls(2000)))
     finally:
         odd.execute("SET GLOBAL max_binlog_cache_size = DEFAULT")
     assert (saved.inserted, saved.updated, saved.unchanged) == (2000, 0, 0)
+    assert (again.inserted, again.rejected, again.unholdable) == (2000, 1, (1,))
     assert synced(odd_url, *calls(2000)).unchanged == 2000
 
 
