@@ -10,7 +10,7 @@ import click
 from cdrsync.cli import output
 from cdrsync.cli.options import config_options, json_option, settings_of
 from cdrsync.config.values import did_you_mean
-from cdrsync.errors import EXIT_OK
+from cdrsync.errors import EXIT_OK, SchemaMismatch
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
@@ -47,15 +47,17 @@ def upgrade(inputs: Inputs, *, as_json: bool) -> int:
 @config_options
 @json_option
 def check(inputs: Inputs, *, as_json: bool) -> int:
-    """Check that the schema is the one this program needs. Exit 78 where it is not.
+    """Check that the schema is the one this program needs, and that every view can be read. Exit 78 where not.
 
     JSON: {"ok": true, "current", "needed"}.
     """
-    from cdrsync.store.admin import versions
+    from cdrsync.store.admin import migrate, versions, views
     from cdrsync.wiring import database
 
-    with database.existing(settings_of(inputs, credentials=False)):
-        needed = versions.head()  # that it could be opened is the answer
+    with database.existing(settings_of(inputs, credentials=False)) as engine:
+        needed = versions.head()
+        if broken := views.broken(engine):
+            raise SchemaMismatch(f"views that do not work: {', '.join(broken)}", hint=migrate.UPGRADE_HINT)
     told = f"the schema is at {needed}, as this program needs it"
     return output.told("db check", told, as_json=as_json, ok=True, current=needed, needed=needed)
 

@@ -16,19 +16,19 @@ SELECT
     cdr.wall_clock AS wall_clock,
     -- text: How started_at was read where the clocks change: repeated-first, repeated-second, repeated-unknown (first
     -- pass assumed), skipped; NULL: plain
-    {outcome} AS outcome,
+    {label: {outcome}} AS outcome,
     -- text: answered, voicemail, missed or unknown: reason 1 is completed, to V: is voicemail, every other reason
     -- missed. The operator does not document how its totals sort calls
     CASE
         WHEN cdr.reason IS NULL THEN NULL
         ELSE {is_answered}
     END AS answered,  -- boolean: outcome is answered; NULL: the operator gave no reason
-    CASE
+    {label: CASE
         WHEN cdr.dialled IS NULL THEN 'unknown'
         WHEN cdr.dialled IN ('', '0') THEN 'nowhere'
         WHEN SUBSTR(cdr.dialled, 1, 2) = 'V:' THEN 'voicemail'
         ELSE 'number'
-    END AS forwarded_to,  -- text: Where the call went: number, voicemail, nowhere, or unknown
+    END} AS forwarded_to,  -- text: Where the call went: number, voicemail, nowhere, or unknown
     cdr.anumber AS caller_number,
     -- text: Caller, as sent: UK national without the leading 0; empty: withheld; ~ and letters: a pseudonym
     caller.e164 AS caller_e164,  -- text: Caller in international form, +44...; NULL: none, or no valid number
@@ -64,15 +64,15 @@ SELECT
     {micros: cdr.user_cost} AS cost_micros,
     -- bigint: The cost in millionths of a pound, exact in every tool: add these up, then divide by 1000000
     cdr.reason AS reason,  -- integer: Why the call ended, the operator's code
-    CASE WHEN cdr.reason IS NULL THEN NULL WHEN cdr.reason = 1 THEN 'completed' ELSE 'unknown' END AS reason_label,
+    {label: CASE WHEN cdr.reason IS NULL THEN NULL WHEN cdr.reason = 1 THEN 'completed' ELSE 'unknown' END} AS reason_label,
     -- text: The code's meaning where one is published (see call_reasons), otherwise unknown
     cdr.reason_q805 AS reason_q805,  -- integer: A second code of the operator's for why it ended
-    CASE
+    {label: CASE
         WHEN cdr.reason_q805 IS NULL THEN NULL
         WHEN cdr.reason_q805 = 1 THEN 'completed'
         WHEN cdr.reason_q805 = 487 THEN 'request terminated (SIP)'
         ELSE 'unknown'
-    END AS reason_q805_label,  -- text: The code's meaning where one is published (see call_reasons), otherwise unknown
+    END} AS reason_q805_label,  -- text: The code's meaning where one is published (see call_reasons), otherwise unknown
     cdr.has_recorded_call AS has_recorded_call,  -- boolean: A recording is kept; NULL: the operator did not say
     cdr.has_voicemail_recording AS has_voicemail_recording,
     -- boolean: A voicemail is kept; NULL: the operator did not say

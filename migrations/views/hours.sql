@@ -2,7 +2,7 @@
 CREATE VIEW hours AS
 SELECT
     hour.n AS call_hour,  -- integer: Hour of the UK wall clock, 0 to 23
-    {hour_label: hour.n} AS label  -- text: 00:00 to 23:00
+    {label: {hour_label: hour.n}} AS label  -- text: 00:00 to 23:00
 FROM (
     SELECT 0 AS n
     UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6

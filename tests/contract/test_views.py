@@ -7,14 +7,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from cdrsync.model import Checkpoint
+from cdrsync.store.admin import dictionary
 from cdrsync.store.numbering import classify
 from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, page
-from tests.contract.viewed import ABROAD, ANSWERED, CALLS, VOICEMAIL, seen
+from tests.contract.viewed import ABROAD, ANSWERED, CALLS, MISSED, VOICEMAIL, seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -300,6 +301,26 @@ def test_accounts_are_apart(eyes: Eyes, migrated: Database) -> None:
         assert [(row["account"], int(row["calls"])) for row in rows] == [("main", 5), ("other", 1)]
 
 
+def test_callbacks(filled: SqlStore, eyes: Eyes) -> None:
+    """A missed call beside the same caller's next answered call; not an earlier one, nor one to voicemail."""
+    columns = "uid, caller_number, answered_uid, answered_at, seconds_between"
+    later = MISSED._replace(uid=106, started_at=ABROAD.started_at, call_date=ABROAD.call_date)
+    filled.save(page(later, later._replace(uid=107, anumber=""), later._replace(uid=108, anumber=None)))
+    rows = seen(eyes.engine, f"SELECT {columns} FROM callbacks ORDER BY uid")
+    assert [tuple(row.values()) for row in rows] == [
+        (101, "7921255043", 102, "2013-08-03 19:59:58", 678),
+        (106, "7921255043", None, None, None),
+        (107, "", None, None, None),
+        (108, None, None, None, None),
+    ]
+
+
+def test_the_hours_of_a_day(eyes: Eyes) -> None:
+    """All 24, with what stands on an axis."""
+    rows = seen(eyes.engine, "SELECT * FROM hours ORDER BY call_hour")
+    assert [(row["call_hour"], row["label"]) for row in rows] == [(n, f"{n:02}:00") for n in range(24)]
+
+
 def test_every_aggregate_agrees_with_the_rows(filled: SqlStore, eyes: Eyes) -> None:
     """Daily, hourly and number totals, calls and the ledger add up to what the base table holds, to the last digit."""
     costs = ("0.001", "0.0075", "123.456789", "0.999999", "-0.000003")
@@ -334,3 +355,17 @@ def test_every_aggregate_agrees_with_the_rows(filled: SqlStore, eyes: Eyes) -> N
         f"{sum((Decimal(row['cost']) for row in found), Decimal(0)).normalize():f}",
         sum(row["cost_micros"] for row in found),
     )
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_client_of_another_collation_may_filter_by_every_text(migrated: Database, eyes: Eyes) -> None:
+    """MySQL and MariaDB compare no text of a view with a client's where both have a mere default collation."""
+    with eyes.engine.connect() as connection:
+        if migrated.kind == "mariadb":
+            connection.execute(text("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci"))
+        for view in dictionary.views():
+            for column in view.columns:
+                if column.type == "text":
+                    connection.execute(text(f"SELECT count(*) FROM {view.name} WHERE {column.name} = 'answered'"))
+        assert connection.scalar(text("SELECT count(*) FROM calls WHERE outcome = 'answered'")) == 2
+        assert connection.scalar(text("SELECT count(*) FROM calls WHERE caller_kind = 'withheld'")) == 1

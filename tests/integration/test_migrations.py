@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from alembic import command
 from sqlalchemy import inspect, text
+from sqlalchemy.engine import make_url
 
 from cdrsync.errors import SchemaMismatch
 from cdrsync.store.admin import migrate, versions, views
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import metadata
+from tests.support.databases import MariadbServer, database_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,3 +166,53 @@ def test_every_table_and_column_carries_a_comment(engine: Engine) -> None:
         untitled = [table for table in metadata.tables if not found.get_table_comment(table)["text"]]
     assert bare == []
     assert untitled == []
+
+
+def test_a_restore_by_another_owner_is_noticed_and_mended(database: Database) -> None:
+    """Mysqldump names who made a view, and nobody but root may restore it so: check says which are missing."""
+    if not isinstance(database.server, MariadbServer):
+        pytest.skip("only MySQL and MariaDB name a view's maker in a dump")
+    server = database.server
+    source = open_engine(database.url, writer=True)
+    migrate.upgrade(source)
+    source.dispose()
+    target = make_url(server.create())
+    server.execute("CREATE USER heir@'127.0.0.1' IDENTIFIED BY 'inherits'")
+    server.execute(f"GRANT ALL ON `{target.database}`.* TO heir@'127.0.0.1'")
+    where = ["--host=127.0.0.1", f"--port={target.port}"]
+    try:
+        dump = ["mariadb-dump", *where, "--user=root", database_name(database.url)]
+        dumped = subprocess.run(dump, capture_output=True, check=True)
+        client = ["mariadb", *where, "--user=heir", "--password=inherits", "--force", str(target.database)]
+        subprocess.run(client, input=dumped.stdout, capture_output=True, check=False)
+        engine = open_engine(
+            str(target.set(username="heir", password="inherits").render_as_string(hide_password=False)), writer=True
+        )
+        assert set(views.broken(engine)) == set(views.ORDER)
+        migrate.upgrade(engine)
+        assert views.broken(engine) == []
+        engine.dispose()
+    finally:
+        server.execute("DROP USER heir@'127.0.0.1'")
+        server.drop(str(target))
+
+
+def test_a_view_whose_maker_is_gone_works(database: Database) -> None:
+    """Whoever asks reads with their own rights; a view from before that is named by the check and mended."""
+    if not isinstance(database.server, MariadbServer):
+        pytest.skip("only MySQL and MariaDB remember a view's maker")
+    server, name = database.server, database_name(database.url)
+    server.execute("CREATE USER maker@'127.0.0.1' IDENTIFIED BY 'makes'")
+    server.execute(f"GRANT ALL ON `{name}`.* TO maker@'127.0.0.1'")
+    url = make_url(database.url).set(username="maker", password="makes")
+    made = open_engine(url.render_as_string(hide_password=False), writer=True)
+    migrate.upgrade(made)
+    with made.begin() as connection:
+        connection.execute(text("ALTER SQL SECURITY DEFINER VIEW hours AS SELECT 1 AS call_hour, '' AS label FROM cdr"))
+    made.dispose()
+    server.execute("DROP USER maker@'127.0.0.1'")
+    engine = open_engine(database.url, writer=True)
+    assert views.broken(engine) == ["hours"]
+    migrate.upgrade(engine)
+    assert views.broken(engine) == []
+    engine.dispose()

@@ -1,7 +1,8 @@
 """Who may read: the views, or the tables too, and nothing else.
 
-The views run with their owner's rights, so that a reader needs no right on any table. What a reader was granted on our
-views and tables before is taken back first: a second grant narrows as well as widens.
+On PostgreSQL the views run with their owner's rights, so that a reader needs no right on any table. On MySQL they run
+with the reader's, so that they outlive their owner: there a reader may read the tables that they read, too. What a
+reader was granted on our views and tables before is taken back first: a second grant narrows as well as widens.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sqlalchemy import bindparam, select
 
 from cdrsync.errors import ConfigError, UnknownAccount
 from cdrsync.store.admin import dictionary
+from cdrsync.store.admin.views import tables_read
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.grants import Grants, Readable
@@ -46,7 +48,7 @@ def grant_reader(engine: Engine, role: str, *, tables: bool = False, accounts: S
         raise ConfigError(["the tables hold every account: a reader of some accounts gets views only"])
     kind = kind_of(engine.dialect.name)
     views = {view.name: any(c.name == "account_id" for c in view.columns) for view in dictionary.views()}
-    objects = [*views, *(sorted(metadata.tables) if tables else ())]
+    objects = [*views, *(sorted(metadata.tables) if tables else [] if kind.views_read_as_owner else tables_read())]
     with translated(), engine.begin() as connection:
         ids = functools.partial(_account_ids, connection, accounts)
         readable = Readable(objects, views, [*views, *sorted(metadata.tables)], accounts, ids)

@@ -17,16 +17,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from cdrsync.store.admin.versions import head, migrations_directory
+from cdrsync.store.schema.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sqlalchemy.engine import Connection, Engine
 
 ORDER = (
     *("calls", "calls_daily", "calls_hourly", "numbers", "numbers_daily", "destinations_daily", "callbacks"),
     *("calendar", "hours", "call_reasons", "changes", "coverage_daily"),
 )
+
+CREATE = {
+    "sqlite": "CREATE VIEW",
+    "postgresql": "CREATE OR REPLACE VIEW",  # which keeps its grants
+    # With the rights of whoever asks: a restore may well lose the user who made it.
+    "mysql": "CREATE OR REPLACE SQL SECURITY INVOKER VIEW",
+}
 
 _COMMENT = re.compile(r"\A((?:-- .*\n)+)CREATE VIEW")
 _COLUMN = re.compile(r" AS (\w+),?\s+-- (\w+): (.*(?:\n +-- .*)*)")
@@ -45,9 +56,7 @@ class View:
     def statement(self, dialect: str) -> str:
         """CREATE VIEW in the words of a database: postgresql, mysql, mariadb or sqlite."""
         statement = said(self.template, dialect)
-        if dialect == "sqlite":
-            return statement
-        return statement.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)  # which keeps its grants
+        return statement.replace("CREATE VIEW", CREATE[_family(dialect)], 1)
 
 
 def said(template: str, dialect: str) -> str:
@@ -68,6 +77,38 @@ def said(template: str, dialect: str) -> str:
 def views() -> list[View]:
     """Every view, those that people ask first in front."""
     return [_read(name) for name in ORDER]
+
+
+def tables_read() -> list[str]:
+    """The tables that the views read."""
+    statements = " ".join(view.statement("mysql") for view in views())
+    return [name for name in sorted(metadata.tables) if re.search(rf"\b(FROM|JOIN) {name}\b", statements)]
+
+
+def broken(engine: Engine) -> list[str]:
+    """The views that can't be read, or hold the place of one that a restore did not get to."""
+    found = []
+    for name in ORDER:
+        try:
+            with engine.connect() as connection:
+                columns = connection.execute(text(f"SELECT * FROM {name} WHERE 1 = 0")).keys()  # noqa: S608 - our own name
+                if _is_placeholder(connection, name) or list(columns) != [column[0] for column in _read(name).columns]:
+                    found.append(name)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            found.append(name)
+    return found
+
+
+def _is_placeholder(connection: Connection, name: str) -> bool:
+    """Whether mysqldump's stand-in for a view is still there: SELECT 1 AS each column."""
+    if _family(connection.dialect.name) != "mysql":
+        return False
+    query = text(
+        "SELECT view_definition FROM information_schema.views WHERE table_schema = DATABASE() AND table_name = :name"
+    )
+    return str(connection.scalar(query, {"name": name})).startswith("select 1 AS")
 
 
 def make(op: Any, revision: str) -> None:
@@ -102,10 +143,14 @@ def _read(name: str) -> View:
 
 
 def _words(dialect: str) -> Mapping[str, str]:
-    own = "mysql" if dialect == "mariadb" else dialect
     folder = migrations_directory() / "views"
-    common, different = (tomllib.loads((folder / f"{name}.toml").read_text("utf-8")) for name in ("common", own))
+    names = ("common", _family(dialect))
+    common, different = (tomllib.loads((folder / f"{name}.toml").read_text("utf-8")) for name in names)
     return common | different
+
+
+def _family(dialect: str) -> str:
+    return "mysql" if dialect == "mariadb" else dialect
 
 
 def _joined(lines: str) -> str:

@@ -78,6 +78,7 @@ class Mysql(DatabaseKind):
     """MySQL and what came of it."""
 
     json_needs_check = True
+    views_read_as_owner = False
     quote_mark = "`"
 
     def plain_url(self, url: URL) -> URL:

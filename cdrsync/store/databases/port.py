@@ -78,6 +78,9 @@ class DatabaseKind(ABC):
     quote_mark: ClassVar[str] = '"'
     """Around identifiers."""
 
+    views_read_as_owner: ClassVar[bool] = True
+    """Whether a view reads its tables with the rights of its owner, or of whoever asks."""
+
     json_needs_check: ClassVar[bool] = False
     """Whether its JSON is a plain text to it, and it could check it."""
 
