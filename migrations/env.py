@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from alembic import context
 
-from cdrsync.store.admin.migrate import upgrade_lock
+from cdrsync.store.admin.migrate import UpgradeLock
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import metadata
 
@@ -32,7 +32,8 @@ def run_offline() -> None:
 
 def run_on(connection: Connection) -> None:
     sqlite = connection.dialect.name == "sqlite"
-    with upgrade_lock(connection):
+    lock = UpgradeLock(connection)
+    with lock.held():
         context.configure(
             connection=connection,
             target_metadata=metadata,
@@ -40,6 +41,7 @@ def run_on(connection: Connection) -> None:
             # SQLite: one transaction over all, begun before the version is read: it is the lock as well.
             transaction_per_migration=not sqlite,
             transactional_ddl=connection.dialect.name in ("sqlite", "postgresql"),
+            on_version_apply=lock.check,
         )
         with context.begin_transaction():
             context.run_migrations()
@@ -52,7 +54,7 @@ def run_online() -> None:
     if connection is not None:
         run_on(connection)
         return
-    engine = open_engine(database_url(), writer=True)
+    engine = open_engine(database_url())
     with engine.connect() as own:
         run_on(own)
     engine.dispose()

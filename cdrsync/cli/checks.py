@@ -21,6 +21,7 @@ from cdrsync.monitor import logs
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
+from cdrsync.store.schema import versions
 from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
     with database.engine(settings.database_url) as opened, translated(), opened.connect() as connection:
         found = list(kind_of(opened.dialect.name).troubles(connection))
         connection.rollback()
-        made = bool(found) and migrate.VERSION_TABLE in inspect(connection).get_table_names()
+        made = bool(found) and versions.VERSION_TABLE in inspect(connection).get_table_names()
     for trouble in found:
         failed = trouble.always or not made
         state, code = ("failed", EXIT_CONFIG) if failed else ("warning", EXIT_OK)

@@ -51,13 +51,14 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"ok": true, "current", "needed"}.
     """
-    from cdrsync.store.admin import migrate, versions, views
+    from cdrsync.store.admin import views
+    from cdrsync.store.schema import versions
     from cdrsync.wiring import database
 
     with database.existing(settings_of(inputs, credentials=False)) as engine:
         needed = versions.head()
         if broken := views.broken(engine):
-            raise SchemaMismatch(f"views that do not work: {', '.join(broken)}", hint=migrate.UPGRADE_HINT)
+            raise SchemaMismatch(f"views that do not work: {', '.join(broken)}", hint=versions.UPGRADE_HINT)
     told = f"the schema is at {needed}, as this program needs it"
     return output.told("db check", told, as_json=as_json, ok=True, current=needed, needed=needed)
 
@@ -70,7 +71,8 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"current": version or null, "needed": version}.
     """
-    from cdrsync.store.admin import migrate, versions
+    from cdrsync.store.admin import migrate
+    from cdrsync.store.schema import versions
     from cdrsync.wiring import database
 
     with database.found(settings_of(inputs, credentials=False)) as engine:

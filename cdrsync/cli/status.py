@@ -134,7 +134,7 @@ def _print(one: AccountStatus, account: AccountSettings | None, now: datetime) -
         "last success": f"{output.when(one.last_success)}, {ago(one.last_success, now)}"
         if one.last_success
         else "none yet",
-        "lease": f"last taken by {one.holder}, {output.when(one.held_since)}" if one.holder else "never taken",
+        "lease": f"held by {one.holder}, since {output.when(one.held_since)}" if one.holder else "free",
         "rejects": f"{one.rejects_open} open" + (": cdrsync rejects list" if one.rejects_open else ""),
         "changes": f"{one.changes:,} values that the operator changed later (table cdr_change)",
         "audits": "; ".join(f"{a.period} {a.verdict} {output.when(a.audited_at)}" for a in one.audits) or "none yet",

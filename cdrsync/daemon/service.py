@@ -27,6 +27,7 @@ from cdrsync.monitor.activity import Activity, Phase
 if TYPE_CHECKING:
     from cdrsync.config import Inputs, Settings
     from cdrsync.monitor.activity import Snapshot
+    from cdrsync.wiring.database import Database
 
 FEW = 8  # accounts that have room in one line
 GRACE = 5.0  # seconds for the page in hand; what is not committed by then is rolled back by the database
@@ -46,6 +47,7 @@ class Service:
         self._notifier = Notifier()
         self._activity = Activity()
         self._web: Any = None
+        self._databases: list[Database] = []  # the last one is today's
         self._fed_at = self._status_at = 0.0
 
     def run(self) -> int:
@@ -102,8 +104,10 @@ class Service:
 
         accounts = {a.name: a for a in settings.accounts}
         self._activity.reset(accounts)
-        database = Database(settings)
         moved = before is not None and _database(before) != _database(settings)
+        if moved or not self._databases:
+            self._databases.append(Database(settings))
+        database = self._databases[-1]
         workers = self._pool.workers
         for name in workers.keys() - accounts.keys():
             self._pool.dismiss(name)
@@ -203,6 +207,8 @@ class Service:
         return EXIT_OK
 
     def _close(self) -> None:
+        for database in self._databases:
+            database.close()
         if self._web is not None:
             self._web.close()
 

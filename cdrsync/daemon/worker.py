@@ -161,7 +161,13 @@ class Worker:
         self._told = False
         if self._parts is None or self._work is None:
             self._parts = self._opened.enter_context(
-                accounts.parts(self._settings, self.account, stop=self.stop_asked, on_request=self._request_done)
+                accounts.parts(
+                    self._settings,
+                    self.account,
+                    self._database.replica,
+                    stop=self.stop_asked,
+                    on_request=self._request_done,
+                )
             )
             self._work = Work(
                 self._settings,

@@ -105,7 +105,7 @@ class Summary:
     failure: Failure | None = None
     history: HistoryRead | None = None  # how much of the wanted history is read; None: never synced
     days_lately: int = 0  # read to their end within RECENTLY
-    holder: str | None = None  # who took the lease last; whether it still has it only the lock itself can say
+    holder: str | None = None  # process and host that have the lease
     held_since: datetime | None = None
 
     def left(self, now: datetime) -> float | None:

@@ -1,211 +1,337 @@
-"""The lease: who may write for an account. It is the database's own lock, held by the very connection that writes.
+"""The lease: who may write for an account. It is a row with a random token, and every write begins by writing that row.
 
-So whoever has lost the lease has lost the connection, and can commit nothing; no clock is trusted but the database's
-own. A process that was killed frees its lock at once. One that hangs or was cut off is let go after IDLE_SECONDS,
-because a living holder says something every PING_SECONDS (`session`).
+    replica   one row for each process that works on this database; it renews `beat_at` every lease_seconds / 3
+    lease     one row for each account: the replica that has it, the token of this taking, a count of its commits
 
-PostgreSQL: an advisory lock of the session, and in each transaction the same lock once more: behind a pooler that
-hands transactions to changing sessions it can't be had, and the page is refused. Its time limits end a session that is
-idle, but none that waits for its client in the middle of a statement: that one is ended by whoever stands by. MySQL and
-MariaDB: GET_LOCK, looked at again in each transaction. SQLite: flock on a file beside the database, which the kernel
-frees with the process (a process that is stopped, not dead, keeps it: the file is on its own machine, where somebody
-stopped it). Each transaction looks whether the database file is still the one that was opened.
+Who lost the lease finds no row with its token, and its page is rolled back. Two that both believe to hold it write the
+same row: a row lock makes one wait, certification (Galera) or serialisation makes one fail. The count tells a database
+that has gone back, by a failover or a restored backup, behind what was committed: the position is then read again.
+
+A replica whose beat is older than lease_seconds, by the database's own clock, may be given up by any other, which frees
+all its leases at once. One of the same machine whose process is gone is given up without waiting. Nothing rests on a
+session or on a wall clock of ours. Tokens are random: after an asynchronous failover a counter would come twice.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import re
+import contextlib
+import secrets
+import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import delete, insert, literal_column, or_, select, update
+from sqlalchemy.exc import DBAPIError
 
-from cdrsync.errors import DatabaseUnavailable, LeaseLost
-from cdrsync.store.databases.choose import MYSQL_FAMILY
-from cdrsync.store.databases.sqlite import SQLITE_FILE, sqlite_file_identity, sqlite_path
+from cdrsync.errors import CdrsyncError
+from cdrsync.model import utc_now
+from cdrsync.store.databases.choose import kind_of
+from cdrsync.store.databases.engine import POOL, open_engine
+from cdrsync.store.databases.errors import again, translated
+from cdrsync.store.databases.port import WRITER
+from cdrsync.store.process import Process, this_process
+from cdrsync.store.schema import versions
+from cdrsync.store.schema.tables import SCHEMA_ID, account, lease, replica
+from cdrsync.store.schema.types import Instant
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from datetime import datetime
 
-    from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.engine import URL, Connection, Row
 
-IDLE_SECONDS = 12  # the database drops a holder that says nothing for so long
-PING_SECONDS = 4.0  # a holder with nothing to do says something so often
-ENDING_SECONDS = 2.0  # for a session that was ended to roll back and free its lock
-REPLACED_HINT = "Nothing of the page in hand was stored; the file that is there now is opened next"
-POSTGRESQL_IDLE_SESSION = 140000  # server version that knows idle_session_timeout
+LEASE_SECONDS = 15.0
+BEATS = 3  # within a lease's time
+RETRY_SECONDS = 1.0  # after a beat that failed
+LEAVE_SECONDS = 3.0  # at most, for a clean farewell
+NAME_LENGTH = 8  # of a replica's id: what stays the same when it has to join again
 
+T = TypeVar("T")
 
-class Lease(Protocol):
-    """One account's lock on one connection."""
-
-    def take(self, connection: Connection) -> bool:
-        """Take the lock if it is free, without waiting."""
-
-    def held(self, connection: Connection) -> bool:
-        """Whether this connection still has it; said within the transaction that is to be committed."""
-
-    def give_up(self) -> None:
-        """Free what the end of the connection does not free by itself."""
+_FREE: dict[str, Any] = {"replica_id": None, "token": None, "taken_at": None}
 
 
-def lease_for(url: URL, account: str) -> Lease:
-    """Make the lease of an account for the kind of database that the URL names."""
-    backend = url.get_backend_name()
-    if backend == "postgresql":
-        return PostgresqlLease(account)
-    if backend in MYSQL_FAMILY:
-        return MysqlLease(account)
-    return SqliteLease(sqlite_path(url), account)
+@dataclass(slots=True)
+class Lease:
+    """An account that this replica may write for. One transaction at a time: `lock` is held around each."""
+
+    account_id: int
+    token: str
+    commits: int  # of this lease's row, as we know it
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
-class PostgresqlLease:
-    """An advisory lock, one per database, schema and account."""
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A replica of this database as the others see it. Instants are the database's, UTC."""
 
-    _take = text(
-        "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ':' || :account, 0)), pg_backend_pid()"
-    )
-    # A holder that was stopped within a COPY, a pipeline or the reading of a result. No statement of a living one lasts
-    # so long (statement_timeout); the server looks at that limit only when the client moves again.
-    _end_silent_holder = text(
-        "SELECT pg_terminate_backend(holder.pid) FROM pg_locks AS held JOIN pg_stat_activity AS holder USING (pid)"
-        " WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1 AND held.database ="
-        " (SELECT oid FROM pg_database WHERE datname = current_database())"
-        " AND (held.classid::bigint << 32) | held.objid::bigint"
-        " = hashtextextended(current_schema() || ':' || :account, 0)"
-        " AND holder.usename = current_user AND holder.wait_event_type = 'Client'"
-        " AND holder.query_start < clock_timestamp() - make_interval(secs => :seconds)"
-    )
-    _held = text(
-        "SELECT pg_backend_pid() = :pid AND"
-        " pg_try_advisory_xact_lock(hashtextextended(current_schema() || ':' || :account, 0))"
-    )
-
-    def __init__(self, account: str) -> None:
-        self._account = f"cdrsync:{account}"
-        self._pid = 0
-
-    def take(self, connection: Connection) -> bool:
-        """Take the lock, from a silent holder too, and ask the server to end this session should we fall silent."""
-        version = connection.exec_driver_sql("SELECT current_setting('server_version_num')::int").scalar_one()
-        for setting, value in _postgresql_settings().items():
-            if setting != "idle_session_timeout" or version >= POSTGRESQL_IDLE_SESSION:
-                connection.exec_driver_sql(f"SET {setting} = '{value}'")
-        if self._try(connection):
-            return True
-        silent = {"account": self._account, "seconds": IDLE_SECONDS}
-        if not connection.execute(self._end_silent_holder, silent).all():
-            return False
-        deadline = time.monotonic() + ENDING_SECONDS
-        while not (taken := self._try(connection)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return taken
-
-    def _try(self, connection: Connection) -> bool:
-        taken, self._pid = connection.execute(self._take, {"account": self._account}).one()
-        return bool(taken)
-
-    def held(self, connection: Connection) -> bool:
-        """Ask for the same session and for the lock again."""
-        return bool(connection.execute(self._held, {"account": self._account, "pid": self._pid}).scalar())
-
-    def give_up(self) -> None:
-        """The server frees it with the session."""
+    id: str
+    process: Process
+    joined_at: datetime
+    beat_at: datetime
+    silent: float  # seconds since its last beat, when it was read
 
 
-def _postgresql_settings() -> dict[str, str]:
-    """A silent client may be idle or within a transaction: each has its own limit.
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a lease that was asked for."""
 
-    `statement_timeout` bounds a statement of a client that moves. The keep-alives are the server's, for a host that
-    vanished.
+    peer: Peer
+    since: datetime
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        return f"{self.peer.process} since {self.since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class Replica:
+    """This process among those that work on one database: it has the pool of connections, beats, and holds leases.
+
+    Any thread may call. It joins, and begins to beat, with the first `take`; `leave` frees everything. Every method
+    that asks the database raises DatabaseUnavailable.
     """
-    seconds = f"{IDLE_SECONDS}s"
-    return {
-        "idle_session_timeout": seconds,
-        "idle_in_transaction_session_timeout": seconds,
-        "statement_timeout": seconds,
-        "tcp_keepalives_idle": "5",
-        "tcp_keepalives_interval": "2",
-        "tcp_keepalives_count": "3",
-        "tcp_user_timeout": seconds,
-    }
 
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        connections: int = POOL,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._name = secrets.token_hex(NAME_LENGTH // 2)
+        self.engine = open_engine(url, writer=self._name, connections=connections)
+        self.lease_seconds = lease_seconds
+        self.id = ""  # of our row; empty before we joined, or where we were given up
+        self._clock = clock
+        self._kind = kind_of(self.engine.dialect.name)
+        self._now = literal_column(self._kind.now, Instant)
+        self._leases: dict[str, Lease] = {}
+        self._lock = threading.Lock()  # of what is remembered here
+        self._taking = threading.Lock()
+        self._leaving = threading.Event()
+        self._beating: threading.Thread | None = None
+        self._last_beat = 0.0  # monotonic
 
-class MysqlLease:
-    """A named lock, which the server keeps for all its databases: the database's name is part of the lock's."""
+    # ── leases ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    _name = "CONCAT('cdrsync:', LEFT(SHA2(CONCAT(DATABASE(), ':', :account), 256), 40))"
-    _take = text(f"SELECT GET_LOCK({_name}, 0)")
-    _held = text(f"SELECT IS_USED_LOCK({_name}) = CONNECTION_ID()")
+    def take(self, names: Collection[str]) -> dict[str, Holder]:
+        """Take the leases of these accounts that are free or whose holder is gone; answer who has the others.
 
-    def __init__(self, account: str) -> None:
-        self._account = account
-
-    def take(self, connection: Connection) -> bool:
-        """Take the lock, and ask the server to end this session should we fall silent."""
-        connection.exec_driver_sql(
-            f"SET SESSION wait_timeout = {IDLE_SECONDS}, net_read_timeout = {IDLE_SECONDS},"
-            f" net_write_timeout = {IDLE_SECONDS},"
-            f" innodb_lock_wait_timeout = {IDLE_SECONDS}, lock_wait_timeout = {IDLE_SECONDS}"
-        )
-        return connection.execute(self._take, {"account": self._account}).scalar() == 1
-
-    def held(self, connection: Connection) -> bool:
-        """Ask the server who has it."""
-        return connection.execute(self._held, {"account": self._account}).scalar() == 1
-
-    def give_up(self) -> None:
-        """The server frees it with the session."""
-
-
-class SqliteLease:
-    """A locked file beside the database, one per account. It stays when the lock is freed: removing it would race."""
-
-    def __init__(self, database: Path, account: str) -> None:
-        plain = re.sub(r"[^A-Za-z0-9_-]", "", account)
-        # Accounts whose names differ only in characters that file names don't like must not share a file.
-        digest = "" if plain == account else "-" + hashlib.sha256(account.encode()).hexdigest()[:8]
-        self._database = database
-        self._path = database.with_name(f"{database.name}.{plain}{digest}.lock")
-        self._descriptor: int | None = None
-
-    def take(self, connection: Connection) -> bool:
-        """Lock the file."""
-        del connection
-        self.give_up()
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise DatabaseUnavailable(f"the lock file {self._path} can't be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self._descriptor = descriptor
-        return True
-
-    def held(self, connection: Connection) -> bool:
-        """Look whether the locked file is still the one that others would lock, and the database the one they'd open.
-
-        Raises LeaseLost where a backup was moved over the database: what is written to the old file is lost.
+        A few statements for any number of accounts, none that writes where every lease is another's. An account is
+        made on its first use. Raises SchemaMismatch.
         """
-        if self._descriptor is None:
-            return False
-        if connection.info[SQLITE_FILE] != sqlite_file_identity(connection.engine.url):
-            raise LeaseLost(f"the database file {self._database} was replaced or removed", hint=REPLACED_HINT)
-        try:
-            there = self._path.stat()
-        except FileNotFoundError:
-            return False
-        ours = os.fstat(self._descriptor)
-        return (there.st_ino, there.st_dev) == (ours.st_ino, ours.st_dev)
+        with self._taking:
+            wanted = [name for name in names if self.lease(name) is None]
+            return again(lambda: self._take(wanted)) if wanted else {}
 
-    def give_up(self) -> None:
-        """Free the file."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    def take_schema(self) -> Holder | None:
+        """Take the lease of the schema itself, for who upgrades it; answer who has it otherwise."""
+        with self._taking:
+            return again(lambda: self._take_ids({"": SCHEMA_ID})).get("")
+
+    def lease(self, name: str) -> Lease | None:
+        """The lease of an account, if this replica holds it for all it knows. The schema's name is empty."""
+        with self._lock:
+            return self._leases.get(name)
+
+    def held(self) -> set[str]:
+        """The accounts whose leases are ours; none where the last beat is so old that they may be another's."""
+        with self._lock:
+            fresh = time.monotonic() - self._last_beat < self.lease_seconds
+            return set(self._leases) - {""} if fresh else set()
+
+    def forget(self, name: str) -> None:
+        """Use a lease no more until it is taken again: after an error its count, or the lease itself, is in doubt."""
+        with self._lock:
+            self._leases.pop(name, None)
+
+    def release(self, names: Iterable[str]) -> None:
+        """Free leases for others. Only between two transactions of theirs."""
+        with self._lock:
+            ids = [held.account_id for name in names if (held := self._leases.pop(name, None))]
+            here = (lease.c.account_id.in_(ids), lease.c.replica_id == self.id)
+        if ids:
+            self._write(lambda connection: connection.execute(update(lease).where(*here).values(_FREE)))
+
+    # ── replicas ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def living(self) -> list[Peer]:
+        """Every replica that may hold leases, this one among them; oldest first."""
+        with translated(), self.reading() as connection:
+            return [peer for peer in self._peers(connection) if not self._is_gone(peer)]
+
+    def beat(self) -> None:
+        """Say that we live, for all leases at once. Where we were given up meanwhile, all of them are forgotten."""
+        ours = self.id
+        begun = time.monotonic()
+        if ours and not self._write(lambda connection: self._renew(connection, ours)):
+            with self._lock:
+                if self.id == ours:
+                    self.id = ""
+                    self._leases.clear()
+        self._last_beat = begun
+
+    def leave(self) -> None:
+        """Free all leases, and the connections. Where the database is away they end by themselves."""
+        self._leaving.set()
+        with self._lock:
+            ours, self.id, beating, self._beating = self.id, "", self._beating, None
+            self._leases.clear()
+        if ours:
+            leaving = threading.Thread(target=self._strike_off, args=(ours, beating), name="leave", daemon=True)
+            leaving.start()
+            leaving.join(LEAVE_SECONDS)
+        self.engine.dispose()
+
+    def _strike_off(self, ours: str, beating: threading.Thread | None) -> None:
+        if beating is not None:
+            beating.join()
+        with contextlib.suppress(CdrsyncError):  # told by whoever wrote before
+            self._write(lambda connection: self._give_up(connection, [ours]))
+
+    # ── transactions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that only reads. Drivers' errors go through."""
+        with self.engine.connect() as connection:
+            connection.execution_options(**{WRITER: False})
+            yield connection
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        """Do a small transaction, again where another came between."""
+
+        def once() -> T:
+            with self.engine.begin() as connection:
+                return work(connection)
+
+        return again(once)
+
+    def _take(self, names: list[str]) -> dict[str, Holder]:
+        with self.reading() as connection:
+            versions.check_on(connection)
+            ids = _ids(connection, names)
+        missing = [name for name in names if name not in ids]
+        if missing:
+            with self.engine.begin() as connection:
+                made = [{"name": name, "created_at": self._clock()} for name in missing]
+                connection.execute(insert(account), made)
+                ids |= _ids(connection, missing)
+        return self._take_ids(ids)
+
+    def _take_ids(self, ids: Mapping[str, int]) -> dict[str, Holder]:
+        with self.reading() as connection:
+            rows = _rows(connection, ids.values())
+            peers = {peer.id: peer for peer in self._peers(connection)}  # after the rows: who has one is among them
+        gone = {peer.id for peer in peers.values() if self._is_gone(peer)}
+        gone |= {row.replica_id for row in rows.values() if row.replica_id} - peers.keys()
+        self._bury(gone - {self.id})
+        free = [one for one in ids.values() if one not in rows or rows[one].replica_id in (None, self.id, *gone)]
+        token = secrets.token_hex(16)
+        if free:
+            with self.engine.begin() as connection:
+                self._join(connection)
+                new = [{"account_id": one, "commits": 0, "interventions": 0} for one in free if one not in rows]
+                if new:
+                    connection.execute(insert(lease), new)
+                ours = or_(lease.c.replica_id.is_(None), lease.c.replica_id == self.id)
+                taken = {"replica_id": self.id, "token": token, "taken_at": self._now}
+                connection.execute(update(lease).where(lease.c.account_id.in_(free), ours).values(taken))
+                rows = _rows(connection, ids.values())
+            self._begin_to_beat()
+        with self._lock:
+            for name, one in ids.items():
+                if rows[one].token == token:
+                    self._leases[name] = Lease(one, token, rows[one].commits)
+        others = {name: rows[one] for name, one in ids.items() if rows[one].token != token}
+        if any(row.replica_id not in peers for row in others.values()):  # whoever joined in this very moment
+            return self._take_ids({name: row.account_id for name, row in others.items()})
+        return {name: Holder(peers[row.replica_id], row.taken_at) for name, row in others.items()}
+
+    def _bury(self, gone: Collection[str]) -> None:
+        for one in gone:
+            with self.reading() as connection:
+                self._kind.end_sessions(connection, one[:NAME_LENGTH])
+        if gone:
+            with self.engine.begin() as connection:
+                self._give_up(connection, gone)
+
+    def _join(self, connection: Connection) -> None:
+        if self.id and self._renew(connection, self.id):
+            return
+        with self._lock:
+            self._leases.clear()
+        self.id = self._name + secrets.token_hex(16 - NAME_LENGTH // 2)
+        process = this_process()
+        values = {
+            "id": self.id,
+            "host": process.host,
+            "process": process.pid,
+            "machine": process.machine,
+            "process_started": process.started,
+            "joined_at": self._now,
+            "beat_at": self._now,
+        }
+        connection.execute(insert(replica).values(values))
+
+    def _renew(self, connection: Connection, ours: str) -> bool:
+        return bool(connection.execute(update(replica).where(replica.c.id == ours).values(beat_at=self._now)).rowcount)
+
+    def _give_up(self, connection: Connection, gone: Collection[str]) -> None:
+        """Free what replicas hold, and strike them off: the row goes first, so that none beats on."""
+        connection.execute(delete(replica).where(replica.c.id.in_(gone)))
+        connection.execute(update(lease).where(lease.c.replica_id.in_(gone)).values(_FREE))
+
+    def _peers(self, connection: Connection) -> list[Peer]:
+        query = select(replica, self._now.label("now")).order_by(replica.c.joined_at, replica.c.id)
+        return [
+            Peer(
+                row.id,
+                Process(row.host, row.machine, row.process, row.process_started),
+                row.joined_at,
+                row.beat_at,
+                (row.now - row.beat_at).total_seconds(),
+            )
+            for row in connection.execute(query)
+        ]
+
+    def _is_gone(self, peer: Peer) -> bool:
+        return peer.silent > self.lease_seconds or peer.process.is_gone()
+
+    # ── beats ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin_to_beat(self) -> None:
+        self._last_beat = time.monotonic()
+        if self._beating is None:
+            self._leaving.clear()
+            self._beating = threading.Thread(target=self._keep_beating, name="beat", daemon=True)
+            self._beating.start()
+
+    def _keep_beating(self) -> None:
+        pause = interval = self.lease_seconds / BEATS
+        while not self._leaving.wait(pause):
+            try:
+                self.beat()
+                pause = interval
+            except (CdrsyncError, DBAPIError):  # told by whoever saves next; without beats the leases end by themselves
+                pause = min(RETRY_SECONDS, interval)
+
+
+def intervene(connection: Connection, account_id: int) -> None:
+    """Begin a transaction beside the holder of a lease: who writes for the account waits, or fails and is repeated."""
+    here = lease.c.account_id == account_id
+    count = {"interventions": lease.c.interventions + 1}
+    if not connection.execute(update(lease).where(here).values(count)).rowcount:
+        connection.execute(insert(lease).values(account_id=account_id, commits=0, interventions=1))
+
+
+def _ids(connection: Connection, names: Collection[str]) -> dict[str, int]:
+    query = select(account.c.name, account.c.id).where(account.c.name.in_(names))
+    return {row.name: row.id for row in connection.execute(query)}
+
+
+def _rows(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:
+    query = select(lease).where(lease.c.account_id.in_(ids))
+    return {row.account_id: row for row in connection.execute(query)}

@@ -1,4 +1,4 @@
-"""Where an account stands: the reading half of `SqlStore`, on the connection that holds the lease."""
+"""Where an account stands: the reading half of `SqlStore`."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Session(Protocol):
     def account_id(self) -> int:
         """Our number of the account."""
 
-    def transaction(self) -> AbstractContextManager[Connection]:
-        """One transaction."""
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One transaction that only reads."""
 
 
 class Positions:
@@ -38,7 +38,7 @@ class Positions:
 
     def checkpoint(self, stream: str) -> Checkpoint | None:
         """Read a stream's checkpoint, None before its first."""
-        with self._session.transaction() as connection:
+        with self._session.reading() as connection:
             return read_checkpoint(connection, self._session.account_id, stream)
 
     def look_back_uid(self, since: datetime, until: datetime) -> int | None:
@@ -48,7 +48,7 @@ class Positions:
         among them: no index on started_at is needed.
         """
         lowest, top = None, MAX_UID
-        with self._session.transaction() as connection:
+        with self._session.reading() as connection:
             while (going_on := self._going_on(connection, top, since, until)) is not None:
                 lowest, top = going_on, going_on - 1
             below = select(func.max(cdr.c.uid)).where(cdr.c.account_id == self._session.account_id)
@@ -65,7 +65,7 @@ class Positions:
         )
         if since is not None:
             statement = statement.where(coverage.c.downloaded_at >= since)
-        with self._session.transaction() as connection:
+        with self._session.reading() as connection:
             return set(connection.execute(statement).scalars())
 
     def holds_calls(self, window: Window) -> bool:
@@ -79,7 +79,7 @@ class Positions:
             )
             .limit(1)
         )
-        with self._session.transaction() as connection:
+        with self._session.reading() as connection:
             return connection.scalar(statement) is not None
 
     def _going_on(self, connection: Connection, top: int, since: datetime, until: datetime) -> int | None:

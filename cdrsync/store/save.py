@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cdrsync.model import Cdr, Checkpoint, NumberFacts
+    from cdrsync.store.lease import Replica
 
 ATTEMPTS = 9  # of a commit, before the last, where others come between
 
@@ -67,7 +68,7 @@ class _Written(NamedTuple):
 
 
 class SqlStore(Identity, Positions, Runs):
-    """One account in a SQL database. `open` before anything else; `save` from one thread at a time.
+    """One account of a replica. `open` before anything else; `save` from one thread at a time.
 
     Every method raises DatabaseUnavailable or LeaseLost when the database or the lease is away; after either, nothing
     of the page in hand is stored, and `open` is what helps.
@@ -77,7 +78,7 @@ class SqlStore(Identity, Positions, Runs):
 
     def __init__(
         self,
-        url: str,
+        replica: Replica,
         account: str,
         *,
         login: str | None = None,
@@ -90,7 +91,7 @@ class SqlStore(Identity, Positions, Runs):
         self._key = Key(pseudonym_key) if pseudonym_key else None
         self._rules = Rules()  # what was erased, and must not come back
         self._clock = clock
-        self._session = WriterSession(url, account, clock)
+        self._session = WriterSession(replica, account)
         self._kind = kind_of(self._session.dialect)
         self._numbers = KnownNumbers(classify)
         self._rejects = Rejects(self._kind)
@@ -100,7 +101,9 @@ class SqlStore(Identity, Positions, Runs):
         self._move_checkpoint = move_checkpoint(self._kind)
 
     def open(self) -> None:
-        """Connect and take the account's lease, making the account on its first use. After an error: all of it anew.
+        """Take the account's lease, unless the replica has it; the account is made on its first use.
+
+        After an error: all of it anew.
 
         Raises LeaseHeld, SchemaMismatch, ConfigError.
         """
@@ -111,7 +114,7 @@ class SqlStore(Identity, Positions, Runs):
         self._forget()
 
     def close(self) -> None:
-        """Free the lease and the connection."""
+        """Free the lease. Raises DatabaseUnavailable."""
         self._session.close()
 
     def save(self, page: Page) -> PageSaved:
@@ -305,7 +308,7 @@ class SqlStore(Identity, Positions, Runs):
 
     def _forget(self) -> None:
         self._numbers.forget()
-        with self._session.transaction() as connection:
+        with self._session.reading() as connection:
             self._rejects.read(connection, self._session.account_id)
 
 

@@ -1,93 +1,55 @@
-"""The one connection that writes for an account: it holds the lease, and dies with it.
-
-SQLAlchemy would quietly replace a lost connection; here a lost one stays lost until `open` takes the lease again. While
-nothing is saved, a thread pings, so that the database can tell a quiet holder from a dead one.
-"""
+"""The transactions of one account, under its lease (`lease`), on any connection of the replica's pool."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import threading
-import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import select, update
 
-from cdrsync.errors import CdrsyncError, ConfigError, LeaseHeld, LeaseLost
-from cdrsync.store.admin import migrate
-from cdrsync.store.databases.engine import open_engine
+from cdrsync.errors import LeaseHeld, LeaseLost
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.lease import PING_SECONDS, lease_for
-from cdrsync.store.schema.tables import account
+from cdrsync.store.schema.tables import lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime
+    from collections.abc import Iterator
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, RootTransaction
 
-POOLER_HINT = (
-    "If database_url leads through a pooler (PgBouncer) in transaction mode, give cdrsync a direct connection "
-    "or session mode: a lease needs a session of its own"
-)
+    from cdrsync.store.lease import Lease, Replica
+
+GONE_BACK_HINT = "It is read again from where the database is now; nothing of the page in hand was stored"
 
 
 class WriterSession:
-    """One account's writing connection and lease. Safe to use from several threads: one transaction at a time."""
+    """One account of a replica. Safe to use from several threads: one writing transaction at a time."""
 
-    def __init__(self, url: str, account_name: str, clock: Callable[[], datetime]) -> None:
-        self._engine = open_engine(url, writer=True)
+    def __init__(self, replica: Replica, account_name: str) -> None:
+        self._replica = replica
         self._account_name = account_name
-        self._clock = clock
-        self._lease = lease_for(make_url(url), account_name)
-        self._lock = threading.RLock()
-        self._connection: Connection | None = None
-        self._last_used = 0.0
-        self._closing = threading.Event()
-        self._pinging: threading.Thread | None = None
         self.account_id = 0
 
     @property
     def dialect(self) -> str:
         """SQLAlchemy's name of the database's dialect."""
-        return self._engine.dialect.name
+        return self._replica.engine.dialect.name
 
     def open(self) -> None:
-        """Connect and take the lease; with one already held, let go of it first.
+        """Take the lease, unless the replica has it already. After an error it is taken anew.
 
-        Raises LeaseHeld (naming the holder), SchemaMismatch, DatabaseUnavailable, ConfigError behind a transaction
-        pooler.
+        Raises LeaseHeld (naming the holder), SchemaMismatch, DatabaseUnavailable.
         """
-        with self._lock:
-            self._drop()
-            self._closing.clear()
-            with translated():
-                self._connection = self._engine.connect()
-            try:
-                with translated():
-                    migrate.check_on(self._connection)
-                    self._take(self._connection)
-            except BaseException:
-                self._drop()
-                raise
-            self._last_used = time.monotonic()
-            if self.dialect != "sqlite" and self._pinging is None:
-                self._pinging = threading.Thread(target=self._ping, name=f"lease-{self._account_name}", daemon=True)
-                self._pinging.start()
+        holder = self._replica.take([self._account_name]).get(self._account_name)
+        if holder is not None:
+            raise LeaseHeld(f"the lease of account {self._account_name} is held by {holder}")
+        self.account_id = self._lease().account_id
 
     def close(self) -> None:
-        """Free the lease and the connection. May be called twice."""
-        self._closing.set()
-        with self._lock:
-            self._drop()
-            self._engine.dispose()
-            pinging, self._pinging = self._pinging, None
-        if pinging is not None and pinging is not threading.current_thread():
-            pinging.join(timeout=PING_SECONDS)
+        """Free the lease, after the transaction in hand. May be called twice. Raises DatabaseUnavailable."""
+        held = self._replica.lease(self._account_name)
+        if held is not None:
+            with held.lock:
+                self._replica.release([self._account_name])
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -95,98 +57,55 @@ class WriterSession:
 
         Raises LeaseLost before anything is done if the lease is gone; DatabaseUnavailable for what passes by itself.
         """
-        with self._lock, translated():
-            connection = self._alive()
-            try:
-                with connection.begin():
-                    self._check(connection)
-                    yield connection
-                self._last_used = time.monotonic()
-            except BaseException as error:
-                self._after(error)
-                raise
+        held = self._lease()
+        with held.lock, translated():
+            with self._replica.engine.connect() as connection, connection.begin() as transaction:
+                self._write_the_row(connection, held)
+                yield connection
+                self._commit(transaction)
+            held.commits += 1
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that only reads. Raises DatabaseUnavailable."""
+        with translated(), self._replica.reading() as connection:
+            yield connection
 
     @contextlib.contextmanager
     def rehearsal(self) -> Iterator[Connection]:
         """One transaction that is always rolled back: to find out what the database would say."""
-        with self._lock, translated():
-            connection = self._alive()
+        with self._lease().lock, translated(), self._replica.engine.connect() as connection:
             transaction = connection.begin()
             try:
                 yield connection
-            except BaseException as error:
-                self._after(error)
-                raise
             finally:
-                if transaction.is_active or connection.in_transaction():
-                    connection.rollback()
+                transaction.close()
 
-    def _alive(self) -> Connection:
-        connection = self._connection
-        if connection is None or connection.closed or connection.invalidated:
-            raise LeaseLost(f"the connection that held the lease of account {self._account_name} is gone")
-        return connection
+    def _lease(self) -> Lease:
+        held = self._replica.lease(self._account_name)
+        if held is None:
+            raise LeaseLost(f"this replica does not hold the lease of account {self._account_name}")
+        return held
 
-    def _check(self, connection: Connection) -> None:
-        if not self._lease.held(connection):
-            raise LeaseLost(f"this connection does not hold the lease of account {self._account_name} any more")
+    def _commit(self, transaction: RootTransaction) -> None:
+        """Commit. Whether one that failed was a commit after all is in doubt: the lease's count is read again."""
+        try:
+            transaction.commit()
+        except BaseException:
+            self._replica.forget(self._account_name)
+            raise
 
-    def _after(self, error: BaseException) -> None:
-        """A connection that failed in a way that may have cost the lease is not used again."""
-        connection = self._connection
-        lost = isinstance(error, LeaseLost) or (isinstance(error, DBAPIError) and error.connection_invalidated)
-        if lost or connection is None or connection.invalidated or not isinstance(error, Exception):
-            self._drop()
-
-    def _take(self, connection: Connection) -> None:
-        with connection.begin():
-            taken = self._lease.take(connection)
-        with connection.begin():
-            found = connection.execute(
-                select(account.c.id, account.c.holder, account.c.held_since).where(account.c.name == self._account_name)
-            ).one_or_none()
-            if not taken:
-                raise LeaseHeld(f"the lease of account {self._account_name} is held by {_holder(found)}")
-            if not self._lease.held(connection):
-                raise ConfigError(["the database gives every transaction another session"], hint=POOLER_HINT)
-            now = self._clock()
-            if found is None:
-                created = {"name": self._account_name, "created_at": now}
-                connection.execute(insert(account), created)
-                found = connection.execute(select(account.c.id).where(account.c.name == self._account_name)).one()
-            self.account_id = found.id
-            connection.execute(
-                update(account)
-                .where(account.c.id == found.id)
-                .values(holder=f"process {os.getpid()} on {socket.gethostname()}", held_since=now)
-            )
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(DBAPIError):  # it is dead already: there is nothing to close
-                connection.close()
-        self._lease.give_up()
-
-    def _ping(self) -> None:
-        while not self._closing.wait(PING_SECONDS / 2):
-            # A session in use needs no ping, and waiting for it could outlast a close.
-            if not self._lock.acquire(blocking=False):
-                continue
-            try:
-                if self._connection is not None and time.monotonic() - self._last_used >= PING_SECONDS / 2:
-                    with contextlib.suppress(CdrsyncError):  # told to whoever saves next
-                        self._say_something()
-            finally:
-                self._lock.release()
-
-    def _say_something(self) -> None:
-        with self.transaction():
-            """The check of the lease is all there is to say."""
-
-
-def _holder(found: object) -> str:
-    holder, since = getattr(found, "holder", None), getattr(found, "held_since", None)
-    if holder is None or since is None:
-        return "another instance"
-    return f"{holder} since {since:%Y-%m-%d %H:%M:%S} UTC"
+    def _write_the_row(self, connection: Connection, held: Lease) -> None:
+        ours = (lease.c.account_id == held.account_id, lease.c.token == held.token)
+        as_known = lease.c.commits == held.commits
+        count = {"commits": held.commits + 1}
+        if connection.execute(update(lease).where(*ours, as_known).values(count)).rowcount:
+            return
+        self._replica.forget(self._account_name)
+        found = connection.execute(select(lease.c.commits).where(*ours)).scalar()
+        if found is None:
+            raise LeaseLost(f"the lease of account {self._account_name} was given to another replica")
+        raise LeaseLost(
+            f"the database has gone back: of the {held.commits} commits of account {self._account_name} it has {found}",
+            hint=GONE_BACK_HINT,
+        )

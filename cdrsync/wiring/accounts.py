@@ -12,7 +12,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cdrsync.errors import LeaseHeld, UnknownAccount
+from cdrsync.errors import DatabaseUnavailable, LeaseHeld, UnknownAccount
 from cdrsync.wiring.database import Database, engine, existing
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cdrsync.model import Checkpoint, NumberFacts, Period, Totals
     from cdrsync.monitor.status import AccountStatus, Summary
     from cdrsync.source.api import NoveroApi, RequestDone
+    from cdrsync.store.lease import Replica
     from cdrsync.store.privacy.eraser import Erased, Eraser
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.reads.quarantine import Quarantine
@@ -89,6 +90,7 @@ def source(
 def parts(
     settings: Settings,
     account: AccountSettings,
+    replica: Replica,
     *,
     stop: threading.Event | None = None,
     on_request: Callable[[RequestDone], None] | None = None,
@@ -98,11 +100,17 @@ def parts(
 
     with contextlib.ExitStack() as stack:
         api = stack.enter_context(source(account, stop=stop, on_request=on_request))
-        store = _store(settings, account)
-        stack.callback(store.close)
+        store = _store(settings, account, replica)
+        stack.callback(_close, store)
         sync = Sync(api, store, sync_settings(account))
         reading = functools.partial(stack.enter_context, engine(settings.database_url))
         yield AccountParts(account.name, api, store, sync, account, reading)
+
+
+def _close(store: SqlStore) -> None:
+    """Free the lease. Without the database it is freed by our leaving, or ends with our last beat."""
+    with contextlib.suppress(DatabaseUnavailable):
+        store.close()
 
 
 @contextlib.contextmanager
@@ -117,8 +125,11 @@ def open_account(
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
-    with parts(settings, account, stop=stop, on_request=on_request) as made:
-        Database(settings).open(made.store)
+    with (
+        contextlib.closing(Database(settings)) as database,
+        parts(settings, account, database.replica, stop=stop, on_request=on_request) as made,
+    ):
+        database.open(made.store)
         yield made
 
 
@@ -169,23 +180,23 @@ def fetch_totals(
 
     with source(account, stop=stop) as api:
         answer, at = ask_totals(api, period, number)
-    Database(settings).prepare()
-    with engine(settings.database_url) as opened:
+    with contextlib.closing(Database(settings)) as database, engine(settings.database_url) as opened:
+        database.prepare()
         session = ReadSession(opened, account.name)
         if session.account_id == NEVER_SYNCED:
             # Who takes the lease makes the account's row. Where another instance has it, that one has made the row.
-            with contextlib.closing(_store(settings, account)) as store, contextlib.suppress(LeaseHeld):
-                store.open()
+            with contextlib.suppress(LeaseHeld):
+                _store(settings, account, database.replica).open()
         if session.account_id != NEVER_SYNCED:
             SqlLedger(opened, account.name).record_totals(answer, at)
     return answer, at
 
 
-def _store(settings: Settings, account: AccountSettings) -> SqlStore:
+def _store(settings: Settings, account: AccountSettings, replica: Replica) -> SqlStore:
     from cdrsync.store.save import SqlStore
 
     return SqlStore(
-        settings.database_url,
+        replica,
         account.name,
         login=account.username and f"{account.username.strip()} at {urlsplit(account.api_url).hostname}",
         classify=classify,
@@ -206,7 +217,8 @@ def held_account(settings: Settings, name: str) -> Iterator[SqlStore]:
         names = status.names(opened)
     if name not in names:
         raise UnknownAccount([f"the database has no account {name!r}; it has: {', '.join(names) or 'none'}"])
-    with contextlib.closing(SqlStore(settings.database_url, name)) as store:
+    with contextlib.closing(Database(settings)) as database:
+        store = SqlStore(database.replica, name)
         store.open()
         yield store
 
@@ -316,12 +328,10 @@ def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, in
                     fitting[one.number] = record
         stored: list[int] = []
         if fitting:
-            store = _store(settings, account)
-            try:
+            with contextlib.closing(Database(settings)) as database:
+                store = _store(settings, account, database.replica)
                 store.open()
                 saved = store.save(Page(Origin.REJECTS, list(fitting.values())))
-            finally:
-                store.close()
             stored = [number for number, record in fitting.items() if record.uid not in saved.unholdable]
             kept_aside.resolve(stored, utc_now())
         return len(stored), len(kept) - len(stored)

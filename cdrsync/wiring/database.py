@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +17,34 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from cdrsync.config import Settings
+    from cdrsync.store.lease import Replica
     from cdrsync.store.save import SqlStore
+
+BESIDE_WORKERS = 2  # connections: for beats, and for who looks on
 
 
 class Database:
-    """The database of the settings, its schema brought up to date once for all accounts."""
+    """The database of the settings: this process's replica, and the schema brought up to date once for all accounts."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.database_url
         self._auto_migrate = settings.auto_migrate
+        self._lease_seconds = settings.lease_seconds
+        self._connections = settings.workers + BESIDE_WORKERS
         self._lock = threading.Lock()
         self._ready = False
+
+    @functools.cached_property
+    def replica(self) -> Replica:
+        """Holds every lease of this process; it joins the others with the first one."""
+        from cdrsync.store.lease import Replica
+
+        return Replica(self._url, lease_seconds=self._lease_seconds, connections=self._connections)
+
+    def close(self) -> None:
+        """Free every lease and connection."""
+        if "replica" in self.__dict__:
+            self.replica.leave()
 
     def prepare(self) -> None:
         """Bring the schema up to date, or refuse it. Raises SchemaMismatch, DatabaseUnavailable, ConfigError."""
@@ -39,7 +57,7 @@ class Database:
                 self._ready = True
 
     def open(self, store: SqlStore) -> None:
-        """Take an account's lease, on a schema that is up to date: that is seen by the connection that stays.
+        """Take an account's lease, on a schema that is up to date.
 
         Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
         """

@@ -22,12 +22,13 @@ MICROS = "pounds (SQLite: millionths of a pound)"
 
 
 def upgrade() -> None:
-    for make in TABLES.values():
+    for make in (_replica, _lease, *TABLES.values()):
         make()
     views.make(op, revision)
 
 
 def downgrade() -> None:
+    """`replica` and `lease` hold off a second upgrader to the end, and go when the schema's version has gone."""
     views.drop(op)
     for table in reversed(TABLES):
         op.drop_table(table, if_exists=True)
@@ -128,8 +129,6 @@ def _account() -> None:
         must("id", sa.Integer(), "Our number of the account"),
         must("name", text(128), "Its name in the configuration"),
         must("created_at", instant(), "When it was first used, UTC"),
-        may("holder", text(), "Who took the lease last: process and host. The lock itself is the database's own"),
-        may("held_since", instant(), "When the lease was taken last, UTC"),
         must(
             "erasures",
             sa.Integer(),
@@ -389,6 +388,35 @@ def _erasure() -> None:
         must("rejects", sa.Integer(), "Records deleted from quarantine"),
     )
     index("ix_erasure_account_id", "erasure", "account_id")
+
+
+def _replica() -> None:
+    create(
+        "replica",
+        "One running process that works on this database",
+        must("id", text(32), "Random, at each joining"),
+        must("host", text(), "Name of its machine"),
+        must("process", sa.BigInteger(), "Its process id there"),
+        may("machine", text(), "Machine id, boot id and pid namespace: who has the same can see whether it runs"),
+        may("process_started", sa.BigInteger(), "Clock ticks from the machine's start to the process's"),
+        must("joined_at", instant(), "By the database's clock, UTC"),
+        must("beat_at", instant(), "When it last said that it lives, by the database's clock, UTC"),
+    )
+
+
+def _lease() -> None:
+    create(
+        "lease",
+        "Who may write for an account: every write of the account begins by writing this row",
+        must("account_id", sa.Integer(), "account.id; 0: the schema itself", autoincrement=False),
+        may("replica_id", text(32), "Its holder, replica.id; NULL: free"),
+        may("token", text(32), "Random, at each taking: who has another one has lost the lease"),
+        may("taken_at", instant(), "By the database's clock, UTC"),
+        must("commits", sa.BigInteger(), "Transactions committed by its holders"),
+        must("interventions", sa.BigInteger(), "Transactions beside them: erasure, retention, grants"),
+        key=("account_id",),
+    )
+    index("ix_lease_replica_id", "lease", "replica_id")
 
 
 TABLES = {

@@ -12,14 +12,15 @@ from sqlalchemy import Table, select
 
 from cdrsync.model import Cdr, Origin, Page
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Engine, Row
 
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 FIRST = Cdr(
@@ -98,7 +99,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(migrated: Database, clock: Clock) -> Iterator[SqlStore]:
-    store = SqlStore(migrated.url, "main", clock=clock)
+    store = OwnStore(migrated.url, "main", clock=clock)
     store.open()
     yield store
     store.close()

@@ -21,11 +21,11 @@ from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Eyes, calls, page
 from tests.support.canary import DATABASE_PASSWORD
 from tests.support.databases import MariadbServer, NotInstalled, PostgresqlServer, database_name
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ def test_options_that_nobody_knows_are_named(url: str, words: str) -> None:
 def test_what_tls_options_of_mysql_mean(query: str, verified: bool, host: bool) -> None:
     """The strictest of what may be meant."""
     url = make_url(f"{MYSQL}?{query}")
-    context = kind_of("mysql").connect_arguments(url)["ssl"]
+    context = kind_of("mysql").connect_arguments(url, writer=False)["ssl"]
     assert (context.verify_mode.name == "CERT_REQUIRED", context.check_hostname) == (verified, host)
 
 
@@ -161,10 +161,10 @@ def odd_url(odd: OddServer) -> Iterator[str]:
 
 def synced(url: str, *cdrs: Any) -> Any:
     """A first sync in a few words: schema, lease, one page."""
-    engine = open_engine(url, writer=True)
+    engine = open_engine(url)
     migrate.upgrade(engine)
     engine.dispose()
-    store = SqlStore(url, "main")
+    store = OwnStore(url, "main")
     store.open()
     try:
         return store.save(page(*(cdrs or [FIRST])))
@@ -386,7 +386,7 @@ def test_a_reader_of_sqlite_who_may_not_write() -> None:
         alone = read_as_somebody_else(url)
         assert alone.startswith("78: this user may not write in the folder of the database file")
         assert "read a copy of it" in alone
-        store = SqlStore(url, "main")
+        store = OwnStore(url, "main")
         store.open()
         assert read_as_somebody_else(url) == "1"
         store.close()

@@ -9,11 +9,12 @@ import pytest
 from cdrsync.model import NumberFacts
 from cdrsync.store import numbering
 from cdrsync.store.numbering import RULES_VERSION, classify
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 MANY = [call._replace(anumber=f"79212550{n:02}") for n, call in enumerate(calls(25))]
@@ -26,7 +27,7 @@ def facts(eyes: Eyes, *numbers: str) -> list[tuple[str | None, ...]]:
 
 def test_a_page_brings_its_numbers_classified(migrated: Database, eyes: Eyes, clock: Clock) -> None:
     """Caller, number called and destination, in the transaction of their calls."""
-    store = SqlStore(migrated.url, "main", classify=classify, clock=clock)
+    store = OwnStore(migrated.url, "main", classify=classify, clock=clock)
     store.open()
     store.save(page(FIRST._replace(anumber="", dialled="33142685300")))
     store.close()

@@ -16,10 +16,10 @@ from cdrsync.store.admin import dictionary, migrate
 from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.admin.views import tables_read
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema.tables import metadata
 from tests.contract.conftest import FIRST, page
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 VIEWS = [view.name for view in dictionary.views()]
 TABLES = sorted(metadata.tables)
-WITHOUT_ACCOUNT = ("calendar", "hours", "call_reasons", "number", "account")
+WITHOUT_ACCOUNT = ("calendar", "hours", "call_reasons", "number", "account", "replica")
 
 
 class Readers:
@@ -74,7 +74,7 @@ def readers(migrated: Database) -> Iterator[Readers]:
     if migrated.kind == "sqlite":
         pytest.skip("SQLite has no users")
     for name in ("main", "customer"):
-        store = SqlStore(migrated.url, name)
+        store = OwnStore(migrated.url, name)
         store.open()
         store.save(page(FIRST._replace(alias=name), completes=(FIRST.call_date,)))
         store.close()
@@ -121,7 +121,7 @@ def writes(name: str) -> list[str]:
         f"DELETE FROM {name}",
         *(
             [f"UPDATE {name} SET account_id = 7"]
-            if name not in ("calendar", "hours", "call_reasons", "number", "account")
+            if name not in ("calendar", "hours", "call_reasons", "number", "account", "replica")
             else []
         ),
     ]

@@ -15,14 +15,15 @@ from cdrsync.store.numbering import RULES_VERSION, classify
 from cdrsync.store.privacy.eraser import Erased, Eraser, forms_of, months_before
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.reads.ledger import SqlLedger
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, page
 from tests.contract.viewed import seen
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 SECRET = "a long random text"
@@ -46,7 +47,7 @@ HORIZON = FIRST.call_date + timedelta(days=5)
 
 @pytest.fixture
 def store(migrated: Database, clock: Clock) -> Iterator[SqlStore]:
-    store = SqlStore(migrated.url, "main", classify=classify, pseudonym_key=SECRET, clock=clock)
+    store = OwnStore(migrated.url, "main", classify=classify, pseudonym_key=SECRET, clock=clock)
     store.open()
     store.save(page(*CALLS, checkpoint=Checkpoint("tail", 5), completes=tuple({c.call_date for c in CALLS})))
     yield store
@@ -159,7 +160,7 @@ def test_a_writer_that_starts_later_keeps_to_it(
     """The rule is in the database, not in a process."""
     list(eraser.prune(HORIZON, "pseudonymise"))
     store.close()
-    later = SqlStore(migrated.url, "main", pseudonym_key=SECRET)
+    later = OwnStore(migrated.url, "main", pseudonym_key=SECRET)
     later.open()
     assert later.save(page(*CALLS)).updated == 0
     later.close()
@@ -173,7 +174,7 @@ def test_without_the_key_nothing_is_saved(
     """A writer that could not tell what was erased stops, and says what it needs."""
     list(eraser.prune(HORIZON, "pseudonymise"))
     store.close()
-    later = SqlStore(migrated.url, "main", pseudonym_key=key)
+    later = OwnStore(migrated.url, "main", pseudonym_key=key)
     later.open()
     with pytest.raises(ConfigError, match="pseudonym_key"):
         later.save(page(*CALLS))
@@ -259,7 +260,7 @@ def test_a_page_under_way_waits_for_no_rule_to_be_late(store: SqlStore, eraser: 
 
 def test_accounts_are_apart(eraser: Eraser, eyes: Eyes, migrated: Database) -> None:
     """What one account erases another keeps, and with it the number's row."""
-    other = SqlStore(migrated.url, "other", classify=classify)
+    other = OwnStore(migrated.url, "other", classify=classify)
     other.open()
     other.save(page(CALLS[2]))
     list(eraser.prune(HORIZON, "delete"))

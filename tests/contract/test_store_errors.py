@@ -14,19 +14,19 @@ from sqlalchemy import event, insert, text, update
 from sqlalchemy.engine import Connection, Engine
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
-from cdrsync.store import lease
 from cdrsync.store.admin import migrate
-from cdrsync.store.databases import sqlite
+from cdrsync.store.databases import port, sqlite
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema.tables import coverage, number
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 from tests.support.databases import PostgresqlServer, database_name
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 LOCKS = {
@@ -53,9 +53,10 @@ def locked(database: Database) -> Iterator[None]:
 
 def test_a_lock_wait_passes_by_itself(migrated: Database, eyes: Eyes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the page is stored; the same store goes on as soon as the table is free, without a new lease."""
-    monkeypatch.setattr(lease, "IDLE_SECONDS", 1)
+    monkeypatch.setattr(port, "SILENT_SECONDS", 1)
+    monkeypatch.setattr(port, "STATEMENT_SECONDS", 1)
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
-    store = SqlStore(migrated.url, "main")
+    store = OwnStore(migrated.url, "main")
     store.open()
     cdrs = calls(10)
     with locked(migrated), pytest.raises(DatabaseUnavailable):
@@ -117,7 +118,7 @@ def test_a_user_without_rights_is_a_matter_of_configuration(migrated: Database) 
     migrated.server.execute(f"CREATE ROLE {reader} LOGIN")
     url = migrated.url.replace("postgres@", f"{reader}@")
     with pytest.raises(ConfigError, match="too few rights: permission denied for table alembic_version"):
-        SqlStore(url, "main").open()
+        OwnStore(url, "main").open()
 
 
 def test_a_read_only_database_may_become_writable_again(migrated: Database) -> None:
@@ -126,7 +127,7 @@ def test_a_read_only_database_may_become_writable_again(migrated: Database) -> N
         pytest.skip("PostgreSQL can make one database read-only")
     name = database_name(migrated.url)
     migrated.server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    store = SqlStore(migrated.url, "main")
+    store = OwnStore(migrated.url, "main")
     with pytest.raises(DatabaseUnavailable, match="read-only"):
         store.open()
     migrated.server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
@@ -174,7 +175,7 @@ def test_a_file_that_is_no_whole_database_is_for_a_person(size: int | None, word
         made.dispose()
         os.truncate(path, size)
     with pytest.raises(ConfigError, match=words):
-        SqlStore(f"sqlite:///{path}", "main").open()
+        OwnStore(f"sqlite:///{path}", "main").open()
     engine = open_engine(f"sqlite:///{path}")
     with pytest.raises(ConfigError, match=words):
         migrate.check(engine)
@@ -185,7 +186,7 @@ def test_a_server_that_is_not_there_is_said_in_one_line_without_the_password() -
     """The message names no secret."""
     for url in ("postgresql+psycopg://user:hunter2@127.0.0.1:9/name", "mysql+pymysql://user:hunter2@127.0.0.1:9/name"):
         with pytest.raises(DatabaseUnavailable) as caught:
-            SqlStore(url, "main").open()
+            OwnStore(url, "main").open()
         assert "hunter2" not in str(caught.value)
         assert "\n" not in str(caught.value)
 

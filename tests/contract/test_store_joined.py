@@ -12,11 +12,12 @@ from cdrsync.model import Cdr, Checkpoint, NumberFacts
 from cdrsync.store import known_numbers
 from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 SECRET = "a secret that is long enough for a key"
@@ -59,7 +60,7 @@ def test_joined_pages_are_saved_as_one_page_would_be(
     store.save(before)
     saved = store.save(pages[0].joined(pages[1:]))
     assert (saved.inserted, saved.updated, saved.high_water_uid) == (20 - known, known, 509)
-    other = SqlStore(migrated.url, "other", clock=clock)
+    other = OwnStore(migrated.url, "other", clock=clock)
     other.open()
     for one in (before, *pages):
         other.save(one)
@@ -79,7 +80,7 @@ def test_a_call_in_two_joined_pages_counts_once(store: SqlStore, eyes: Eyes) -> 
 
 
 def test_what_is_erased_between_two_pages_is_not_saved(eyes: Eyes, migrated: Database, clock: Clock) -> None:
-    store = SqlStore(migrated.url, "main", classify=facts, pseudonym_key=SECRET, clock=clock)
+    store = OwnStore(migrated.url, "main", classify=facts, pseudonym_key=SECRET, clock=clock)
     store.open()
     store.save(page(FIRST))
     Eraser(eyes.engine, "main", Key(SECRET), clock=clock).erase_number(str(FIRST.anumber))
@@ -110,7 +111,7 @@ def test_numbers_noted_meanwhile_and_forgotten_ones_are_in_the_table(
 ) -> None:
     """Each distinct number once, however little is remembered."""
     monkeypatch.setattr(known_numbers, "REMEMBERED", 2)
-    store = SqlStore(migrated.url, "main", classify=facts)
+    store = OwnStore(migrated.url, "main", classify=facts)
     store.open()
     cdrs = [call._replace(anumber=f"7921255{n % 9:03}") for n, call in enumerate(calls(40))]
     for call in [*cdrs, *(call._replace(uid=call.uid + 100) for call in cdrs)]:
@@ -139,7 +140,7 @@ def test_what_a_page_says_twice_of_a_call_is_kept_as_over_two_pages(
     """Both values are in the history, whatever was held before; a flag that is not said keeps its value."""
     first = FIRST._replace(alias="first", has_recorded_call=True)
     second = FIRST._replace(alias="second", duration=99, has_recorded_call=None)
-    other = SqlStore(migrated.url, "other", clock=clock)
+    other = OwnStore(migrated.url, "other", clock=clock)
     other.open()
     if held is not None:
         for one in (store, other):

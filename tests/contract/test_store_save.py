@@ -11,11 +11,12 @@ from sqlalchemy import select, text
 
 from cdrsync.errors import SequenceReset
 from cdrsync.model import Checkpoint, NumberFacts, Origin, PageSaved, Reject, Window
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 DAY = date(2013, 8, 3)
@@ -222,7 +223,7 @@ def test_a_record_that_can_be_stored_after_all_resolves_its_reject(
     broken = Reject(FIRST.uid, "<CDR>broken</CDR>", "broken")
     store.save(page(rejects=[broken]))
     store.close()
-    other = SqlStore(migrated.url, "main", clock=clock)
+    other = OwnStore(migrated.url, "main", clock=clock)
     other.open()
     other.save(page(FIRST))
     assert [row.resolved_at for row in eyes.rows(tables.reject)] == [clock.now]
@@ -249,7 +250,7 @@ def test_numbers_are_classified_where_somebody_can(eyes: Eyes, migrated: Databas
         asked.append(number)
         return NumberFacts(f"+44{number}", "mobile", "GB", "1/test")
 
-    store = SqlStore(migrated.url, "main", classify=classify)
+    store = OwnStore(migrated.url, "main", classify=classify)
     store.open()
     store.save(page(*calls(20)))
     store.save(page(*calls(30)))
@@ -262,7 +263,7 @@ def test_numbers_are_classified_where_somebody_can(eyes: Eyes, migrated: Databas
 
 def test_accounts_do_not_see_each_other(store: SqlStore, eyes: Eyes, migrated: Database) -> None:
     """The same uid in two accounts is two calls; checkpoints and ledgers are apart."""
-    other = SqlStore(migrated.url, "other")
+    other = OwnStore(migrated.url, "other")
     other.open()
     store.save(page(FIRST, checkpoint=Checkpoint("tail", FIRST.uid)))
     assert other.checkpoint("tail") is None

@@ -16,10 +16,10 @@ from cdrsync.store import numbering
 from cdrsync.store.numbering import RULES_VERSION, classify
 from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Eyes, page
 from tests.contract.viewed import seen
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from cdrsync.model import Cdr, NumberFacts
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 SECRET = "a long random text"
@@ -123,7 +124,7 @@ class World:
     def __init__(self, url: str, engine: Engine, seed: int) -> None:
         self.random = random.Random(seed)
         self.engine = engine
-        self.stores = [SqlStore(url, name, classify=classify, pseudonym_key=SECRET) for name in ("main", "other")]
+        self.stores = [OwnStore(url, name, classify=classify, pseudonym_key=SECRET) for name in ("main", "other")]
         for store in self.stores:
             store.open()
         self.held: dict[str, dict[int, Cdr]] = {store.account: {} for store in self.stores}
@@ -217,7 +218,7 @@ def test_views_agree_with_the_calls_at_every_moment(world: World) -> None:
 
 def test_days_that_are_summed_are_not_counted_again(migrated: Database, eyes: Eyes) -> None:
     """The views read the summary: a figure changed behind its back shows."""
-    store = SqlStore(migrated.url, "main")
+    store = OwnStore(migrated.url, "main")
     store.open()
     store.save(page(FIRST))
     store.sum_days()

@@ -12,14 +12,15 @@ from sqlalchemy import select, text, update
 from cdrsync.model import Checkpoint
 from cdrsync.store.admin import dictionary
 from cdrsync.store.numbering import classify
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, page
 from tests.contract.viewed import ABROAD, ANSWERED, CALLS, MISSED, VOICEMAIL, seen
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 NOW = "2026-01-05 12:00:00.000250"
@@ -29,7 +30,7 @@ FIGURES = ("calls", "answered", "voicemail", "missed", "unknown", "duration", "c
 @pytest.fixture(params=["counted anew", "summed"])
 def filled(request: pytest.FixtureRequest, migrated: Database, clock: Clock) -> Iterator[SqlStore]:
     """Views say the same whether the summary is up to date or not."""
-    store = SqlStore(migrated.url, "main", classify=classify, clock=clock)
+    store = OwnStore(migrated.url, "main", classify=classify, clock=clock)
     store.open()
     store.save(page(*CALLS, checkpoint=Checkpoint("tail", 105)))
     if request.param == "summed":
@@ -292,7 +293,7 @@ def test_call_reasons_and_calls_agree(filled: SqlStore, eyes: Eyes) -> None:
 @pytest.mark.usefixtures("filled")
 def test_accounts_are_apart(eyes: Eyes, migrated: Database) -> None:
     """The same uid in two accounts is a call of each, in every total."""
-    other = SqlStore(migrated.url, "other", classify=classify)
+    other = OwnStore(migrated.url, "other", classify=classify)
     other.open()
     other.save(page(ANSWERED))
     other.close()

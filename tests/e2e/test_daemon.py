@@ -345,7 +345,7 @@ def test_a_backup_moved_over_the_file_is_caught_up_with(api: str, world: World, 
             file.with_name(file.name + leftover).unlink(missing_ok=True)
         world.add()
         until(lambda: held(file) == uids(world), "all calls, in the file that is there now")
-        assert any("LeaseLost" in line and "was replaced or removed" in line for line in run.lines)
+        assert any("LeaseLost" in line and "gone back" in line for line in run.lines)
         assert run.stop() == 0
 
 

@@ -100,7 +100,7 @@ def test_the_demo_may_be_run_again(tmp_path: Path, start: Start) -> None:
 def test_a_database_that_is_no_demo_is_left_alone(tmp_path: Path, start: Start) -> None:
     """cdrsync.db is the real one's name too: exit 2, not a byte changed, and what to do."""
     database = tmp_path / "cdrsync.db"
-    engine = open_engine(f"sqlite:///{database}", writer=True)
+    engine = open_engine(f"sqlite:///{database}")
     migrate.upgrade(engine)
     engine.dispose()
     lock = tmp_path / "cdrsync.db.default.lock"
@@ -160,7 +160,7 @@ def test_every_difference_is_found(tmp_path: Path) -> None:
     world.add_history(calls=5, days=1)
     calls = world.records()
     database = tmp_path / "calls.db"
-    engine = open_engine(f"sqlite:///{database}", writer=True)
+    engine = open_engine(f"sqlite:///{database}")
     migrate.upgrade(engine)
     with engine.begin() as connection:
         connection.execute(insert(tables.cdr), [_row(call) for call in calls])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def upgraded(url: str) -> str:
     """The same URL, with today's tables behind it."""
-    engine = open_engine(url, writer=True)
+    engine = open_engine(url)
     migrate.upgrade(engine)
     engine.dispose()
     return url

@@ -2,8 +2,9 @@
 
     python -m tests.fault.leaders --minutes 10 --database postgresql
 
-The database itself is the witness: a trigger writes down the session of every page's writes, in their order. Each
-lease is a session of its own, so a session that writes again after another one has written is a double writer.
+The database itself is the witness: a trigger writes down every page's writes in their order, each with its session and
+with who has the lease. A session is one daemon's, so one that writes while the other has the lease is a double writer;
+so is a token under which something is written again after another one.
 """
 
 from __future__ import annotations
@@ -38,24 +39,27 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 KINDS = ("postgresql", "mariadb")
-"""Of SQLite a stopped process keeps its lock, and says so: nobody takes over until it is gone or goes on."""
+"""A process that stops while it writes keeps SQLite's file locked: nobody takes over until it is gone or goes on."""
 
 PATIENCE = 60.0
+_OF_LEASE = "SELECT {}, LEFT(replica_id, 8), token FROM lease WHERE account_id = NEW.account_id"
+_COLUMNS = "session BIGINT NOT NULL, holder VARCHAR(8), token VARCHAR(32)"
 WITNESS = {
     "postgresql": (
-        "CREATE TABLE witness (n bigserial PRIMARY KEY, session bigint NOT NULL)",
-        """CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN INSERT INTO witness (session) VALUES (pg_backend_pid()); RETURN NULL; END $$""",
+        f"CREATE TABLE witness (n bigserial PRIMARY KEY, {_COLUMNS})",
+        f"""CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO witness (session, holder, token) {_OF_LEASE.format("pg_backend_pid()")};
+        RETURN NULL; END $$""",
         *(
-            f"CREATE TRIGGER witness_{table} AFTER INSERT OR UPDATE ON {table} EXECUTE FUNCTION witness()"
+            f"CREATE TRIGGER witness_{table} AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION witness()"
             for table in ("cdr", "checkpoint")
         ),
     ),
     "mariadb": (
-        "CREATE TABLE witness (n BIGINT AUTO_INCREMENT PRIMARY KEY, session BIGINT NOT NULL)",
+        f"CREATE TABLE witness (n BIGINT AUTO_INCREMENT PRIMARY KEY, {_COLUMNS})",
         *(
             f"CREATE TRIGGER witness_{table}_{verb} AFTER {verb} ON {table} FOR EACH ROW"
-            " INSERT INTO witness (session) VALUES (CONNECTION_ID())"
+            f" INSERT INTO witness (session, holder, token) {_OF_LEASE.format('CONNECTION_ID()')}"
             for table in ("cdr", "checkpoint")
             for verb in ("INSERT", "UPDATE")
         ),
@@ -71,7 +75,7 @@ class Figures:
     takeovers: list[float] = field(default_factory=list)  # seconds from the pause to "lease taken" by the other
     refused: int = 0
     writes: int = 0
-    sessions: int = 0
+    leases: int = 0
     double: int = 0
     compared: int = 0
     seconds: float = 0.0
@@ -81,7 +85,7 @@ class Figures:
         longest, mean = max(self.takeovers), sum(self.takeovers) / len(self.takeovers)
         return (
             f"{kind}: {self.pauses} pauses of the leader in {self.seconds:.0f} s: {self.double} double writers in"
-            f" {self.writes} writes by {self.sessions} leases; takeover after {mean:.1f} s ({longest:.1f} s at most);"
+            f" {self.writes} writes by {self.leases} leases; takeover after {mean:.1f} s ({longest:.1f} s at most);"
             f" {self.refused} syncs refused with 75; {self.compared} records equal; seed {seed}"
         )
 
@@ -103,7 +107,7 @@ class _Daemon:
 
 
 def contest(
-    server: DatabaseServer, zygote: Zygote, folder: Path, *, pauses: int, seconds: float, idle_seconds: int, seed: int
+    server: DatabaseServer, zygote: Zygote, folder: Path, *, pauses: int, seconds: float, lease_seconds: int, seed: int
 ) -> Figures:
     """Pause the leader `pauses` times or for `seconds`, whichever is longer."""
     figures, rng, begun = Figures(), random.Random(seed), time.monotonic()
@@ -118,10 +122,11 @@ def contest(
             page_size="5",
             poll_interval="1s",
             lookback_interval="2s",
+            lease_seconds=str(lease_seconds),
         )
 
         def program(name: str, *args: str) -> Start:
-            return Start(args, env, str(folder / name), server.kind, idle_seconds=idle_seconds)
+            return Start(args, env, str(folder / name), server.kind)
 
         leader, other = (_Daemon(zygote, program(name, "run")) for name in ("first", "second"))
         while not (leader.took_the_lease() or other.took_the_lease()):
@@ -162,10 +167,13 @@ def contest(
 def _hear(engine: Engine, figures: Figures) -> None:
     """What the witness says."""
     with engine.connect() as connection:
-        sessions = [row[0] for row in connection.exec_driver_sql("SELECT session FROM witness ORDER BY n")]
-    turns = [session for session, _ in itertools.groupby(sessions)]
-    figures.writes, figures.sessions = len(sessions), len(set(turns))
-    figures.double = len(turns) - len(set(turns))
+        rows = connection.exec_driver_sql("SELECT session, holder, token FROM witness ORDER BY n").all()
+    turns = [token for token, _ in itertools.groupby(row.token for row in rows)]
+    holders: dict[int, set[str]] = {}
+    for row in rows:
+        holders.setdefault(row.session, set()).add(row.holder)
+    figures.writes, figures.leases = len(rows), len(set(turns))
+    figures.double = len(turns) - len(set(turns)) + sum(len(found) > 1 for found in holders.values())
 
 
 @contextlib.contextmanager
@@ -188,7 +196,7 @@ def main() -> int:
     for kind in given.database or KINDS:
         with running(kind) as server, Zygote() as zygote, tempfile.TemporaryDirectory() as folder:
             figures = contest(
-                server, zygote, Path(folder), pauses=1, seconds=given.minutes * 60, idle_seconds=0, seed=given.seed
+                server, zygote, Path(folder), pauses=1, seconds=given.minutes * 60, lease_seconds=15, seed=given.seed
             )
         print(figures.line(kind, given.seed), flush=True)
         double += figures.double

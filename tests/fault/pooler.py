@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
-READY, IDLE = b"Z", b"I"
+READY, IDLE, COPY_IN = b"Z", b"I", b"G"
 
 
 class TransactionPooler:
@@ -103,6 +103,11 @@ class TransactionPooler:
                 client.sendall(answer)
                 if answer[:1] == READY:
                     break
+                while answer[:1] == COPY_IN:
+                    message = _message(client)
+                    session.sendall(message)
+                    if message[:1] in b"cf":  # done, failed
+                        break
             if answer[5:6] == IDLE:
                 return
 

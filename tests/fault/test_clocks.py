@@ -31,7 +31,7 @@ def step_our_clock(r: Rig, offset: float) -> Sync:
     def wrong() -> datetime:
         return datetime.fromtimestamp(r.clock() + offset, UTC)
 
-    r.store._clock = r.store._session._clock = wrong
+    r.store._clock = wrong
     return Sync(r.source, r.store, r.sync._settings, clock=wrong)
 
 

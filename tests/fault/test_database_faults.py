@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import create_engine, func, select, text
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry
-from cdrsync.store import lease
+from cdrsync.store.databases import port
 from cdrsync.store.databases import sqlite as store_sqlite
 from cdrsync.store.schema.tables import cdr, checkpoint
 from tests.fault.stand_in import StandIn
@@ -111,7 +111,8 @@ def _deaf(database: Database) -> None:
 @SERVERS
 def test_a_row_that_somebody_locks(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person's open transaction holds the checkpoint: the page is given up in time, and saved once it is free."""
-    monkeypatch.setattr(lease, "IDLE_SECONDS", 2)  # in place of 12, the bound of each wait
+    monkeypatch.setattr(port, "SILENT_SECONDS", 2)  # in place of 10 and 12, the bounds of each wait
+    monkeypatch.setattr(port, "STATEMENT_SECONDS", 2)
     with rig(migrated.url, calls=150) as r:
         r.run("poll")
         r.world.add()

@@ -9,27 +9,27 @@ import contextlib
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import create_engine, func, select
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable, Retry
+from cdrsync.store.databases import engine as store_engine
 from cdrsync.store.databases import errors
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.databases.port import DatabaseKind
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema.tables import cdr
 from tests.contract.conftest import FIRST, page
 from tests.fault.fresh import upgraded
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, cut, persist
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
 from tests.support.rig import rig
+from tests.support.stores import OwnStore
 from tests.support.tools import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import Database
 
@@ -82,7 +82,7 @@ def test_a_database_in_an_encoding_of_its_own(migrated: Database, encoding: str)
             with pytest.raises(ConfigError, match="is in LATIN1, which can't hold every name"):
                 upgraded(url)
         else:
-            with contextlib.closing(SqlStore(upgraded(url), "default")) as store:
+            with contextlib.closing(OwnStore(upgraded(url), "default")) as store:
                 store.open()
                 store.save(page(*(FIRST._replace(uid=uid, alias=alias) for uid, alias in enumerate(texts, 1))))
             engine = open_engine(url)
@@ -134,16 +134,7 @@ def test_a_read_only_file(migrated: Database) -> None:
     """SQLite opened on what may not be written: a state of the database, said in one line."""
     path = migrated.url.removeprefix("sqlite:///")
     with pytest.raises(DatabaseUnavailable, match="readonly"):
-        SqlStore(f"sqlite:///file:{path}?mode=ro&uri=true", "default").open()
-
-
-@SQLITE
-def test_a_lock_file_that_can_not_be_opened(migrated: Database) -> None:
-    """No rights, a file system that may not be written, a directory in its place: said in one line, no traceback."""
-    path = migrated.url.removeprefix("sqlite:///")
-    Path(f"{path}.default.lock").mkdir()
-    with pytest.raises(DatabaseUnavailable, match=r"the lock file .* can't be opened: Is a directory"):
-        SqlStore(migrated.url, "default").open()
+        OwnStore(f"sqlite:///file:{path}?mode=ro&uri=true", "default").open()
 
 
 @MARIADB
@@ -152,7 +143,7 @@ def test_a_wrong_name_in_the_url(migrated: Database, wrong: str) -> None:
     """PyMySQL's own class for these is the one of many other things: they are told from a bug of ours by number."""
     url = migrated.url.replace("root@", "nobody:wrong@") if wrong == "user" else f"{migrated.url}_2"
     with pytest.raises(DatabaseUnavailable, match="Access denied" if wrong == "user" else "Unknown database"):
-        SqlStore(url, "default").open()
+        OwnStore(url, "default").open()
 
 
 @SERVERS
@@ -177,7 +168,7 @@ def test_no_connection_left(migrated: Database) -> None:
         crowd.callback(engine.dispose)
         crowd.enter_context(engine.connect())
         with pytest.raises(DatabaseUnavailable):
-            SqlStore(url, "default").open()
+            OwnStore(url, "default").open()
         if isinstance(server, PostgresqlServer):
             server.execute(f"ALTER DATABASE {database_name(migrated.url)} CONNECTION LIMIT -1")
         persist(r)
@@ -187,11 +178,11 @@ def test_no_connection_left(migrated: Database) -> None:
 @SERVERS
 def test_the_readers_pool_exhausted(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many readers at once (a status page under load): said in one line, and the writer is not touched."""
-    monkeypatch.setitem(DatabaseKind.reader_pool, "pool_timeout", 1)
+    monkeypatch.setattr(store_engine, "CONNECT_SECONDS", 1)
     engine = open_engine(migrated.url)
     with rig(migrated.url, calls=60, days=0.5) as r, contextlib.ExitStack() as held:
         held.callback(engine.dispose)
-        for _ in range(DatabaseKind.reader_pool["pool_size"]):
+        for _ in range(store_engine.POOL):
             held.enter_context(engine.connect())
         with pytest.raises(DatabaseUnavailable, match="no free connection"), errors.translated():
             engine.connect()

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect, select
 
 from cdrsync.model import TAIL_STREAM
-from cdrsync.store.admin import versions
-from cdrsync.store.admin.migrate import VERSION_TABLE
+from cdrsync.store.schema import versions
 from cdrsync.store.schema.tables import NUMBER_LENGTH, cdr, checkpoint, coverage, number
 from tests.support.rig import COLUMNS, expected
 
@@ -57,9 +56,9 @@ def violations(engine: Engine, truth: Truth) -> list[str]:
 
 def _has_schema(connection: Connection) -> bool:
     """Whether the schema was ever brought up to date: a killed upgrade may have left some of its steps undone."""
-    if VERSION_TABLE not in inspect(connection).get_table_names():
+    if versions.VERSION_TABLE not in inspect(connection).get_table_names():
         return False
-    version = connection.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalars().all()
+    version = connection.exec_driver_sql(f"SELECT version_num FROM {versions.VERSION_TABLE}").scalars().all()
     return version == [versions.head()]
 
 

@@ -59,7 +59,6 @@ class Start:
     kind: str = "sqlite"
     point: str = ""
     nth: int = 1
-    idle_seconds: int = 0  # how soon the database lets go of a silent holder of the lease; 0: as the program says
     quick: bool = True  # shorten the pauses
 
 
@@ -176,11 +175,6 @@ def _prepare(start: Start) -> None:
         RetryPolicy.__init__.__defaults__ = (*short.values(), 60.0)
         vars(troubles).update(FIRST_PAUSE=0.05, LONGEST_PAUSE=1.0)
         vars(recovery).update(STANDBY_PAUSE=0.1)
-    if start.idle_seconds:
-        from cdrsync.store import lease, session
-
-        vars(lease).update(IDLE_SECONDS=start.idle_seconds)
-        vars(session).update(PING_SECONDS=start.idle_seconds / 3)
     if start.point:
         left = start.nth
 

@@ -11,9 +11,9 @@ import pytest
 from cdrsync.cli import main
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.save import SqlStore
 from tests.contract.conftest import FIRST, page
 from tests.contract.viewed import seen
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +24,10 @@ CALLERS = "SELECT caller_number FROM calls"
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     found = f"sqlite:///{tmp_path / 'calls.db'}"
-    engine = open_engine(found, writer=True)
+    engine = open_engine(found)
     migrate.upgrade(engine)
     engine.dispose()
-    store = SqlStore(found, "default")
+    store = OwnStore(found, "default")
     store.open()
     store.save(page(FIRST))
     store.close()

@@ -21,9 +21,9 @@ from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.numbering import classify
 from cdrsync.store.reads import export
-from cdrsync.store.save import SqlStore
 from tests.contract.conftest import calls, page
 from tests.contract.viewed import ANSWERED, CALLS
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ NOW = datetime(2026, 1, 5, 12, 0, 0, 250, tzinfo=UTC)
 
 
 def save(url: str, account: str, *pages: list[Any]) -> None:
-    store = SqlStore(url, account, classify=classify, clock=lambda: NOW)
+    store = OwnStore(url, account, classify=classify, clock=lambda: NOW)
     store.open()
     for one in pages:
         store.save(page(*one))

@@ -12,8 +12,9 @@ from sqlalchemy import inspect, text
 from sqlalchemy.engine import make_url
 
 from cdrsync.errors import SchemaMismatch
-from cdrsync.store.admin import migrate, versions, views
+from cdrsync.store.admin import migrate, views
 from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.schema import versions
 from cdrsync.store.schema.tables import metadata
 from tests.support.databases import MariadbServer, database_name
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def engine(database: Database) -> Iterator[Engine]:
-    engine = open_engine(database.url, writer=True)
+    engine = open_engine(database.url)
     yield engine
     engine.dispose()
 
@@ -119,7 +120,7 @@ def test_two_upgraders_at_once(database: Database) -> None:
     failures: list[BaseException] = []
 
     def run() -> None:
-        engine = open_engine(database.url, writer=True)
+        engine = open_engine(database.url)
         try:
             migrate.ensure(engine, auto=True)
         except BaseException as error:  # noqa: BLE001 - handed to the test's thread

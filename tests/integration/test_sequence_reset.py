@@ -10,11 +10,11 @@ from sqlalchemy import select
 
 from cdrsync.errors import SequenceReset
 from cdrsync.model import Window
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
 from tests.support.rig import LONDON, Rig, rig
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Row
@@ -38,7 +38,7 @@ def test_the_remedy_for_a_restarted_sequence_doubles_and_misses_nothing(migrated
         for call in r.world.records():
             if call.calldate == str(RESTART) and call.uid not in held:
                 r.sync.fetch(uid=call.uid)
-        store = SqlStore(migrated.url, "again")
+        store = OwnStore(migrated.url, "again")
         store.open()
         again = Sync(
             r.source, store, SyncSettings(timezone=LONDON), clock=lambda: datetime.fromtimestamp(r.clock(), UTC)

@@ -22,18 +22,19 @@ from cdrsync.errors import ApiUnreachable, DatabaseUnavailable
 from cdrsync.model import Cdr, Page, PageSaved, Window
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema.tables import cdr as cdr_table
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
 from tests.property.memory import MemoryStore
 from tests.support.listing import LONDON, NOW, Listing, call
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from cdrsync.model import Checkpoint
+    from cdrsync.store.save import SqlStore
 
 LOOKBACK: Final = timedelta(hours=2)
 SWEEP_DAYS: Final = 3
@@ -119,7 +120,7 @@ class Account(RuleBasedStateMachine):
         self.directory = tempfile.TemporaryDirectory(prefix="cdrsync-machine-")
         database = Path(self.directory.name) / "cdrsync.db"
         shutil.copy(_template(), database)
-        sql = SqlStore(f"sqlite:///{database}", "machine", clock=self.clock)
+        sql = OwnStore(f"sqlite:///{database}", "machine", clock=self.clock)
         sql.open()
         self.store = Twins(MemoryStore(self.clock), sql)
         self.source = Listing(before=self.before, now=self.clock)
@@ -288,7 +289,7 @@ def _template() -> Path:
     if not _made:
         directory = tempfile.mkdtemp(prefix="cdrsync-machine-")
         _made.append(Path(directory) / "template.db")
-        engine = open_engine(f"sqlite:///{_made[0]}", writer=True)
+        engine = open_engine(f"sqlite:///{_made[0]}")
         migrate.upgrade(engine)
         engine.dispose()
     return _made[0]

@@ -21,16 +21,18 @@ from cdrsync.source.api import NoveroApi
 from cdrsync.source.retry import RetryPolicy
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads.ledger import SqlLedger
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
 from tests.support.operator import Call, ManualClock, Settings, World, transport
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Engine
+
+    from cdrsync.store.save import SqlStore
 
 LONDON = ZoneInfo("Europe/London")
 NOON = "2024-05-23T12:00:00+01:00"  # a Thursday
@@ -162,7 +164,7 @@ def rig(
         clock=utc,
         monotonic=clock,
     )
-    store = SqlStore(url, "default", clock=utc)
+    store = OwnStore(url, "default", clock=utc)
     engine = open_engine(url)
     ledger = SqlLedger(engine, "default")
     sync = Sync(source, store, settings, clock=utc)

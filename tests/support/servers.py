@@ -111,7 +111,7 @@ def _installed(kind: str) -> DatabaseServer:
 
 
 def _upgraded(url: str) -> str:
-    engine = open_engine(url, writer=True)
+    engine = open_engine(url)
     migrate.upgrade(engine)
     engine.dispose()
     return url

@@ -19,7 +19,8 @@ from cdrsync.store.admin.views import tables_read
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.grants import Grants, Readable
-from cdrsync.store.schema.tables import account, metadata
+from cdrsync.store.lease import intervene
+from cdrsync.store.schema.tables import SCHEMA_ID, account, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,8 @@ def grant_reader(engine: Engine, role: str, *, tables: bool = False, accounts: S
     views = {view.name: any(c.name == "account_id" for c in view.columns) for view in dictionary.views()}
     objects = [*views, *(sorted(metadata.tables) if tables else [] if kind.views_read_as_owner else tables_read())]
     with translated(), engine.begin() as connection:
+        if kind.has_users:
+            intervene(connection, SCHEMA_ID)  # of two grants at once, one waits
         ids = functools.partial(_account_ids, connection, accounts)
         readable = Readable(objects, views, [*views, *sorted(metadata.tables)], accounts, ids)
         grants = Grants(connection, role, readable, kind.quote_mark)

@@ -1,35 +1,41 @@
 """The schema: brought up to date, or refused with both versions and the command that helps.
 
-Alembic is imported only when there is something to do: whether the schema is current is one SELECT.
+Who upgrades takes the lease of the schema, as who writes takes an account's. Alembic is imported only when there is
+something to do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import update
 
-from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
+from cdrsync.errors import DatabaseUnavailable, LeaseLost
 from cdrsync.store.admin import views
-from cdrsync.store.admin.versions import UNRELEASED, head, migrations_directory, versions
-from cdrsync.store.databases.choose import MYSQL_FAMILY
-from cdrsync.store.databases.errors import translated
+from cdrsync.store.databases.errors import again, translated
 from cdrsync.store.databases.port import WRITER
-from cdrsync.store.schema.tables import metadata
+from cdrsync.store.lease import Replica
+from cdrsync.store.schema.tables import UNDER_THE_MIGRATIONS, lease, metadata
+from cdrsync.store.schema.versions import (
+    check_on,
+    current_on,
+    head,
+    migrations_directory,
+    versions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Connection, Engine
 
-VERSION_TABLE = "alembic_version"
-UPGRADE_LOCK = 0x6364_7273_796E_6300  # "cdrsync" in ASCII
-UPGRADE_LOCK_NAME = "cdrsync:upgrade"
-LOCK_SECONDS = 120  # how long to wait for another upgrader
-UPGRADE_HINT = "Run: cdrsync db upgrade"
+    from cdrsync.store.lease import Lease
+
+LOCK_SECONDS = 120.0  # how long to wait for another upgrader
+LOCK_PAUSE = 0.2  # seconds between two attempts
 
 _alembic_in_use = threading.Lock()  # Alembic's context is a global of the process
 
@@ -37,33 +43,13 @@ _alembic_in_use = threading.Lock()  # Alembic's context is a global of the proce
 def current(engine: Engine) -> str | None:
     """The schema version of the database, None where it has none."""
     with translated(), engine.connect() as connection:
-        return _current(connection)
+        return current_on(connection)
 
 
 def check(engine: Engine) -> None:
     """Raises SchemaMismatch unless the database has exactly this program's schema."""
     with translated(), engine.connect() as connection:
         check_on(connection)
-
-
-def check_on(connection: Connection) -> None:
-    """The same on a connection that is open. Raises DBAPIError."""
-    found, wanted = _current(connection), head()
-    if found == wanted:
-        return
-    if found is None:
-        raise SchemaMismatch(f"the database has no schema yet, this program needs {wanted}", hint=UPGRADE_HINT)
-    if found in versions():
-        raise SchemaMismatch(f"the database has schema {found}, this program needs {wanted}", hint=UPGRADE_HINT)
-    if found in UNRELEASED:
-        raise SchemaMismatch(
-            f"the database has schema {found} of before the first release, which can't be upgraded",
-            hint="Give cdrsync a new database and sync again: the operator keeps the calls",
-        )
-    raise SchemaMismatch(
-        f"the database has schema {found}, which this program does not know: its newest is {wanted}",
-        hint="Upgrade cdrsync, or give it a database of its own",
-    )
 
 
 def ensure(engine: Engine, *, auto: bool) -> bool:
@@ -110,72 +96,51 @@ def alembic_config() -> Any:
     return config
 
 
-@contextlib.contextmanager
-def upgrade_lock(connection: Connection) -> Iterator[None]:
-    """Hold off a second upgrader. Released with the connection, so a killed upgrader blocks nobody.
+class UpgradeLock:
+    """The schema's lease: holds off a second upgrader, and lets one that lost it finish nothing.
 
-    SQLite needs none but the write lock that the migrations' own transaction begins with.
-    Raises DatabaseUnavailable if another upgrader is not done within LOCK_SECONDS.
+    An upgrade that was cut off is finished by the next one, as soon as the lease of the first is free or has ended.
     """
-    dialect = connection.dialect.name
-    if dialect == "sqlite":
-        connection.execution_options(**{WRITER: True})
-        yield
-        return
-    if dialect == "postgresql":
-        connection.exec_driver_sql(f"SET lock_timeout = '{LOCK_SECONDS}s'")
-        take, give = text("SELECT pg_advisory_lock(:key) IS NULL"), text("SELECT pg_advisory_unlock(:key)")
-        key: Any = {"key": UPGRADE_LOCK}
-    else:
-        take = text(f"SELECT GET_LOCK(CONCAT(DATABASE(), :key), {LOCK_SECONDS})")
-        give = text("SELECT RELEASE_LOCK(CONCAT(DATABASE(), :key))")
-        key = {"key": UPGRADE_LOCK_NAME}
-    taken = connection.execute(take, key).scalar()
-    connection.commit()
-    if dialect in MYSQL_FAMILY and taken != 1:
-        raise DatabaseUnavailable(f"another upgrade of the schema is still running after {LOCK_SECONDS} seconds")
-    try:
-        yield
-    finally:
-        if not connection.invalidated and not connection.closed:
-            connection.rollback()
-            connection.execute(give, key)
-            connection.commit()
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lease: Lease | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Raises DatabaseUnavailable if another upgrader is not done within LOCK_SECONDS."""
+        engine = self._connection.engine
+        self._connection.execution_options(**{WRITER: True})  # SQLite: the migrations' transaction is the only writer
+        again(lambda: _make_tables(engine))
+        replica = Replica(engine.url, connections=2)
+        try:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while (holder := replica.take_schema()) is not None:
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailable(f"{holder.peer.process} is still upgrading the schema")
+                time.sleep(LOCK_PAUSE)
+            self._lease = replica.lease("")
+            yield
+        finally:
+            replica.leave()
+        if current_on(self._connection) is None:  # the schema was taken back to nothing
+            with self._connection.begin():
+                metadata.drop_all(self._connection, tables=UNDER_THE_MIGRATIONS)
+
+    def check(self, ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
+        """Write the lease's row, within the transaction of a migration. Raises LeaseLost where it is another's."""
+        del ctx, step, heads, run_args
+        held = self._lease
+        if held is not None:
+            ours = (lease.c.account_id == held.account_id, lease.c.token == held.token)
+            if not self._connection.execute(update(lease).where(*ours).values(commits=lease.c.commits + 1)).rowcount:
+                raise LeaseLost("another process took the upgrade of the schema over")
 
 
-def _current(connection: Connection) -> str | None:
-    """Ask for the version right away: looking around in the catalogue first takes longer than all else at a start."""
-    try:
-        found = _found(connection)
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise
-        with connection.begin():
-            names = set(inspect(connection).get_table_names())
-        if VERSION_TABLE not in names:
-            _refuse_others(names)
-            return None
-        found = _found(connection)  # another upgrader has just made it; whatever else was wrong is wrong again
-    if len(found) > 1:
-        raise SchemaMismatch("the database is versioned by something else", hint="Give cdrsync its own database")
-    # MySQL commits each table by itself: a version table without a version is an upgrade that was cut off.
-    return found[0] if found else None
-
-
-def _found(connection: Connection) -> list[str]:
-    with connection.begin():
-        rows = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - our own name
-        return [str(version) for version in rows.scalars()]
-
-
-def _refuse_others(names: set[str]) -> None:
-    """Raise SchemaMismatch where a table of a database without a version is called like one of ours."""
-    alike = sorted(names & set(metadata.tables))
-    if alike:
-        raise SchemaMismatch(
-            f"the database already has a table named {alike[0]} that is not cdrsync's",
-            hint="Give cdrsync a database (or a PostgreSQL schema) of its own",
-        )
+def _make_tables(engine: Engine) -> None:
+    """Make what the lease needs, which is there before the first migration."""
+    with engine.begin() as connection:
+        metadata.create_all(connection, tables=UNDER_THE_MIGRATIONS)
 
 
 def _alembic(engine: Engine, command: str, revision: str) -> None:
@@ -191,6 +156,6 @@ def _make_views(engine: Engine) -> None:
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 
-    with translated(), engine.connect() as connection, upgrade_lock(connection):
+    with translated(), engine.connect() as connection, UpgradeLock(connection).held():
         views.make(Operations(MigrationContext.configure(connection)), head())
         connection.commit()

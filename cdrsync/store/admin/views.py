@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from cdrsync.store.admin.versions import head, migrations_directory
 from cdrsync.store.schema.tables import metadata
+from cdrsync.store.schema.versions import head, migrations_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

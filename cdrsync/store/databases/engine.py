@@ -5,37 +5,46 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from cdrsync.errors import ConfigError
 from cdrsync.store.databases.choose import driver_of, kind_of
-from cdrsync.store.databases.port import WRITER
+from cdrsync.store.databases.port import CONNECT_SECONDS, WRITER
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
 
 
-def open_engine(url: str, *, writer: bool = False) -> Engine:
-    """An engine for a database URL; nothing is connected yet.
+POOL = 5  # connections of the status page, and of a command
 
-    A `writer`'s engine has no pool: a connection that died must not come back without its lease.
+
+def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) -> Engine:
+    """An engine with a pool of at most so many connections; nothing is connected yet.
+
+    Nothing rests on a session: what must hold is an option of the connection, or is said anew in each transaction.
+    `writer` names the replica whose pages go through it.
     Raises ConfigError for a URL that can't be read or whose driver is not installed.
     """
     parsed = _parsed(url)
     kind = kind_of(parsed.get_backend_name())
-    pool: dict[str, Any] = {"poolclass": NullPool} if writer else dict(kind.reader_pool)
-    engine = create_engine(
-        kind.plain_url(parsed), connect_args=kind.connect_arguments(parsed), **kind.engine_options, **pool
-    )
-    kind.set_up(engine)
-    return engine if not writer else engine.execution_options(**{WRITER: True})
+    pool: dict[str, Any] = {
+        "pool_size": connections,
+        "max_overflow": 0,
+        "pool_timeout": CONNECT_SECONDS,
+        "pool_use_lifo": True,  # few connections are kept busy: the server, or a proxy, may end the others
+        **kind.pool_options,
+    }
+    arguments = kind.connect_arguments(parsed, writer=bool(writer))
+    engine = create_engine(kind.plain_url(parsed), connect_args=arguments, **kind.engine_options, **pool)
+    kind.set_up(engine, writer)
+    return engine.execution_options(**{WRITER: True}) if writer else engine
 
 
-def _parsed(url: str) -> URL:
+def _parsed(url: str | URL) -> URL:
     try:
-        parsed = make_url(_several_hosts(url))
+        parsed = make_url(_several_hosts(url) if isinstance(url, str) else url)
         backend = parsed.get_backend_name()
         driver = driver_of(backend)
         if driver and parsed.drivername == backend:

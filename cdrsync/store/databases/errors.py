@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import random
+import time
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from cdrsync.errors import DatabaseUnavailable
 from cdrsync.store.databases.choose import kind_of_error
-from cdrsync.store.databases.port import one_line, unavailable
+from cdrsync.store.databases.port import Collision, one_line, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+ATTEMPTS = 10
 
 
 @contextlib.contextmanager
@@ -35,3 +41,16 @@ def translated() -> Iterator[None]:
         if meaning is None:
             raise
         raise meaning from error
+
+
+def again(work: Callable[[], T]) -> T:
+    """Do a transaction again, at once, where another one came between. Raises as `translated`."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            with translated():
+                return work()
+        except (Collision, IntegrityError):
+            if not left:
+                raise
+        time.sleep(random.uniform(0.0, 0.05))  # noqa: S311 - not a secret
+    raise AssertionError

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import mysql
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import COST_PLACES, FIELDS, Cdr, Kind
-from cdrsync.store.databases import mysql_access
+from cdrsync.store.databases import mysql_access, port
 from cdrsync.store.databases.port import (
     COLUMNS,
     CONNECT_SECONDS,
@@ -80,23 +80,25 @@ class Mysql(DatabaseKind):
     json_needs_check = True
     views_read_as_owner = False
     quote_mark = "`"
+    now = "UTC_TIMESTAMP(6)"
 
     def plain_url(self, url: URL) -> URL:
         """Its options of TLS are read here."""
         return mysql_access.plain_url(url)
 
-    def connect_arguments(self, url: URL) -> dict[str, Any]:
+    def connect_arguments(self, url: URL, *, writer: bool) -> dict[str, Any]:
         """Sessions speak UTC, and refuse what they would have to change, from their first statement on."""
         settings = {
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_SECONDS,
-            "init_command": f"SET SESSION time_zone = '+00:00', sql_mode = '{SQL_MODE}'",
+            "init_command": _settings(writer),
             "cursorclass": _Cursor,
         }
         return {name: value for name, value in settings.items() if name not in url.query} | mysql_access.tls(url)
 
-    def set_up(self, engine: Engine) -> None:
+    def set_up(self, engine: Engine, replica: str) -> None:
         """Say what a login lacks, and keep to what the server takes."""
+        del replica
         event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _learn_packet)
 
@@ -186,6 +188,18 @@ class Mysql(DatabaseKind):
 
 
 KIND = Mysql()
+
+
+def _settings(writer: bool) -> str:  # noqa: FBT001 - a matter of this file
+    settings = f"time_zone = '+00:00', sql_mode = '{SQL_MODE}'"
+    if writer:
+        limits = ("innodb_lock_wait_timeout", "lock_wait_timeout", "net_read_timeout", "net_write_timeout")
+        settings += "".join(f", {limit} = {port.SILENT_SECONDS}" for limit in limits)
+        # MySQL has no limit for a transaction that falls silent, only one for a session. M: MariaDB, from this version
+        # on; it leaves comments with MySQL's newer versions alone.
+        settings += f" /*M!100300 , idle_transaction_timeout = {port.SILENT_SECONDS} */"
+        settings += f" /*!80000 , wait_timeout = {port.SILENT_SECONDS} */"
+    return f"SET SESSION {settings}"
 
 
 class _Cursor(pymysql.cursors.Cursor):

@@ -43,6 +43,16 @@ WRITER = "cdrsync_writer"
 
 CONNECT_SECONDS = 10
 
+SILENT_SECONDS = 10
+"""A transaction whose client says nothing for so long is ended by the server: sooner than its lease goes to another, so
+that whoever takes it over does not wait for rows that a stopped or vanished process has locked."""
+
+STATEMENT_SECONDS = 12
+"""Longer than any statement of a page takes."""
+
+KEEPALIVE = (5, 2, 3)
+"""Seconds of silence, seconds between two probes, probes: 11 s until a vanished peer is known."""
+
 
 class Trouble(NamedTuple):
     """Something that would keep a sync from working."""
@@ -68,18 +78,19 @@ class DatabaseKind(ABC):
 
     engine_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "READ COMMITTED"}
 
-    reader_pool: ClassVar[dict[str, Any]] = {
-        "pool_size": 5,  # of the status page and the commands that only read
-        "max_overflow": 0,
-        "pool_timeout": CONNECT_SECONDS,
-        "pool_pre_ping": True,
-    }
+    pool_options: ClassVar[Mapping[str, Any]] = {"pool_pre_ping": True}  # a connection that died is replaced
+
+    now: ClassVar[str]
+    """SQL for the database's own clock, an instant."""
 
     quote_mark: ClassVar[str] = '"'
     """Around identifiers."""
 
     views_read_as_owner: ClassVar[bool] = True
     """Whether a view reads its tables with the rights of its owner, or of whoever asks."""
+
+    has_users: ClassVar[bool] = True
+    """Whether it has users, who may have rights."""
 
     json_needs_check: ClassVar[bool] = False
     """Whether its JSON is a plain text to it, and it could check it."""
@@ -91,11 +102,18 @@ class DatabaseKind(ABC):
         """The URL as the driver understands it. Raises ConfigError for one that can't be meant."""
 
     @abstractmethod
-    def connect_arguments(self, url: URL) -> dict[str, Any]:
-        """What the driver must be told beside; some of it may stand in the URL as it was written."""
+    def connect_arguments(self, url: URL, *, writer: bool) -> dict[str, Any]:
+        """What the driver must be told beside; some of it may stand in the URL as it was written.
+
+        The server ends a transaction of a `writer` that falls silent.
+        """
+
+    def end_sessions(self, connection: Connection, replica: str) -> None:
+        """End what a replica that is given up has begun, where the server would not do it by itself in time."""
+        del connection, replica
 
     @abstractmethod
-    def set_up(self, engine: Engine) -> None:
+    def set_up(self, engine: Engine, replica: str) -> None:
         """Have each of the engine's connections prepared."""
 
     # ── calls: `Store.save` ────────────────────────────────────────────────────────────────────────────────────────

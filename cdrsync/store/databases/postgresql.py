@@ -7,15 +7,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.numeric import DecimalBinaryDumper
-from sqlalchemy import BigInteger, event, func, literal, select, true
+from sqlalchemy import BigInteger, event, func, literal, select, text, true
 from sqlalchemy.dialects import postgresql
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import FIELDS, Cdr, Kind
-from cdrsync.store.databases import postgresql_access
+from cdrsync.store.databases import port, postgresql_access
 from cdrsync.store.databases.port import (
     COLUMNS,
     CONNECT_SECONDS,
+    KEEPALIVE,
     NUMBER_COLUMNS,
     Collision,
     DatabaseKind,
@@ -44,6 +45,7 @@ ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take 
 TOO_LONG_TO_INDEX = "54000"  # a value that does not fit into an index page
 NO_PRIVILEGE = "42501"
 NO_SCHEMA = "3F000"
+APPLICATION = "cdrsync {}"  # by which a replica's sessions are known
 COLLISIONS = ("40001", "40P01")  # serialisation, deadlocks
 
 # SQLSTATEs that pass by themselves although the driver does not call all of them operational.
@@ -92,29 +94,46 @@ class _CostDumper(DecimalBinaryDumper):
 class Postgresql(DatabaseKind):
     """A server whose driver takes and gives the very values of a Cdr."""
 
+    now = "clock_timestamp()"
+
     def plain_url(self, url: URL) -> URL:
         """With libpq's own options."""
         return postgresql_access.plain_url(url)
 
-    def connect_arguments(self, url: URL) -> dict[str, Any]:
+    def connect_arguments(self, url: URL, *, writer: bool) -> dict[str, Any]:
         """Keep-alives find a dead server within seconds, and a server that set them finds a dead cdrsync.
 
         A database in SQL_ASCII (initdb where no locale is set) would hand out bytes for text if the encoding were not
-        said.
+        said. A statement prepared on the server would be looked for in a session that a pooler gave to another.
         """
+        del writer
+        idle, interval, count = KEEPALIVE
         settings = {
             "application_name": "cdrsync",
             "client_encoding": "utf8",
             "connect_timeout": CONNECT_SECONDS,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
+            "keepalives_idle": idle,
+            "keepalives_interval": interval,
+            "keepalives_count": count,
+            "tcp_user_timeout": (idle + interval * count) * 1000,
+            "prepare_threshold": None,
         }
         return {name: value for name, value in settings.items() if name not in url.query}
 
-    def set_up(self, engine: Engine) -> None:
-        """Sessions speak UTC."""
+    def set_up(self, engine: Engine, replica: str) -> None:
+        """Say in each transaction what must hold in it: behind a pooler a session is anybody's."""
         event.listen(engine, "connect", _set_up)
+        said = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _settings(replica).items())
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            # BEGIN takes along what must be said. Where the isolation level was changed, the driver begins.
+            begin = "BEGIN; " if connection.connection.driver_connection.autocommit else ""  # type: ignore[union-attr]
+            connection.exec_driver_sql(f"{begin}{said}")
+
+    def end_sessions(self, connection: Connection, replica: str) -> None:
+        """The server's limits end a silent transaction, but not one that fell silent in the middle of a COPY."""
+        connection.execute(_END_SESSIONS, {"application": APPLICATION.format(replica)})
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[Cdr]:
         """The calls themselves. Refuses numbers that would silently be others: the server rounds, psycopg cuts."""
@@ -208,6 +227,26 @@ def _set_up(connection: Any, record: Any) -> None:
             [f"the database {connection.info.dbname} is in {encoding}, which can't hold every name"],
             hint=f"createdb --encoding=UTF8 --template=template0 {connection.info.dbname}_utf8",
         )
-    connection.execute("SET TIME ZONE 'UTC'")
-    connection.execute("SET DateStyle = 'ISO, YMD'")
-    connection.commit()
+    connection.autocommit = True  # BEGIN is ours
+
+
+def _settings(replica: str) -> dict[str, str]:
+    settings = {"TimeZone": "UTC", "DateStyle": "ISO, YMD"}
+    if replica:
+        idle, interval, count = KEEPALIVE
+        settings |= {
+            "application_name": APPLICATION.format(replica),
+            "idle_in_transaction_session_timeout": f"{port.SILENT_SECONDS}s",
+            "statement_timeout": f"{port.STATEMENT_SECONDS}s",
+            "tcp_keepalives_idle": str(idle),
+            "tcp_keepalives_interval": str(interval),
+            "tcp_keepalives_count": str(count),
+            "tcp_user_timeout": f"{port.SILENT_SECONDS}s",
+        }
+    return settings
+
+
+_END_SESSIONS = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name = :application AND usename = current_user AND state <> 'idle'"
+)

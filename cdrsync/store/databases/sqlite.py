@@ -89,7 +89,9 @@ class Sqlite(DatabaseKind):
 
     snapshot: ClassVar[Mapping[str, Any]] = {}  # as every transaction of SQLite is
     engine_options: ClassVar[Mapping[str, Any]] = {}
-    reader_pool: ClassVar[dict[str, Any]] = {}
+    has_users = False
+    pool_options: ClassVar[Mapping[str, Any]] = {}
+    now = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
     def plain_url(self, url: URL) -> URL:
         """It must name a file."""
@@ -99,13 +101,14 @@ class Sqlite(DatabaseKind):
             raise ConfigError([f"database_url names a directory, not a file: {url.database}"])
         return url
 
-    def connect_arguments(self, url: URL) -> dict[str, Any]:
+    def connect_arguments(self, url: URL, *, writer: bool) -> dict[str, Any]:
         """Threads take turns at a connection."""
-        del url
+        del url, writer
         return {"timeout": BUSY_SECONDS, "check_same_thread": False}
 
-    def set_up(self, engine: Engine) -> None:
+    def set_up(self, engine: Engine, replica: str) -> None:
         """Set the file up, and see that each connection is to the file that has its name."""
+        del replica
         _set_up(engine)
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[tuple[Any, ...]]:

@@ -20,6 +20,7 @@ from cdrsync.model import Cdr, national, utc_now
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
+from cdrsync.store.lease import intervene
 from cdrsync.store.numbering import FINAL
 from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, Key, Rules
 from cdrsync.store.schema.tables import account, cdr, cdr_change, coverage, erasure, number, reject
@@ -54,7 +55,7 @@ def months_before(today: date, months: int) -> date:
 
 
 class Eraser:
-    """Erases in one account. Needs no lease: `erasure` says how writers learn of it."""
+    """Erases in one account, beside the holder of its lease: each writes the lease's row, so they take turns."""
 
     def __init__(
         self, engine: Engine, account_name: str, key: Key | None, *, clock: Callable[[], datetime] = utc_now
@@ -81,9 +82,9 @@ class Eraser:
         run = self._put_down(what=policy, before_day=before, key_check=key and key.check) if days else None
         for day in days:
             for uids in self._batches(cdr.c.call_date == day):
-                with self._transaction() as connection:
+                with self._writing() as connection:
                     done = Erased(done.calls + self._treat(connection, uids, rules, seen))
-            with self._transaction() as connection:
+            with self._writing() as connection:
                 here = and_(coverage.c.account_id == self._account_id, coverage.c.call_date == day)
                 connection.execute(update(coverage).where(here).values(pruned=policy))
             yield Erased(done.calls, day=day)
@@ -107,7 +108,7 @@ class Eraser:
             or_(cdr_change.c.old_value.in_(forms), cdr_change.c.new_value.in_(forms)),
         )
         for uids in self._batches(or_(cdr.c.anumber.in_(forms), cdr.c.dialled.in_(forms), cdr.c.uid.in_(changed))):
-            with self._transaction() as connection:
+            with self._writing() as connection:
                 done = Erased(done.calls + self._treat(connection, uids, rules, seen))
         texts = [reject.c.raw.contains(f">{form}<", autoescape=True) for form in forms]
         return self._finish(run, done, seen, or_(*texts))
@@ -116,6 +117,12 @@ class Eraser:
 
     def _transaction(self) -> contextlib.AbstractContextManager[Connection]:
         return _transaction(self._engine)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._transaction() as connection:
+            intervene(connection, self._account_id)
+            yield connection
 
     def _needed_key(self) -> Key:
         if self._key is None:
@@ -126,9 +133,8 @@ class Eraser:
 
     def _put_down(self, **rule: Any) -> int:
         """Make the rule hold: whoever saves from now on obeys it. Waits for the page that is being saved."""
-        with self._transaction() as connection:
+        with self._writing() as connection:
             here = account.c.id == self._account_id
-            connection.execute(select(account.c.id).where(here).with_for_update())
             connection.execute(update(account).where(here).values(erasures=account.c.erasures + 1))
             values = {"account_id": self._account_id, "begun_at": self._clock(), "calls": 0, "rejects": 0, **rule}
             made = connection.execute(insert(erasure).values(values)).inserted_primary_key
@@ -163,7 +169,7 @@ class Eraser:
         calls: list[Cdr] = []
         for some in _pieces(uids):
             here = and_(cdr.c.account_id == self._account_id, cdr.c.uid.in_(some))
-            calls += [Cdr._make(row) for row in connection.execute(select(*columns).where(here).with_for_update())]
+            calls += [Cdr._make(row) for row in connection.execute(select(*columns).where(here))]
         mark(connection, self._account_id, {call.call_date for call in calls})
         changes = self._changes(connection, uids)
         seen.update(text for call in calls for text in (call.anumber, call.dialled) if text)
@@ -233,7 +239,7 @@ class Eraser:
             if cut_off is not None:  # which numbers it had treated, nobody knows
                 seen = set(connection.execute(select(number.c.number)).scalars())
             forgotten = self._unused(connection, seen) if seen else []
-        with self._transaction() as connection:
+        with self._writing() as connection:
             gone = connection.execute(delete(reject).where(reject.c.account_id == self._account_id, quarantined))
             for some in _pieces(forgotten):
                 connection.execute(delete(number).where(number.c.number.in_(some)))

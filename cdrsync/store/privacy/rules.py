@@ -142,11 +142,11 @@ def _day(text: str) -> date:
 
 
 def current_rules(connection: Connection, account_id: int, known: Rules, key: Key | None) -> Rules:
-    """The rules that hold until the caller's transaction ends; `known` where they are still the same.
+    """The rules that hold until the caller's transaction ends, which wrote the lease's row; `known` where unchanged.
 
     Raises ConfigError where they need a key and there is none, or another.
     """
-    query = select(account.c.erasures).where(account.c.id == account_id).with_for_update(read=True, key_share=True)
+    query = select(account.c.erasures).where(account.c.id == account_id)
     version: int = connection.execute(query).scalar_one()
     return known if version == known.version else read_rules(connection, account_id, version, key)
 

@@ -10,7 +10,8 @@ from sqlalchemy import and_, case, func, or_, select
 from cdrsync import errors
 from cdrsync.model import BEGINNING, Verdict, utc_now
 from cdrsync.monitor.status import RECENTLY, Failure, Summary
-from cdrsync.store.schema.tables import account, audit_result, checkpoint, coverage, reject, sync_run
+from cdrsync.store.process import Process
+from cdrsync.store.schema.tables import account, audit_result, checkpoint, coverage, lease, reject, replica, sync_run
 from cdrsync.sync.position import HISTORY_STREAM, START_STREAM, WANTED_STREAM, HistoryRead
 
 if TYPE_CHECKING:
@@ -25,7 +26,12 @@ ENDED_WELL = ("ok", "stopped")  # outcomes of a run that are no failure
 
 def summaries(connection: Connection, today: date, *, only: str | None = None) -> dict[int, Summary]:
     """The figures of every account, or of one, by its number, in the order of their names. `today`: in the UK."""
-    accounts = select(account).order_by(account.c.name)
+    accounts = (
+        select(account, lease.c.taken_at, replica.c.host, replica.c.process)
+        .select_from(account.outerjoin(lease, lease.c.account_id == account.c.id))
+        .outerjoin(replica, replica.c.id == lease.c.replica_id)
+        .order_by(account.c.name)
+    )
     rows = connection.execute(accounts if only is None else accounts.where(account.c.name == only)).all()
     ids = None if only is None else [row.id for row in rows]
 
@@ -63,8 +69,8 @@ def summaries(connection: Connection, today: date, *, only: str | None = None) -
             failure=_failure(runs.get(row.id), marks),
             history=_history(marks, downloaded.get(row.id), today),
             days_lately=downloaded[row.id].lately if row.id in downloaded else 0,
-            holder=row.holder,
-            held_since=row.held_since,
+            holder=str(Process(row.host, None, row.process, None)) if row.host else None,
+            held_since=row.taken_at if row.host else None,
         )
     return found
 

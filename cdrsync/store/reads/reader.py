@@ -29,12 +29,12 @@ class ReadSession:
     @property
     def account_id(self) -> int:
         """Our number of the account; NEVER_SYNCED before its first sync."""
-        with self.transaction() as connection:
+        with self.reading() as connection:
             found = connection.execute(select(account.c.id).where(account.c.name == self._account_name)).scalar()
         return NEVER_SYNCED if found is None else found
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         """One transaction, to read in. Raises DatabaseUnavailable."""
         with translated(), self._engine.connect() as connection:
             yield connection
@@ -59,5 +59,5 @@ class _Within:
         self._connection = connection
         self.account_id = account_id
 
-    def transaction(self) -> contextlib.nullcontext[Connection]:
+    def reading(self) -> contextlib.nullcontext[Connection]:
         return contextlib.nullcontext(self._connection)

@@ -69,8 +69,6 @@ account = _table(
     Column("id", Integer, primary_key=True, comment="Our number of the account"),
     Column("name", Exact(ACCOUNT_NAME_LENGTH), nullable=False, comment="Its name in the configuration"),
     Column("created_at", Instant, nullable=False, comment="When it was first used, UTC"),
-    Column("holder", Exact, comment="Who took the lease last: process and host. The lock itself is the database's own"),
-    Column("held_since", Instant, comment="When the lease was taken last, UTC"),
     Column(
         "erasures",
         Integer,
@@ -82,6 +80,36 @@ account = _table(
     UniqueConstraint("name"),
     UniqueConstraint("login"),
 )
+
+# These two hold off a second upgrader, so they are there before the first migration.
+replica = _table(
+    "replica",
+    "One running process that works on this database",
+    Column("id", Exact(32), primary_key=True, comment="Random, at each joining"),
+    Column("host", Exact, nullable=False, comment="Name of its machine"),
+    Column("process", BigInteger, nullable=False, comment="Its process id there"),
+    Column("machine", Exact, comment="Machine id, boot id and pid namespace: who has the same can see whether it runs"),
+    Column("process_started", BigInteger, comment="Clock ticks from the machine's start to the process's"),
+    Column("joined_at", Instant, nullable=False, comment="By the database's clock, UTC"),
+    Column("beat_at", Instant, nullable=False, comment="When it last said that it lives, by the database's clock, UTC"),
+)
+
+lease = _table(
+    "lease",
+    "Who may write for an account: every write of the account begins by writing this row",
+    Column("account_id", Integer, primary_key=True, autoincrement=False, comment="account.id; 0: the schema itself"),
+    Column("replica_id", Exact(32), comment="Its holder, replica.id; NULL: free"),
+    Column("token", Exact(32), comment="Random, at each taking: who has another one has lost the lease"),
+    Column("taken_at", Instant, comment="By the database's clock, UTC"),
+    Column("commits", BigInteger, nullable=False, comment="Transactions committed by its holders"),
+    Column("interventions", BigInteger, nullable=False, comment="Transactions beside them: erasure, retention, grants"),
+    Index(None, "replica_id"),
+)
+
+SCHEMA_ID = 0
+"""Of the lease of who upgrades the schema: no account has this number."""
+
+UNDER_THE_MIGRATIONS = (replica, lease)
 
 checkpoint = _table(
     "checkpoint",

@@ -1,0 +1,31 @@
+"""A store with a replica of its own, as a one-shot command has."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from cdrsync.errors import CdrsyncError, DatabaseUnavailable
+from cdrsync.store.lease import LEASE_SECONDS, Replica
+from cdrsync.store.save import SqlStore
+
+
+class OwnStore(SqlStore):
+    """One account of a database, by a replica that leaves when the store is closed."""
+
+    def __init__(self, url: str, account: str, *, lease_seconds: float = LEASE_SECONDS, **options: Any) -> None:
+        self.replica = Replica(url, lease_seconds=lease_seconds)
+        super().__init__(self.replica, account, **options)
+
+    def open(self) -> None:
+        try:
+            super().open()
+        except CdrsyncError:
+            if not self.replica.held():
+                self.replica.leave()
+            raise
+
+    def close(self) -> None:
+        with contextlib.suppress(DatabaseUnavailable):
+            super().close()
+        self.replica.leave()
