@@ -78,7 +78,7 @@ def test_a_writer_goes_on_during_a_refresh(store: SqlStore, eyes: Eyes) -> None:
 
 def test_where_the_plans_know_nothing_the_operators_words_do(migrated: Database, eyes: Eyes, clock: Clock) -> None:
     """With their source; new rules that still know nothing leave what it said."""
-    store = SqlStore(migrated.url, "main", classify=classify, clock=clock)
+    store = OwnStore(migrated.url, "main", classify=classify, clock=clock)
     store.open()
     store.save(page(FIRST._replace(anumber="7700900770", anumber_location="UK O2 Mobile", dialled="447921255043")))
     store.close()

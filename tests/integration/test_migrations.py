@@ -174,7 +174,7 @@ def test_a_restore_by_another_owner_is_noticed_and_mended(database: Database) ->
     if not isinstance(database.server, MariadbServer):
         pytest.skip("only MySQL and MariaDB name a view's maker in a dump")
     server = database.server
-    source = open_engine(database.url, writer=True)
+    source = open_engine(database.url)
     migrate.upgrade(source)
     source.dispose()
     target = make_url(server.create())
@@ -187,7 +187,7 @@ def test_a_restore_by_another_owner_is_noticed_and_mended(database: Database) ->
         client = ["mariadb", *where, "--user=heir", "--password=inherits", "--force", str(target.database)]
         subprocess.run(client, input=dumped.stdout, capture_output=True, check=False)
         engine = open_engine(
-            str(target.set(username="heir", password="inherits").render_as_string(hide_password=False)), writer=True
+            str(target.set(username="heir", password="inherits").render_as_string(hide_password=False))
         )
         assert set(views.broken(engine)) == set(views.ORDER)
         migrate.upgrade(engine)
@@ -206,13 +206,13 @@ def test_a_view_whose_maker_is_gone_works(database: Database) -> None:
     server.execute("CREATE USER maker@'127.0.0.1' IDENTIFIED BY 'makes'")
     server.execute(f"GRANT ALL ON `{name}`.* TO maker@'127.0.0.1'")
     url = make_url(database.url).set(username="maker", password="makes")
-    made = open_engine(url.render_as_string(hide_password=False), writer=True)
+    made = open_engine(url.render_as_string(hide_password=False))
     migrate.upgrade(made)
     with made.begin() as connection:
         connection.execute(text("ALTER SQL SECURITY DEFINER VIEW hours AS SELECT 1 AS call_hour, '' AS label FROM cdr"))
     made.dispose()
     server.execute("DROP USER maker@'127.0.0.1'")
-    engine = open_engine(database.url, writer=True)
+    engine = open_engine(database.url)
     assert views.broken(engine) == ["hours"]
     migrate.upgrade(engine)
     assert views.broken(engine) == []

@@ -129,7 +129,7 @@ def test_status_fits(count: int, columns: int, tmp_path: object) -> None:
     from cdrsync.store.admin import migrate
 
     url = f"sqlite:///{tmp_path}/calls.db"
-    engine = open_engine(url, writer=True)
+    engine = open_engine(url)
     migrate.upgrade(engine)
     fill(engine, count)
     engine.dispose()

@@ -15,9 +15,9 @@ from sqlalchemy import text
 
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.numbering import classify
-from cdrsync.store.save import SqlStore
 from tests.contract.conftest import FIRST, page
 from tests.contract.viewed import seen
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def calls(request: pytest.FixtureRequest, migrated: Database) -> Iterator[tuple[
     """The database, and its calls with the account of each; some days are summed, others not."""
     draw, today = random.Random(request.param), datetime.now(UTC).date()
     for number in range(request.param):
-        store = SqlStore(migrated.url, f"account {number}", classify=classify)
+        store = OwnStore(migrated.url, f"account {number}", classify=classify)
         store.open()
         some = [random_call(draw, uid, today) for uid in range(1, 700)]
         store.save(page(*some, completes=tuple({call.call_date for call in some})))
