@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SUMMING_SECONDS = 2.0  # after a poll
 LONG_WORK = 10_000  # records after which the memory for their pages is given back
+HISTORY_SECONDS = 60.0  # between two lines that say how far history is read
 
 
 class Work:
@@ -55,6 +56,7 @@ class Work:
         self._activity = activity
         self._metrics = metrics
         self._log = logs.get(parts.name)
+        self._history_told = time.monotonic()
 
     def show_position(self, database: Database) -> datetime | None:
         """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew.
@@ -66,7 +68,8 @@ class Work:
         if mark is not None:
             self._activity.publish(name, high_water_uid=mark.high_water_uid)
         self._metrics.rejects_open(name, self._parts.ledger.open_rejects())
-        audited_at, gaps = database.last_audit(name)
+        audited_at, gaps, newest_call = database.last_audit(name)
+        self._activity.publish(name, newest_call=newest_call)
         if audited_at is not None:
             self._metrics.audited(name, gaps=gaps, at=audited_at.timestamp())
         return audited_at
@@ -81,6 +84,8 @@ class Work:
                 for saved in steps:
                     self._saved(saved)
                     tally.add(saved)
+                    if task is Task.BACKFILL:
+                        self._tell_history(tally)
                     yield saved
                     if self._stop.is_set():
                         tally.outcome = "stopped"
@@ -91,6 +96,18 @@ class Work:
             self._log.info(f"{task} done", **counts, seconds=round(tally.seconds(), 3))
         if tally.records >= LONG_WORK:
             tuning.give_back()
+
+    def _tell_history(self, tally: Tally) -> None:
+        """Say how far history is read, once a minute."""
+        now = time.monotonic()
+        if now < self._history_told + HISTORY_SECONDS:
+            return
+        self._history_told = now
+        read = self._parts.sync.position.history()
+        pace = tally.records / max(1.0, tally.seconds())
+        self._log.info(
+            "reading history", days_read=read.read, of=read.wanted, calls=tally.records, a_second=round(pace)
+        )
 
     def _finish(self, task: Task, tally: Tally, began: float) -> None:
         """What comes after the last page of a task."""

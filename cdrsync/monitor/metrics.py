@@ -6,7 +6,7 @@ prometheus-client is imported when `Metrics` is made: only the daemon does.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cdrsync import __version__
 from cdrsync.monitor import logs
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cdrsync.model import PageSaved
     from cdrsync.monitor.activity import AccountState, Activity
+    from cdrsync.monitor.status import Summary
 
 REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -35,6 +36,9 @@ class Metrics:
         self.registry: CollectorRegistry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
         self.registry.register(_ActivityCollector(activity))
+        self.registry.register(_DatabaseCollector(self))
+        self.database: Callable[[], Figures | None] = lambda: None
+        """What the database holds; None where it can't tell. Whoever can read it sets this."""
 
         def made(kind: Any, name: str, help_text: str, *labels: str, **options: Any) -> Any:
             return kind(f"cdrsync_{name}", help_text, labels, registry=self.registry, **options)
@@ -103,6 +107,10 @@ class _ActivityCollector:
 
         yield CounterMetricFamily("cdrsync_log_lines_dropped", "Log lines that could not be written.", logs.dropped())
         snapshot = self._activity.snapshot()
+        refused = float(snapshot.reload_refused is not None)
+        yield GaugeMetricFamily(
+            "cdrsync_reload_refused", "1 where the last change of the configuration was refused.", refused
+        )
         for name, (help_text, value_of) in GAUGES.items():
             family = GaugeMetricFamily(f"cdrsync_{name}", help_text, labels=["account"])
             for state in snapshot.accounts:
@@ -110,6 +118,61 @@ class _ActivityCollector:
                 if value is not None:
                     family.add_metric([state.name], float(value))
             yield family
+
+
+class Figures(NamedTuple):
+    """What the database has to say at a scrape."""
+
+    accounts: Iterable[Summary]
+    disk_free: int | None  # bytes, where the database is a file of this machine
+
+
+class _DatabaseCollector:
+    """Gauges of what the database holds."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is collected at registration."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """One gauge a fact, one sample an account; none while the database can't tell."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        figures = self._metrics.database()
+        if figures is None:
+            return
+        for name, (help_text, value_of) in HELD.items():
+            family = GaugeMetricFamily(f"cdrsync_{name}", help_text, labels=["account"])
+            for summary in figures.accounts:
+                value = value_of(summary)
+                if value is not None:
+                    family.add_metric([summary.name], float(value))
+            yield family
+        if figures.disk_free is not None:
+            help_text = "Free bytes where SQLite's file is."
+            yield GaugeMetricFamily("cdrsync_disk_free_bytes", help_text, figures.disk_free)
+
+
+HELD: dict[str, tuple[str, Callable[[Summary], float | None]]] = {
+    "calls_held": ("Calls held, by the ledger.", lambda held: held.calls),
+    "history_days_read": (
+        "Days of the wanted history that are read to their end.",
+        lambda held: None if held.history is None else held.history.read,
+    ),
+    "unread_days": (
+        "Days of the wanted history that are not read to their end; none where its beginning is not known yet.",
+        lambda held: (
+            None if held.history is None or held.history.wanted is None else held.history.wanted - held.history.read
+        ),
+    ),
+    "audit_unsure": (
+        "Periods of which the last audit can't say whether calls are missing.",
+        lambda held: len(held.unsure),
+    ),
+}
 
 
 def _timestamp(instant: datetime | None) -> float | None:
@@ -124,7 +187,7 @@ GAUGES: dict[str, tuple[str, Callable[[AccountState, datetime], float | None]]] 
     "lag_seconds": ("By how much the table may be behind the operator.", lambda state, now: state.lag(now)),
     "high_water_uid": ("The uid after which the next poll asks.", lambda state, _: state.high_water_uid),
     "newest_call_timestamp_seconds": (
-        "Start of the youngest call saved since the daemon's start.",
+        "Start of the youngest call held.",
         lambda state, _: _timestamp(state.newest_call),
     ),
     "lease_held": ("1 where this instance may write for the account.", lambda state, _: state.lease_held),

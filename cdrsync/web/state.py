@@ -65,9 +65,12 @@ KEPT_ANSWERS = 50  # at once
 
 
 class Recent:
-    """A `StatusSource`'s answers from the database, at most KEPT_SECONDS old."""
+    """A `StatusSource`'s answers from the database, at most `kept` seconds old."""
 
-    def __init__(self, source: StatusSource, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, source: StatusSource, clock: Callable[[], float] = time.monotonic, *, kept: float = KEPT_SECONDS
+    ) -> None:
+        self._kept = kept
         self._source = source
         self._clock = clock
         self._asking = threading.Lock()
@@ -94,7 +97,7 @@ class Recent:
             return DatabaseUnavailable("the database has not answered for several seconds")
         try:
             at, answer = self._answers.get(key, (None, None))
-            if at is None or self._clock() - at > KEPT_SECONDS:
+            if at is None or self._clock() - at > self._kept:
                 answer = self._answer(question)
                 while len(self._answers) >= KEPT_ANSWERS:
                     del self._answers[next(iter(self._answers))]

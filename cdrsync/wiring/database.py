@@ -67,8 +67,11 @@ class Database:
             self.prepare()
             store.open()
 
-    def last_audit(self, name: str) -> tuple[datetime | None, int]:
-        """When an account was audited last (UTC), and the days with a gap since. Raises DatabaseUnavailable."""
+    def last_audit(self, name: str) -> tuple[datetime | None, int, datetime | None]:
+        """When an account was audited last, the days with a gap since, and when its youngest call began. UTC.
+
+        Raises DatabaseUnavailable.
+        """
         from cdrsync.store.reads import status
 
         with engine(self._url) as opened:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from typing import TYPE_CHECKING
 
 from cdrsync import web
-from cdrsync.errors import ConfigError
+from cdrsync.errors import CdrsyncError, ConfigError
+from cdrsync.monitor.metrics import Figures
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import status
+from cdrsync.wiring.database import sqlite_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from cdrsync.monitor.status import AccountStatus, Summary
 
 POLLS_MISSED = 5  # an account is not ready when so many polls in a row have not succeeded …
+METRICS_SECONDS = 60.0  # how old what the metrics tell of the database may be
 LEAST_SECONDS = 180.0  # … but a single slow answer of the operator's is no reason
 
 
@@ -108,6 +113,7 @@ def serve(
         doorbell = web.Doorbell(told.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
     access = web.Access(told.http_hosts, told.http_password, beyond_loopback=not listen.is_loopback)
     source = Daemon(settings, activity, stuck)
+    metrics.database = _figures(source, told.database_url)
     app = web.create_app(source, registry=metrics.registry, doorbell=doorbell, access=access)
     try:
         server = web.serve(app, listen.host, listen.port)
@@ -116,6 +122,24 @@ def serve(
         problem = f"http_listen: can't listen on {listen}: {error.strerror or error}"
         raise ConfigError([problem], hint='Choose another address, or http_listen = "" for none') from None
     return Server(source, server, doorbell)
+
+
+def _figures(source: Daemon, database_url: str) -> Callable[[], Figures | None]:
+    """What metrics tell of the database, at most METRICS_SECONDS old."""
+    recent = web.Recent(source, kept=METRICS_SECONDS)
+    file = sqlite_file(database_url)
+
+    def figures() -> Figures | None:
+        held = recent.overview()
+        if isinstance(held, CdrsyncError):
+            return None
+        free = None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                free = shutil.disk_usage(file.absolute().parent).free
+        return Figures(held.values(), free)
+
+    return figures
 
 
 def _is_account(settings: Callable[[], Settings]) -> Callable[[str], bool]:

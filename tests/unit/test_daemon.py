@@ -327,6 +327,7 @@ def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
         'cdrsync_gaps{account="default"}': "1.0",
         'cdrsync_last_audit_timestamp_seconds{account="default"}': "1.716453e+09",
         'cdrsync_doorbells_total{outcome="accepted"}': "1.0",
+        "cdrsync_reload_refused": "0.0",
         "cdrsync_log_lines_dropped_total": "0.0",
     }
 

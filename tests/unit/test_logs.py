@@ -6,9 +6,13 @@ import io
 import json
 import logging
 import os
+import sqlite3
 from typing import TYPE_CHECKING
 
+import psycopg
+import pymysql
 import pytest
+import sqlalchemy.exc
 
 from cdrsync.monitor import logs
 from tests.support.canary import PASSWORD, VKEY
@@ -119,3 +123,46 @@ def test_the_format_follows_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
         assert logs.choose_format(io.StringIO()) == "json"
     os.close(read_end)
     os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("original", "told"),
+    [
+        (pymysql.err.IntegrityError(1062, "Duplicate entry '07921255043' for key"), "(1062)"),
+        (psycopg.errors.UniqueViolation("duplicate key\nDETAIL: Key (number)=(07921255043) exists."), "(23505)"),
+        (sqlite3.IntegrityError("UNIQUE constraint failed: 07921255043"), ""),
+    ],
+)
+def test_a_drivers_words_are_not_told(original: Exception, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in one line nor in the traceback that CDRSYNC_DEBUG asks for: they hold numbers of callers."""
+    monkeypatch.setenv("CDRSYNC_DEBUG", "1")
+    statement, parameters = "INSERT INTO number VALUES (?)", {"number": "07921255043"}
+
+    def fail() -> None:
+        raise sqlalchemy.exc.IntegrityError(statement, parameters, original) from original
+
+    with pytest.raises(sqlalchemy.exc.IntegrityError) as caught:
+        fail()
+    line, traceback = logs.one_line(caught.value), logs.traceback_of(caught.value)
+    assert line == f"IntegrityError {told}".rstrip()
+    assert traceback is not None
+    assert "test_a_drivers_words_are_not_told" in traceback
+    assert [text for text in ("07921255043", "INSERT INTO", "[parameters") if text in traceback] == []
+
+
+def test_a_number_in_an_unforeseen_error_is_masked() -> None:
+    """Whoever raised it."""
+    assert logs.one_line(ValueError("07921255043 is none")) == "ValueError: …043 is none"
+
+
+def test_a_library_that_repeats_itself_is_told_once() -> None:
+    """The same cause, whatever its figures, is one line a minute; another cause is another line."""
+    stream = io.StringIO()
+    logs.set_up("json", "info", stream=stream)
+    for depth in range(500):
+        logging.getLogger("waitress.queue").warning("Task queue depth is %d", depth)
+    logging.getLogger("waitress").warning("server accept() threw an exception")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == [
+        "Task queue depth is 0",
+        "server accept() threw an exception",
+    ]

@@ -175,6 +175,21 @@ def test_page_reloads_only_on_request() -> None:
     ]
 
 
+def test_page_says_that_a_configuration_was_refused() -> None:
+    """In words, since when, and what names every problem; the daemon is well otherwise."""
+    shown = healthy()
+    shown.shown = replace(shown.shown, reload_refused="page_size must be a whole number", reload_refused_at=AT)
+    text = get(shown, "/").text
+    assert "a changed configuration was refused, the old one stays: page_size must be a whole number" in text
+    assert "cdrsync config check" in text
+    assert get(shown, "/readyz").text == "ready\n"
+
+
+def test_page_of_an_account_that_is_not_there() -> None:
+    assert get(healthy(), "/account/nobody").status_code == 404
+    assert get(healthy(), "/account/default").status_code == 200
+
+
 def test_database_is_asked_once_however_many_look() -> None:
     shown = healthy()
     client = create_app(shown).test_client()
