@@ -245,6 +245,7 @@ class Origin(StrEnum):
     LOOKBACK = "lookback"
     BACKFILL = "backfill"
     SWEEP = "sweep"
+    DEEP_SWEEP = "deep sweep"
     HEAL = "heal"
     FETCH = "fetch"
     REJECTS = "rejects"
@@ -341,7 +342,8 @@ class LedgerDay:
     audited_at: datetime | None  # UTC
     verdict: Verdict
     operator_calls: int | None = None  # where the operator stated this day
-    note: str | None = None  # the audit's finding in words
+    note: str | None = None  # the audit's finding in words, or a person's
+    accepted: Excess | None = None  # what a person has accepted of the day
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +352,24 @@ class Gap:
 
     window: Window
     problem: str
+    excess: Excess | None = None  # None: not known in figures
+
+
+class Excess(NamedTuple):
+    """By how much what is held is more than what is stated; less where negative. None: not stated readably."""
+
+    calls: int
+    duration: int | None  # seconds
+    charge: Decimal  # pounds
+
+    def less(self, other: Excess) -> Excess:
+        """What is left of it without the other."""
+        duration = None if None in (self.duration, other.duration) else (self.duration or 0) - (other.duration or 0)
+        return Excess(self.calls - other.calls, duration, self.charge - other.charge)
+
+    def none_left(self, penny: Decimal) -> bool:
+        """Whether it is nothing, to the call and second, and the charge to less than a penny."""
+        return not self.calls and not self.duration and abs(self.charge) < penny
 
 
 class Verdict(StrEnum):
@@ -359,6 +379,7 @@ class Verdict(StrEnum):
     COMPLETE = "complete"
     GAP = "gap"
     HEALED = "healed"
+    ACCEPTED = "accepted"  # a gap that a person has answered for
 
 
 def national(number: str) -> str:

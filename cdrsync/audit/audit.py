@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from cdrsync.audit.figures import Comparison, Figures, Interpretation, compare
+from cdrsync.audit.explain import Explanation, explain, suspects
+from cdrsync.audit.figures import Comparison, Figures, Interpretation, compare, of_raw
 from cdrsync.audit.findings import (
     AuditReport,
     Finding,
     Holdings,
+    accepted_by_a_person,
+    is_accepted,
     merged,
     narrow,
     overruled,
@@ -23,6 +26,7 @@ from cdrsync.audit.findings import (
     stated_days,
     tampered,
     verdicts,
+    walked,
     within,
 )
 from cdrsync.errors import BadAnswer, RequestRefused
@@ -30,7 +34,6 @@ from cdrsync.model import (
     Batch,
     Cdr,
     CdrsAsk,
-    Checkpoint,
     Period,
     Refusal,
     Totals,
@@ -42,10 +45,11 @@ from cdrsync.model import (
 from cdrsync.sync.history import calls_before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from zoneinfo import ZoneInfo
 
-    from cdrsync.model import PageSaved
+    from cdrsync.audit.ports import Healer, Ledger
+    from cdrsync.model import Gap
     from cdrsync.sync.ports import Source
     from cdrsync.sync.position import Position
 
@@ -58,50 +62,6 @@ nothing mends must not cost the whole history every night."""
 
 MIDNIGHT_MARGIN = timedelta(seconds=60)
 """So near to midnight by the operator's clock it can't be said which day its totals mean: no alarm, ask later."""
-
-
-class Ledger(Protocol):
-    """What the audit reads and keeps of an account. Writes no CDR."""
-
-    def checkpoint(self, stream: str) -> Checkpoint | None:
-        """The checkpoint of a stream."""
-
-    def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
-        """Calls per day, counted from the rows, and the ledger; of one number where one is given."""
-
-    def held_uids(self, uids: Iterable[int]) -> set[int]:
-        """Those of the uids that are held."""
-
-    def open_rejects(self) -> int:
-        """Records in quarantine."""
-
-    def established(self) -> Interpretation:
-        """How undocumented figures are to be understood, as far as earlier audits established it."""
-
-    def proven_before(self) -> bool:
-        """Whether an audit of `all` has agreed before."""
-
-    def recount(self, days: Iterable[date]) -> None:
-        """Count the ledger's figures of these days from the rows again."""
-
-    def record_audit(self, report: AuditReport, verdicts: Mapping[date, Verdict]) -> None:
-        """Keep findings and verdicts, in one transaction."""
-
-
-class Healer(Protocol):
-    """What reads again, through the one write path: needs the lease."""
-
-    def poll(self) -> Iterable[PageSaved]:
-        """Read the tail."""
-
-    def look_back(self) -> Iterable[PageSaved]:
-        """Read the recent tail again."""
-
-    def reread(self, day: date) -> tuple[int, dict[int, Cdr]]:
-        """Read a day again: how many records that changed, and the day's calls as the operator lists them."""
-
-    def reopen_history(self) -> None:
-        """Where all is wanted, have the next backfill read what the operator has before the first day held."""
 
 
 class Audit:
@@ -138,6 +98,23 @@ class Audit:
             self._ledger.record_audit(observed, days)
         return observed
 
+    def accept(self, day: date, note: str) -> Gap | None:
+        """Accept the gap that a day lies in, as it is now; answers the gap, None where there is none."""
+        report = self.run(list(Period))
+        gap = next((gap for gap in report.gaps if gap.window.first <= day <= gap.window.last), None)
+        if gap is None or gap.excess is None:
+            return None
+        excess = gap.excess
+        for other in self._ledger.holdings(number=None, up_to_uid=None).ledger:
+            if gap.window.first <= other.day <= gap.window.last and other.accepted is not None and other.day != day:
+                excess = excess.less(other.accepted)
+        self._ledger.accept(day, excess, note, report.audited_at)
+        return gap
+
+    def explain(self, day: date) -> Explanation:
+        """Ask for a day's calls and say which are held, listed, or different. Stores nothing."""
+        return explain(self._source, self._ledger, self._position.numbers, day, self._page_size)
+
     # ── comparing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _settle(
@@ -161,9 +138,10 @@ class Audit:
         for one in wanted:
             moment = self._observe(periods, one, writer=writer)
             judged = [self._judge(answer, period, moment, one, established) for period, answer in moment.totals]
-            findings.append(overruled(judged))
+            findings.append(accepted_by_a_person(overruled(judged), moment.holdings.ledger))
         holdings = moment.holdings if wanted == (number,) else self._ledger.holdings(number=None, up_to_uid=None)
         altered = [] if number is not None else tampered(holdings)
+        altered = [gap for gap in altered if not is_accepted(gap.window, gap.excess, holdings.ledger)]
         known = {gap.window.first for gap in altered}
         gaps = altered + [gap for of_one in findings for gap in narrow(of_one, known)]
         of_periods = findings[0] if number is not None else [merged(of_one) for of_one in zip(*findings, strict=True)]
@@ -177,8 +155,7 @@ class Audit:
             proven=proven,
             first_proof=proven and number is None and not self._ledger.proven_before(),
         )
-        vouched = [finding.window for finding in of_periods if finding.verdict is Verdict.COMPLETE]
-        return report, verdicts(holdings.ledger, vouched, gaps)
+        return report, verdicts(holdings.ledger, of_periods, gaps)
 
     def _numbers(self, number: str | None) -> tuple[str | None, ...]:
         return self._position.numbers if number is None else (number,)
@@ -240,6 +217,7 @@ class Audit:
             answer,
             comparison.interpretation,
             remark="; ".join(comparison.remarks),
+            excess=comparison.excess,
         )
         if comparison.agrees:
             return finding
@@ -250,10 +228,25 @@ class Audit:
         problem = "; ".join(comparison.differences)
         if excuse:
             return replace(finding, verdict=Verdict.UNAUDITED, problem=f"{problem} ({excuse})")
-        rejects = self._ledger.open_rejects()
-        if rejects:
-            problem += f" ({rejects} records that could not be typed wait in the quarantine)"
-        return replace(finding, verdict=Verdict.GAP, problem=problem)
+        return replace(finding, verdict=Verdict.GAP, problem=problem + self._in_quarantine(period, window, comparison))
+
+    def _in_quarantine(self, period: Period, window: Window, comparison: Comparison) -> str:
+        """How many of the missing calls are in quarantine, with their figures; empty where none can be."""
+        missing = 0 if comparison.excess is None else -comparison.excess.calls
+        records = [of_raw(raw) for raw in self._ledger.quarantined()]
+        undated = [figures for day, figures in records if day is None]
+        inside = [figures for day, figures in records if day is not None and window.first <= day <= window.last]
+        if period is Period.ALL:  # the operator counts a record that says no day on some day
+            inside, undated = inside + undated, []
+        if missing <= 0 or not records:
+            return ""
+        there = Figures.of(inside)
+        figures = f"({there.duration} seconds, £{there.charge.normalize():f})"
+        if there.calls >= missing:
+            return f"; {'it is' if missing == 1 else f'all {missing} are'} in quarantine {figures}"
+        parts = [f"{there.calls} of the {missing} missing are in quarantine {figures}"] if inside else []
+        parts += [f"{len(undated)} in quarantine say no day"] if undated else []
+        return "".join(f"; {part}" for part in parts)
 
     def _excuse(self, period: Period, window: Window, moment: _Moment, local: datetime, number: str | None) -> str:
         """Why a disagreement of this period proves nothing; empty where it does."""
@@ -301,10 +294,11 @@ class Audit:
         days -= {day for day in days if self._was_in_vain(day, held.get(day, Figures()), found.audited_at)}
         mended: set[date] = set()
         listed: dict[date, Figures] = {}
+        uids: dict[date, set[int]] = {}
         records = 0
         for day in sorted(days, reverse=True):
             changed, calls = healer.reread(day)
-            listed[day] = Figures.of_calls(calls.values())
+            listed[day], uids[day] = Figures.of_calls(calls.values()), set(calls)
             if changed:
                 mended.add(day)
                 records += changed
@@ -312,11 +306,22 @@ class Audit:
         held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
         self._ledger.recount(day for day, figures in listed.items() if figures == held.get(day, Figures()))
         report, verdicts_after = self._settle(periods, number, healer)
+        again = [gap for gap in report.gaps if days.intersection(within(gap.window, first, today))]
+        if again:
+            # What no date shows is read by uid, before anybody is told of a gap.
+            records += sum(healer.reread_uids(window) for window in walked(report, again))
+            report, verdicts_after = self._settle(periods, number, healer)
+            held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
+        report = replace(report, gaps=[part for gap in report.gaps for part in suspects(gap, uids, self._ledger)])
         left = {day for gap in report.gaps for day in within(gap.window, first, today)}
         self._read_in_vain |= {day: (report.audited_at, held.get(day, Figures())) for day in days & left}
         healed = tuple(sorted(mended - left))
+        verdicts_after = {
+            day: Verdict.UNAUDITED if verdict is Verdict.GAP and day not in left else verdict
+            for day, verdict in verdicts_after.items()
+        }
         verdicts_after |= dict.fromkeys(healed, Verdict.HEALED)
-        return replace(report, healed=healed, records_healed=records), verdicts_after
+        return replace(report, healed=healed, records_healed=records, tried=True), verdicts_after
 
     def _was_in_vain(self, day: date, held: Figures, now: datetime) -> bool:
         """Whether the day was read again lately, and nothing of it has changed since."""

@@ -9,10 +9,14 @@ agrees in every figure with voicemail counted by itself.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
-from decimal import Decimal
+from datetime import date
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
+
+from cdrsync.model import Excess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +58,10 @@ class Figures:
         for cdr in cdrs:
             figures = figures.plus(cdr)
         return figures
+
+    def over(self, other: Held | Figures) -> Excess:
+        """By how much these are more than others."""
+        return Excess(self.calls - other.calls, self.duration - other.duration, self.charge - other.charge)
 
     def plus(self, cdr: Cdr) -> Figures:
         """One call more."""
@@ -128,6 +136,7 @@ class Comparison:
     remarks: tuple[str, ...] = ()
     unusable: tuple[str, ...] = ()
     interpretation: Interpretation = field(default_factory=Interpretation)
+    excess: Excess | None = None  # of what is held, where it differs
 
     @property
     def agrees(self) -> bool:
@@ -141,13 +150,19 @@ def compare(held: Figures, totals: Totals, established: Interpretation) -> Compa
         return Comparison(held, unusable=totals.unusable or ("figures are missing",))
     differences: list[str] = []
     remarks: list[str] = []
-    if abs(held.charge - totals.charge) >= PENNY:
-        differences.append(f"£{held.charge.normalize():f} is held, the operator states £{totals.charge:f}")
+    charge = held.charge - totals.charge
+    if abs(charge) >= PENNY:
+        figures = f"£{held.charge.normalize():f} held, £{totals.charge:f} stated"
+        differences.append(f"£{abs(charge).normalize():f} {_more(charge)} than the operator states: {figures}")
     duration = _durations(held.duration, totals.minutes_no_format)
     if established.duration is not None:
         duration = [meaning for meaning in duration if meaning == established.duration]
+    seconds = _excess_seconds(held.duration, totals.minutes_no_format, established)
     if not duration and totals.minutes_no_format is not None:
-        text = f"{held.duration} seconds are held, MinsTotalNoFormat is {totals.minutes_no_format.normalize():f}"
+        text = f"{held.duration} seconds held, MinsTotalNoFormat is {totals.minutes_no_format.normalize():f}"
+        if seconds:
+            many = "1 second" if abs(seconds) == 1 else f"{abs(seconds)} seconds"
+            text = f"{many} {_more(seconds)} than the operator states: {text}"
         (remarks if established.duration is None else differences).append(text)
     others = totals.answered + totals.missed
     sums = {BY_ITSELF: others + totals.voicemail, AMONG_OTHERS: others}
@@ -157,13 +172,26 @@ def compare(held: Figures, totals: Totals, established: Interpretation) -> Compa
     believed = established.calls or (None if rest_agrees else BY_ITSELF)
     if believed is not None and not (rest_agrees and calls == [BY_ITSELF]):
         calls = [meaning for meaning in calls if meaning == believed]
+    more = held.calls - sums[believed or BY_ITSELF]
     if not calls:
         parts = f"{totals.answered} answered, {totals.missed} missed, {totals.voicemail} voicemail"
-        differences.insert(0, f"{held.calls} calls are held, the operator counts {parts}")
+        number = "1 call" if abs(more) == 1 else f"{abs(more)} calls"
+        fewer = "more" if more > 0 else "fewer"
+        differences.insert(0, f"{number} {fewer} than the operator counts: {held.calls} held, {parts}")
     if differences:
-        return Comparison(held, tuple(differences), tuple(remarks), interpretation=established)
-    interpretation = Interpretation(calls[0] if len(calls) == 1 else None, duration[0] if len(duration) == 1 else None)
-    return Comparison(held, (), tuple(remarks), interpretation=interpretation.or_else(established))
+        excess = Excess(0 if calls else more, seconds, charge)
+        return Comparison(held, tuple(differences), tuple(remarks), interpretation=established, excess=excess)
+    known = Interpretation(calls[0] if len(calls) == 1 else None, duration[0] if len(duration) == 1 else None)
+    return Comparison(held, (), tuple(remarks), interpretation=known.or_else(established))
+
+
+def _more(number: Decimal | int) -> str:
+    return "more" if number > 0 else "less"
+
+
+def _excess_seconds(held: int, stated: Decimal | None, established: Interpretation) -> int | None:
+    """Seconds too many; None where they are not known to be seconds."""
+    return held - int(stated) if stated is not None and established.duration == "seconds" else None
 
 
 def _durations(held: int, stated: Decimal | None) -> list[str]:
@@ -176,3 +204,18 @@ def _durations(held: int, stated: Decimal | None) -> list[str]:
     if abs(stated * SECONDS_PER_MINUTE - held) < SECONDS_PER_MINUTE:
         units.append("minutes")
     return units
+
+
+_IN_RAW = {name: re.compile(rf"<{name}>\s*([^<]*?)\s*</{name}>") for name in ("calldate", "duration", "user_cost")}
+
+
+def of_raw(raw: str) -> tuple[date | None, Figures]:
+    """The day and the figures of a record in quarantine, as far as they can be read; None: no such day."""
+    found = {name: one[1] for name, pattern in _IN_RAW.items() if (one := pattern.search(raw))}
+    day = None
+    with contextlib.suppress(ValueError):
+        day = date.fromisoformat(found.get("calldate", ""))
+    duration, cost = found.get("duration", ""), Decimal(0)
+    with contextlib.suppress(InvalidOperation):
+        cost = Decimal(found.get("user_cost", "0"))
+    return day, Figures(1, int(duration) if duration.isascii() and duration.isdigit() else 0, cost)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.audit.figures import Figures, Interpretation, Stated
-from cdrsync.model import BEGINNING, Gap, Held, LedgerDay, Period, Totals, Verdict, Window
+from cdrsync.audit.figures import PENNY, Figures, Interpretation, Stated
+from cdrsync.model import BEGINNING, Excess, Gap, Held, LedgerDay, Period, Totals, Verdict, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,7 @@ class Finding:
     interpretation: Interpretation
     problem: str = ""
     remark: str = ""
+    excess: Excess | None = None  # of what is held, where it differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class AuditReport:
     stated: dict[date, Stated] = field(default_factory=dict)  # the operator's figures of single days
     healed: tuple[date, ...] = ()
     records_healed: int = 0
+    tried: bool = False  # the days at fault were read again, by date and by uid
     history: HistoryRead | None = None  # of the whole account
     proven: bool = False  # `all` agrees: nothing is missing
     first_proof: bool = False  # ... for the first time
@@ -94,7 +96,7 @@ def tampered(holdings: Holdings) -> list[Gap]:
                 f"the table holds {is_held.calls} calls, {is_held.duration} s, £{is_held.charge.normalize():f}; "
                 f"cdrsync wrote {written.calls} calls, {written.duration} s, £{written.charge.normalize():f}"
             )
-            gaps.append(Gap(Window(day, day), problem))
+            gaps.append(Gap(Window(day, day), problem, is_held.over(written)))
     return gaps
 
 
@@ -120,7 +122,8 @@ def merged(findings: Sequence[Finding]) -> Finding:
     first = findings[0]
     if len(findings) == 1:
         return replace(first, number=None)
-    worst = max(findings, key=lambda finding: (Verdict.COMPLETE, Verdict.UNAUDITED, Verdict.GAP).index(finding.verdict))
+    order = (Verdict.COMPLETE, Verdict.ACCEPTED, Verdict.UNAUDITED, Verdict.GAP)
+    worst = max(findings, key=lambda finding: order.index(finding.verdict))
     return Finding(
         first.period,
         first.window,
@@ -144,7 +147,7 @@ def narrow(findings: Sequence[Finding], known: set[date]) -> list[Gap]:
     A shorter disagreeing period explains the longer ones around it, and so does a day already known to be at fault.
     """
     disagreeing = [finding for finding in findings if finding.verdict is Verdict.GAP]
-    vouched = [finding.window for finding in findings if finding.verdict is Verdict.COMPLETE]
+    vouched = [finding.window for finding in findings if finding.verdict in (Verdict.COMPLETE, Verdict.ACCEPTED)]
     gaps: list[Gap] = []
     explained = set(known)
     for finding in sorted(disagreeing, key=lambda finding: finding.window.last - finding.window.first):
@@ -154,7 +157,7 @@ def narrow(findings: Sequence[Finding], known: set[date]) -> list[Gap]:
         for sure in sorted(vouched, key=lambda sure: sure.last, reverse=True):
             if sure.first <= window.last <= sure.last and sure.first > window.first:
                 window = Window(window.first, sure.first - timedelta(days=1))
-        gaps.append(Gap(window, f"{finding.period}: {finding.problem}"))
+        gaps.append(Gap(window, f"{finding.period}: {finding.problem}", finding.excess))
         explained.add(window.last)
     return gaps
 
@@ -170,19 +173,57 @@ def stated_days(findings: Sequence[Finding]) -> dict[date, Stated]:
     return days
 
 
-def verdicts(ledger: Sequence[LedgerDay], vouched: Sequence[Window], gaps: Sequence[Gap]) -> dict[date, Verdict]:
+def accepted_by_a_person(findings: Sequence[Finding], ledger: Sequence[LedgerDay]) -> list[Finding]:
+    """The findings; a gap that is what a person accepted of its days, to the call, second and penny, is none."""
+    return [
+        replace(finding, verdict=Verdict.ACCEPTED)
+        if finding.verdict is Verdict.GAP and is_accepted(finding.window, finding.excess, ledger)
+        else finding
+        for finding in findings
+    ]
+
+
+def is_accepted(window: Window, excess: Excess | None, ledger: Sequence[LedgerDay]) -> bool:
+    """Whether the accepted days of a window explain all of an excess."""
+    accepted = [day.accepted for day in ledger if window.first <= day.day <= window.last and day.accepted is not None]
+    if excess is None or not accepted:
+        return False
+    for one in accepted:
+        excess = excess.less(one)
+    return excess.none_left(PENNY)
+
+
+def verdicts(ledger: Sequence[LedgerDay], findings: Sequence[Finding], gaps: Sequence[Gap]) -> dict[date, Verdict]:
     """The verdict of each day in the ledger that this audit speaks of. A healed day stays healed while it agrees."""
+    complete = [finding.window for finding in findings if finding.verdict is Verdict.COMPLETE]
+    accepted = [finding.window for finding in findings if finding.verdict is Verdict.ACCEPTED]
     verdicts: dict[date, Verdict] = {}
     for entry in ledger:
         day = entry.day
-        if any(gap.window.first <= day <= gap.window.last for gap in gaps):
+        agrees = Verdict.HEALED if entry.verdict is Verdict.HEALED else Verdict.COMPLETE
+        if _any_holds([gap.window for gap in gaps], day):
             verdicts[day] = Verdict.GAP
-        elif any(window.first <= day <= window.last for window in vouched):
-            verdicts[day] = Verdict.HEALED if entry.verdict is Verdict.HEALED else Verdict.COMPLETE
+        elif _any_holds(complete, day):
+            verdicts[day] = agrees
+        elif _any_holds(accepted, day):
+            verdicts[day] = agrees if entry.accepted is None else Verdict.ACCEPTED
     return verdicts
+
+
+def _any_holds(windows: Sequence[Window], day: date) -> bool:
+    return any(window.first <= day <= window.last for window in windows)
 
 
 def within(window: Window, first: date, last: date) -> list[date]:
     """Days of the window between `first` and `last`, both included, oldest first."""
     start, end = max(window.first, first), min(window.last, last)
     return Window(start, end).days() if start <= end else []
+
+
+def walked(report: AuditReport, gaps: Sequence[Gap]) -> list[Window]:
+    """The windows whose uids are to be walked over: those of gaps, or everything where they don't explain all."""
+    everything = [f for f in report.findings if f.period is Period.ALL and f.verdict is Verdict.GAP]
+    explained = sum(gap.excess.calls for gap in report.gaps if gap.excess is not None)
+    if any(finding.excess is None or finding.excess.calls != explained for finding in everything):
+        return [finding.window for finding in everything]
+    return [gap.window for gap in gaps]

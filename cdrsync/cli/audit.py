@@ -14,17 +14,22 @@ from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import Period, Verdict
 
 if TYPE_CHECKING:
+    from datetime import date, datetime
+
     from cdrsync.audit.findings import AuditReport, Finding
     from cdrsync.cli.each import Report
-    from cdrsync.config import AccountSettings, Inputs
+    from cdrsync.config import AccountSettings, Inputs, Settings
+    from cdrsync.model import Cdr
+
+DAY = click.DateTime(["%Y-%m-%d"])
 
 REPORTED = (  # null where it failed
     *("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed", "history"),
 )
-MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "can't say", Verdict.HEALED: "healed"}
+MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS"}  # the others are words themselves
 
 
-@click.command("audit", short_help="Prove completeness against the operator's totals")
+@click.group("audit", short_help="Prove completeness against the operator's totals", invoke_without_command=True)
 @click.option(
     "--period",
     "periods",
@@ -33,17 +38,21 @@ MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS", Verdict.UNAUDITED: "
     help="Compare this period; may be repeated. All five by default.",
 )
 @click.option("--number", metavar="N", help="Only calls to this number of the account.")
-@click.option("--heal", is_flag=True, help="Read the days at fault again, then compare once more.")
+@click.option("--heal", is_flag=True, help="Read the days at fault again, by date and by uid, then compare once more.")
+@click.option("--explain", type=DAY, metavar="DAY", help="Name the calls of a day that are held or listed alone.")
 @config_options
 @account_option
 @json_option
+@click.pass_context
 def audit(
+    ctx: click.Context,
     inputs: Inputs,
     names: tuple[str, ...],
     *,
     periods: tuple[str, ...],
     number: str | None,
     heal: bool,
+    explain: datetime | None,
     as_json: bool,
 ) -> int:
     """Compare calls, duration and charge with the operator's own totals.
@@ -55,6 +64,8 @@ def audit(
     \b
       cdrsync audit
       cdrsync audit --period all --heal
+      cdrsync audit --explain 2024-05-21
+      cdrsync audit accept 2024-05-21 --note "three test calls, the operator removed them"
 
     JSON: {"accounts": [{"name", "audited_at", "clean", "proven", "findings": [{"period", "first", "last", "number",
     "verdict", "held": {"calls", "duration", "charge"}, "operator": {element: text}, "problem", "remark"}],
@@ -64,6 +75,10 @@ def audit(
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     from cdrsync.wiring import accounts
 
+    if ctx.invoked_subcommand is not None:
+        return EXIT_OK
+    if explain is not None:
+        return _explain(settings_of(inputs, names), explain.date(), as_json=as_json)
     wanted = [Period(period) for period in periods] or list(Period)
     settings = settings_of(inputs, names)
 
@@ -112,7 +127,7 @@ def _print(name: str, report: AuditReport) -> None:
             f"{f.held.calls:,}",
             f"{f.held.duration:,}",
             f"£{f.held.charge:.3f}",
-            MARKS[f.verdict],
+            MARKS.get(f.verdict, f.verdict.value),
             f.problem,
         )
         for f in report.findings
@@ -128,7 +143,77 @@ def _print(name: str, report: AuditReport) -> None:
         output.line(f"healed: {report.records_healed} records of {days}")
     if report.unread:
         output.line(f"history: {report.history}; cdrsync sync reads the rest")
-    if report.gaps:
-        output.line("cdrsync audit --heal reads the days at fault again" if not report.healed else "the rest stays")
+    if report.gaps and report.tried:
+        day = report.gaps[-1].window.last
+        output.line(
+            f"read again by date and by uid: this is left. cdrsync audit --explain {day} names calls, cdrsync rejects "
+            f"list what can't be read; cdrsync audit accept {day} --note TEXT ends the alarm"
+        )
+    elif report.gaps:
+        output.line("cdrsync audit --heal reads the days at fault again, by date and by uid")
     elif report.proven:
         output.line("proven: nothing is missing" + (" (for the first time)" if report.first_proof else ""))
+
+
+@audit.command("accept", short_help="Answer for a gap: its alarm ends")
+@click.argument("day", type=DAY)
+@click.option("--note", required=True, metavar="TEXT", help="Why; it is kept and shown.")
+@config_options
+@account_option
+@json_option
+def accept(inputs: Inputs, names: tuple[str, ...], day: datetime, *, note: str, as_json: bool) -> int:
+    """Accept the gap that a day lies in, as it is now. Another call of the day, or another difference, ends that.
+
+    May be run beside the daemon. Exit 1: there is no gap.
+
+    JSON: {"account", "gap": {"first", "last", "problem"} or null}.
+    """
+    from cdrsync.wiring import accounts
+
+    settings = settings_of(inputs, names)
+    account = accounts.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
+    with accounts.open_audit(settings, account, writer=False, stop=INTERRUPT.event) as auditor:
+        gap = auditor.accept(day.date(), note)
+    said = f"{account.name}: accepted: {gap.problem}" if gap else f"{account.name}: {day.date()} lies in no gap"
+    facts = None if gap is None else {"first": gap.window.first, "last": gap.window.last, "problem": gap.problem}
+    code = EXIT_FOUND if gap is None else EXIT_OK
+    return output.told("audit accept", said, as_json=as_json, code=code, account=account.name, gap=facts)
+
+
+def _explain(settings: Settings, day: date, *, as_json: bool) -> int:
+    from cdrsync.wiring import accounts
+
+    def work(account: AccountSettings) -> tuple[int, Report]:
+        with accounts.open_audit(settings, account, writer=False, stop=INTERRUPT.event) as auditor:
+            found = auditor.explain(day)
+        if not as_json:
+            output.line(f"{account.name}, {day}: {found.held:,} calls held, the operator lists {found.listed:,}")
+            rows = [
+                *(("held, not listed", *_call(cdr)) for cdr in found.suspects),
+                *(("listed, not held", *_call(cdr)) for cdr in found.missing),
+                *(("held otherwise", *_call(cdr)) for cdr, _ in found.different),
+                *(("can't be read", reject.uid, "", "", "", reject.problem) for reject in found.unreadable),
+            ]
+            if rows:
+                output.table(rows, ("", "UID", "TIME", "SECONDS", "CHARGE", ""), right=(1, 3, 4))
+        report = {
+            "day": day,
+            "held": found.held,
+            "listed": found.listed,
+            "not_listed": [_as_call(cdr) for cdr in found.suspects],
+            "not_held": [_as_call(cdr) for cdr in found.missing],
+            "different": [_as_call(cdr) for cdr, _ in found.different],
+            "unreadable": [{"uid": reject.uid, "problem": reject.problem} for reject in found.unreadable],
+        }
+        return EXIT_OK if found.agrees and not found.unreadable else EXIT_FOUND, report
+
+    keys = ("day", "held", "listed", "not_listed", "not_held", "different", "unreadable")
+    return for_each(settings, "audit", work, keys=keys, as_json=as_json)
+
+
+def _call(cdr: Cdr) -> tuple[object, ...]:
+    return cdr.uid, cdr.call_time, cdr.duration, f"£{cdr.user_cost:f}", ""
+
+
+def _as_call(cdr: Cdr) -> dict[str, Any]:
+    return {"uid": cdr.uid, "call_time": cdr.call_time, "duration": cdr.duration, "user_cost": cdr.user_cost}

@@ -9,19 +9,20 @@ import click
 from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
+from cdrsync.model import utc_now
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
     from cdrsync.store.reads.quarantine import Kept
 
 
-@click.group("rejects", short_help="Records that can't be read: list, show, retry")
+@click.group("rejects", short_help="Records that can't be read: list, show, retry, dismiss")
 def rejects() -> None:
     """Look at records that could not be read or stored. They are kept as sent, and stop no others."""
 
 
 @rejects.command("list", short_help="List what waits in quarantine")
-@click.option("--all", "resolved", is_flag=True, help="Those that could be stored later, too.")
+@click.option("--all", "resolved", is_flag=True, help="Those that could be stored later or were dismissed, too.")
 @config_options
 @account_option
 @json_option
@@ -29,7 +30,7 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
     """List what waits in quarantine. Exit 0: nothing; 1: something.
 
     JSON: {"rejects": [{"number", "account", "uid", "problem", "seen", "first_seen_at", "last_seen_at",
-    "resolved_at"}]}.
+    "resolved_at", "dismissed_at", "dismissed_note"}]}.
     """
     from cdrsync.wiring import accounts
 
@@ -42,7 +43,7 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
         output.table(rows, ("NUMBER", "ACCOUNT", "UID", "SEEN", "LAST", "PROBLEM"), right=(0, 2, 3))
     else:
         output.line("nothing in quarantine")
-    return EXIT_FOUND if any(one.resolved_at is None for one in kept) else EXIT_OK
+    return EXIT_FOUND if any(one.resolved_at is None and one.dismissed_at is None for one in kept) else EXIT_OK
 
 
 @rejects.command("show", short_help="Print one record as sent")
@@ -67,6 +68,27 @@ def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
         for line in kept.raw.splitlines():
             output.line(line)
     return EXIT_FOUND if kept is None else EXIT_OK
+
+
+@rejects.command("dismiss", short_help="Say that nothing more is to be done about one")
+@click.argument("number", type=click.IntRange(min=1))
+@click.option("--note", required=True, metavar="TEXT", help="Why; it is kept.")
+@config_options
+@json_option
+def dismiss(inputs: Inputs, number: int, *, note: str, as_json: bool) -> int:
+    """Say that nothing more is to be done about a record: it stays in quarantine, but is no longer open.
+
+    The record in another form, sent later, is another one. Exit 1: none of that number is open.
+
+    JSON: {"dismissed": true or false}.
+    """
+    from cdrsync.wiring import accounts
+
+    with accounts.quarantine(settings_of(inputs, credentials=False)) as quarantine:
+        dismissed = quarantine.dismiss(number, note, utc_now())
+    said = f"reject {number} is dismissed" if dismissed else f"no reject {number} is open"
+    code = EXIT_OK if dismissed else EXIT_FOUND
+    return output.told("rejects dismiss", said, as_json=as_json, code=code, dismissed=dismissed)
 
 
 @rejects.command("retry", short_help="Read them again with today's program")

@@ -12,7 +12,7 @@ from cdrsync import tuning
 from cdrsync.daemon.tasks import URGENT, Task
 from cdrsync.model import TAIL_STREAM, Period, utc_now
 from cdrsync.monitor import logs
-from cdrsync.sync.position import LOOKBACK_STREAM, SWEEP_STREAM
+from cdrsync.sync.position import DEEP_SWEEP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
 from cdrsync.sync.runs import Tally, recorded
 from cdrsync.wiring import accounts
 
@@ -138,6 +138,8 @@ class Work:
                 yield from sync.look_back()
             case Task.BACKFILL:
                 yield from sync.backfill()
+                if sync.position.due(DEEP_SWEEP_STREAM):
+                    yield from sync.deep_sweep()
             case Task.SWEEP if sync.position.due(SWEEP_STREAM):
                 yield from sync.sweep()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import and_, func, literal, select
 
 from cdrsync.model import MAX_UID, Checkpoint, Window
 from cdrsync.store.schema.tables import cdr, checkpoint, coverage
@@ -55,6 +55,18 @@ class Positions:
             if lowest is None:
                 return connection.execute(below).scalar()
             return connection.execute(below.where(cdr.c.uid < lowest)).scalar() or lowest - 1
+
+    def uids_around(self, window: Window) -> tuple[int | None, int | None]:
+        """As the port says."""
+        here = cdr.c.account_id == self._session.account_id
+        inside = and_(here, cdr.c.call_date.between(window.first, window.last))
+        with self._session.reading() as connection:
+            lowest, highest = connection.execute(select(func.min(cdr.c.uid), func.max(cdr.c.uid)).where(inside)).one()
+            earlier = cdr.c.call_date < window.first if lowest is None else cdr.c.uid < lowest
+            later = cdr.c.call_date > window.last if highest is None else cdr.c.uid > highest
+            below = connection.scalar(select(func.max(cdr.c.uid)).where(here, earlier))
+            above = connection.scalar(select(func.min(cdr.c.uid)).where(here, later))
+        return _in_order(below, above)
 
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """Read the days of the window that a page has completed, at or after `since`."""
@@ -114,3 +126,10 @@ def as_checkpoint(row: Row[Any]) -> Checkpoint:
     """Make a Checkpoint of a row of its table."""
     window = Window(row.window_first, row.window_last) if row.window_first and row.window_last else None
     return Checkpoint(row.stream, row.high_water_uid, row.high_water_ended_at, window, row.begun_at, done=row.done)
+
+
+def _in_order(below: int | None, above: int | None) -> tuple[int | None, int | None]:
+    """A straggler may have a uid out of the order of days: the wider range is right, too."""
+    if below is not None and above is not None and above < below:
+        return above, below
+    return below, above

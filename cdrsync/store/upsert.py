@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
     from cdrsync.store.databases.port import DatabaseKind, New
 
+FIGURES = ("calls", "duration", "charge")
+
 
 def count_day(kind: DatabaseKind) -> Insert:
-    """Add to the ledger of a day; what an audit and the operator said of it holds no longer."""
+    """Add to the ledger of a day; what an audit, the operator and a person said of it holds no longer."""
     return kind.upsert(
         coverage,
         ["account_id", "call_date"],
         lambda new: {
-            **{name: coverage.c[name] + new(name) for name in ("calls", "duration", "charge")},
+            **{name: coverage.c[name] + new(name) for name in FIGURES},
             "verdict": new("verdict"),
             "summed": false(),
-            **{f"operator_{name}": null() for name in ("calls", "duration", "charge")},
+            **{f"{who}_{name}": null() for who in ("operator", "accepted") for name in FIGURES},
         },
     )
 

@@ -6,7 +6,19 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import RequestRefused
-from cdrsync.model import BEGINNING, CdrsAsk, Checkpoint, Origin, Page, PageSaved, Window, batches
+from cdrsync.model import (
+    BEGINNING,
+    CdrsAsk,
+    Checkpoint,
+    Origin,
+    Page,
+    PageSaved,
+    Period,
+    Totals,
+    TotalsAsk,
+    Window,
+    batches,
+)
 from cdrsync.sync.position import HISTORY_STREAM
 
 if TYPE_CHECKING:
@@ -92,6 +104,15 @@ def calls_before(source: Source, day: date, numbers: Sequence[str | None], page_
         )
     ]
     return any(cdr.call_date < day for batch in batches(source.ask(asks)) for cdr in batch.cdrs)
+
+
+def counted(source: Source) -> int | None:
+    """The most calls that GetTotals `all` can mean. None where it can't be read."""
+    (answer,) = source.ask([TotalsAsk(Period.ALL)]).answers
+    if not isinstance(answer, Totals):
+        return None
+    counts = (answer.answered, answer.missed, answer.voicemail)
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _months(first: date, last: date) -> int:

@@ -43,6 +43,12 @@ class ReadStore(Protocol):
         A call that says it ended after `until` is mistaken: it would make every look-back read from its uid for ever.
         """
 
+    def uids_around(self, window: Window) -> tuple[int | None, int | None]:
+        """The uids held next to those of a window's calls: the highest below them and the lowest above; None: none.
+
+        Where no call of the window is held: those of the calls before and after it.
+        """
+
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """Days of the window that a page has completed, at or after `since`."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BOOTSTRAP_STREAM = "bootstrap"
 HISTORY_STREAM = "history"
 LOOKBACK_STREAM = "lookback"
+DEEP_SWEEP_STREAM = "deep-sweep"
 START_STREAM = "start"
 """Since when calls are wanted, as settings have ever said: a later start never narrows it, only a person does."""
 
@@ -27,6 +28,7 @@ WANTED_STREAM = "wanted"
 """Since when a number is wanted, or all numbers are: days that were read before lack its calls."""
 
 SWEEP_INTERVAL = timedelta(days=1)
+DEEP_SWEEP_INTERVAL = timedelta(days=30)
 EARLY = 0.95  # of an interval: a scheduler or cron may be a moment early
 
 
@@ -134,12 +136,17 @@ class Position:
     def due(self, stream: str, *, first_run: bool = False) -> bool:
         """Whether it is time for a look-back or a sweep, by stream. Never where it is switched off.
 
-        A first run has just read everything. One that was cut off has not: what it had read may have changed since.
+        A first run has just read everything. One that was cut off has not: what it had read may have changed since. The
+        first deep sweep is due an interval after the first poll; one that was cut off is due.
         """
         interval = self._interval(stream)
         if not interval:
             return False
-        if not first_run and self._store.checkpoint(stream) is None:
+        kept = self._store.checkpoint(stream)
+        if stream == DEEP_SWEEP_STREAM:
+            if kept is not None and not kept.done:
+                return True
+        elif not first_run and kept is None:
             return True
         now = self._clock()
         return abs(now - self.read_at(stream, now)) >= interval * EARLY  # abs: the host's clock may have been set back
@@ -154,6 +161,8 @@ class Position:
         return min(self.read_at(stream, now), now)
 
     def _interval(self, stream: str) -> timedelta:
+        if stream == DEEP_SWEEP_STREAM:
+            return DEEP_SWEEP_INTERVAL
         if stream == SWEEP_STREAM:
             return SWEEP_INTERVAL if self._settings.sweep_days else timedelta()
         return self._settings.lookback_interval if self._settings.lookback else timedelta()

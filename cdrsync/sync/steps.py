@@ -10,6 +10,7 @@ the caller just calls again.
     look-back   every few minutes     LastId = below the calls of the last `lookback`
     backfill    until done            a Window per day, newest first, days not downloaded yet
     sweep       daily                 a Window per day, the last `sweep_days`
+    deep sweep  monthly               LastId = from the first call wanted up to the mark
 """
 
 from __future__ import annotations
@@ -30,17 +31,16 @@ from cdrsync.model import (
     Origin,
     Page,
     PageSaved,
-    Period,
-    Totals,
-    TotalsAsk,
     Window,
     batches,
     utc_now,
 )
+from cdrsync.sync.deep_sweep import DeepSweep
 from cdrsync.sync.high_water import RESET_MARGIN, HighWater, fallen
-from cdrsync.sync.history import History
+from cdrsync.sync.history import History, counted
 from cdrsync.sync.position import (
     BOOTSTRAP_STREAM,
+    DEEP_SWEEP_STREAM,
     LOOKBACK_STREAM,
     START_STREAM,
     SWEEP_STREAM,
@@ -79,6 +79,7 @@ class Sync:
         self._read_ahead = read_ahead
         self.position = Position(store, settings, clock)
         self._numbers = self.position.numbers
+        self._deep = DeepSweep(source, store, self.position, self._save_all, page_size=settings.page_size, clock=clock)
         self._history = History(source, store, self.position, page_size=settings.page_size, clock=clock)
 
     # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,6 +145,14 @@ class Sync:
         yield from self.read_days(reversed(window.days()), Origin.SWEEP)
         yield self._mark(Origin.SWEEP, SWEEP_STREAM, begun)
 
+    def deep_sweep(self) -> Iterator[PageSaved]:
+        """Read all that is held again by uid: records that no date shows, or another one."""
+        yield from self._deep.sweep()
+
+    def reread_uids(self, window: Window) -> int:
+        """Read the records again whose uids lie around those of a window. Returns how many that changed."""
+        return sum(saved.inserted + saved.updated for saved in self._deep.around(window))
+
     def catch_up(self) -> Iterator[PageSaved]:
         """Everything that is due, once: poll, look-back, backfill, sweep, and the tail again after long work.
 
@@ -157,6 +166,7 @@ class Sync:
             self._if_due(self.look_back, LOOKBACK_STREAM, Origin.LOOKBACK, first_run=first_run),
             self.backfill(),
             self._if_due(self.sweep, SWEEP_STREAM, Origin.SWEEP, first_run=first_run),
+            self._if_due(self.deep_sweep, DEEP_SWEEP_STREAM, Origin.DEEP_SWEEP, first_run=first_run),
         ):
             worked = True
             yield saved
@@ -168,7 +178,7 @@ class Sync:
     ) -> Iterator[PageSaved]:
         if self.position.due(stream, first_run=first_run):
             yield from step()
-        elif first_run:
+        elif first_run and stream != DEEP_SWEEP_STREAM:
             self._mark(origin, stream, self.position.read_at(stream, self._clock()))
 
     def read_days(self, days: Iterable[date], origin: Origin) -> Iterator[PageSaved]:
@@ -271,10 +281,15 @@ class Sync:
         )
         first = next(pages, None)  # an idle poll ends here, without a thread
         if first is not None:
-            known = self._store.checkpoint(stream)
-            for page in itertools.chain([first], self._read_ahead([pages])):
-                self._refuse_reset(page, known)
-                yield self._store.save(page)
+            yield from self._save_all(pages, self._store.checkpoint(stream), first)
+
+    def _save_all(
+        self, pages: Iterator[Page], mark: Checkpoint | None, first: Page | None = None
+    ) -> Iterator[PageSaved]:
+        """Save pages that are read ahead, unless they show that the uids have fallen."""
+        for page in itertools.chain([first] if first is not None else (), self._read_ahead([pages])):
+            self._refuse_reset(page, mark)
+            yield self._store.save(page)
 
     def _todays_first_page(self, number: str | None) -> PageSaved:
         """The one question by date of a look-back: LastId alone would never show that the uids have fallen."""
@@ -351,13 +366,7 @@ class Sync:
 
     def expected_calls(self) -> int | None:
         """The most calls that GetTotals `all` can mean. None where it can't be read, or counts other numbers too."""
-        if self._settings.numbers:
-            return None
-        (answer,) = self._source.ask([TotalsAsk(Period.ALL)]).answers
-        if not isinstance(answer, Totals):
-            return None
-        counts = (answer.answered, answer.missed, answer.voicemail)
-        return None if None in counts else sum(count or 0 for count in counts)
+        return None if self._settings.numbers else counted(self._source)
 
 
 def _mark_uid(mark: Checkpoint) -> int:

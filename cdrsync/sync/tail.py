@@ -6,12 +6,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cdrsync.model import Cdr, CdrsAsk, Origin, Page, batches
+from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, batches
 from cdrsync.sync.high_water import HighWater
 from cdrsync.sync.offsets import Offsets, of_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from cdrsync.sync.ports import Source
 
@@ -35,7 +36,7 @@ def tail_pages(
     high, begun = HighWater(mark), None
     theirs = of_number(number)
     document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
-    while origin is Origin.TAIL and _follows(after_uid, batches(document)[0].cdrs):
+    while origin is Origin.TAIL and follows(after_uid, batches(document)[0].cdrs):
         (batch,) = batches(document)
         if not theirs(batch) or not high.see(batch, document.answered_at):
             break  # another number's; or each far above all that is known: the same LastId would bring them for ever
@@ -45,26 +46,35 @@ def tail_pages(
         begun, after_uid = begun or document.answered_at, high.uid
         document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
     mark, page = high.uid, None
+    for batch, answered_at, believed, size in by_offset(source, document, after_uid, limit, number):
+        if believed:
+            high.see(batch, answered_at)
+        if len(batch):
+            if page is not None:
+                yield page
+            page = Page(origin, batch.cdrs, batch.rejects, size=size)
+    high.believe_leap(source, limit=limit, number=number)
+    if page is not None:
+        yield replace(page, checkpoint=high.checkpoint(stream)) if high.uid > mark else page
+
+
+def by_offset(
+    source: Source, document: Document, after_uid: int, limit: int, number: str | None
+) -> Iterator[tuple[Batch, datetime, bool, int]]:
+    """Every answer to one LastId, in whatever order it comes: when it was given, whether it is believed, its bytes."""
+    theirs = of_number(number)
     offsets = Offsets(
         f"LastId {after_uid}",
         lambda found: theirs(found) and all(one.uid is None or one.uid > after_uid for one in found.records()),
     )
     while True:
         (batch,) = batches(document)
-        if offsets.take(batch, document.answered_at):
-            high.see(batch, document.answered_at)
-        if len(batch):
-            if page is not None:
-                yield page
-            page = Page(origin, batch.cdrs, batch.rejects, size=document.size)
+        yield batch, document.answered_at, offsets.take(batch, document.answered_at), document.size
         if offsets.ended:
-            break
+            return
         document = source.ask([CdrsAsk(limit=limit, offset=offsets.position, after_uid=after_uid, number=number)])
-    high.believe_leap(source, limit=limit, number=number)
-    if page is not None:
-        yield replace(page, checkpoint=high.checkpoint(stream)) if high.uid > mark else page
 
 
-def _follows(uid: int, cdrs: Sequence[Cdr]) -> bool:
+def follows(uid: int, cdrs: Sequence[Cdr]) -> bool:
     """Whether several calls come in ascending order after a uid."""
     return len(cdrs) > 1 and cdrs[0].uid > uid and all(a.uid < b.uid for a, b in pairwise(cdrs))

@@ -11,7 +11,7 @@ SELECT
     coverage.downloaded_at AS downloaded_at,
     -- timestamptz: When the whole day was last read to its end, UTC; NULL: never
     coverage.audited_at AS audited_at,  -- timestamptz: When it was last compared with the operator's totals, UTC
-    coverage.verdict AS verdict,  -- text: unaudited, complete, gap or healed
+    coverage.verdict AS verdict,  -- text: unaudited, complete, gap, healed or accepted
     coverage.operator_calls AS operator_calls,  -- integer: Calls the operator counts, where it stated this day
     coverage.operator_duration AS operator_duration,  -- bigint: Duration the operator states, seconds
     {pounds: coverage.operator_charge} AS operator_cost,  -- numeric: Charge the operator states, pounds

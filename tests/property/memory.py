@@ -110,6 +110,18 @@ class MemoryStore:
         position = bisect_left(self._uids, lowest)
         return self._uids[position - 1] if position else lowest - 1
 
+    def uids_around(self, window: Window) -> tuple[int | None, int | None]:
+        """The held uids next to those of a window."""
+        inside = [uid for uid, cdr in self.rows.items() if window.first <= cdr.call_date <= window.last]
+        if inside:
+            below = [uid for uid in self.rows if uid < min(inside)]
+            above = [uid for uid in self.rows if uid > max(inside)]
+        else:
+            below = [uid for uid, cdr in self.rows.items() if cdr.call_date < window.first]
+            above = [uid for uid, cdr in self.rows.items() if cdr.call_date > window.last]
+        low, high = max(below, default=None), min(above, default=None)
+        return (high, low) if low is not None and high is not None and high < low else (low, high)
+
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """Days of the window that a page has completed."""
         return {

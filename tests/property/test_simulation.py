@@ -93,7 +93,7 @@ def _short(self: offsets.Offsets, batch: Batch, answered_at: datetime) -> int:
 
 RARE = {"no order is mistrusted": 2990}  # the first seed to try, where few worlds show the mistake
 MISTAKES = {
-    "any page is taken for ascending": (tail, "_follows", lambda _, cdrs: bool(cdrs)),
+    "any page is taken for ascending": (tail, "follows", lambda _, cdrs: bool(cdrs)),
     "EndDate is taken for included": (windows.EndDates, "of", lambda _, window: window.last),
     "a repeated record counts twice": (offsets.Offsets, "take", _len),
     "a short page is taken for the end": (offsets.Offsets, "take", _short),

@@ -70,6 +70,12 @@ class Twins:
         assert actual == self.memory.look_back_uid(since, until)
         return actual
 
+    def uids_around(self, window: Window) -> tuple[int | None, int | None]:
+        """As both say."""
+        actual = self.sql.uids_around(window)
+        assert actual == self.memory.uids_around(window)
+        return actual
+
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
         """As both say."""
         actual = self.sql.days_downloaded(window, since=since)

@@ -58,6 +58,7 @@ class Listing:
         now: Callable[[], datetime] = lambda: NOW,
     ) -> None:
         self.records = list(records)
+        self.dateless: set[int] = set()  # uids of records that no window shows
         self.told: Sequence[Cdr | Reject] | None = None
         self.documents: list[list[CdrsAsk | TotalsAsk]] = []
         self._clamp = clamp
@@ -96,6 +97,8 @@ class Listing:
 
     def _applies(self, record: Cdr | Reject, ask: CdrsAsk) -> bool:
         if ask.after_uid is not None and (record.uid or 0) <= ask.after_uid:
+            return False
+        if ask.after_uid is None and record.uid in self.dateless:
             return False
         if isinstance(record, Reject):
             return True

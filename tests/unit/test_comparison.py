@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from cdrsync.audit.figures import Figures, Interpretation, compare
+from cdrsync.audit.figures import Figures, Interpretation, compare, of_raw
 from cdrsync.model import Period, Totals
 
 HELD = Figures(calls=10, duration=605, charge=Decimal("1.234"))
@@ -34,9 +35,19 @@ def test_all_figures_agree() -> None:
 @pytest.mark.parametrize(
     ("held", "difference"),
     [
-        (replace(HELD, calls=8), "8 calls are held, the operator counts 6 answered, 3 missed, 1 voicemail"),
-        (replace(HELD, charge=Decimal("1.24")), "£1.24 is held, the operator states £1.23"),
-        (replace(HELD, charge=Decimal("1.2199")), "£1.2199 is held, the operator states £1.23"),
+        (
+            replace(HELD, calls=8),
+            "2 calls fewer than the operator counts: 8 held, 6 answered, 3 missed, 1 voicemail",
+        ),
+        (
+            replace(HELD, calls=11),
+            "1 call more than the operator counts: 11 held, 6 answered, 3 missed, 1 voicemail",
+        ),
+        (replace(HELD, charge=Decimal("1.24")), "£0.01 more than the operator states: £1.24 held, £1.23 stated"),
+        (
+            replace(HELD, charge=Decimal("1.2199")),
+            "£0.0101 less than the operator states: £1.2199 held, £1.23 stated",
+        ),
     ],
 )
 def test_a_difference_is_told_in_figures(held: Figures, difference: str) -> None:
@@ -60,7 +71,9 @@ def test_voicemail_may_be_counted_among_the_answered() -> None:
 def test_a_missing_voicemail_is_not_taken_for_one_counted_among_the_answered() -> None:
     """Nine calls and too few seconds: before any unit is established, the duration still has to fit one."""
     comparison = compare(replace(HELD, calls=9, duration=585), STATED, Interpretation())
-    assert comparison.differences == ("9 calls are held, the operator counts 6 answered, 3 missed, 1 voicemail",)
+    assert comparison.differences == (
+        "1 call fewer than the operator counts: 9 held, 6 answered, 3 missed, 1 voicemail",
+    )
     assert comparison.interpretation == Interpretation()
 
 
@@ -103,14 +116,16 @@ def test_a_duration_of_unknown_unit_is_never_the_sole_reason_for_an_alarm() -> N
     """Where no unit was established yet, a duration that fits none is a remark, and nothing is established."""
     comparison = compare(HELD, replace(STATED, minutes_no_format=Decimal(77)), Interpretation())
     assert comparison.agrees
-    assert comparison.remarks == ("605 seconds are held, MinsTotalNoFormat is 77",)
+    assert comparison.remarks == ("605 seconds held, MinsTotalNoFormat is 77",)
     assert comparison.interpretation.duration is None
 
 
 def test_a_duration_of_established_unit_is_a_difference() -> None:
     """Once the unit is known to be seconds, one second less is a disagreement."""
     comparison = compare(replace(HELD, duration=604), STATED, Interpretation(duration="seconds"))
-    assert comparison.differences == ("604 seconds are held, MinsTotalNoFormat is 605",)
+    assert comparison.differences == (
+        "1 second less than the operator states: 604 seconds held, MinsTotalNoFormat is 605",
+    )
 
 
 @pytest.mark.parametrize("figure", ["answered", "missed", "voicemail", "charge"])
@@ -130,3 +145,24 @@ def test_readings_are_stored_as_text_and_read_back() -> None:
     assert Interpretation.parse(str(known)) == known
     assert Interpretation.parse("calls=of-the-future duration=seconds") == Interpretation(None, "seconds")
     assert Interpretation.parse(None) == Interpretation()
+
+
+@pytest.mark.parametrize(
+    ("raw", "day", "figures"),
+    [
+        (
+            "<CDR><calldate>2024-05-21</calldate><duration>61</duration><user_cost>0.125</user_cost></CDR>",
+            date(2024, 5, 21),
+            Figures(1, 61, Decimal("0.125")),
+        ),
+        ("<CDR><calldate> 0000-00-00 </calldate>\n<duration>5</duration></CDR>", None, Figures(1, 5)),
+        ("<CDR><calldate>2013-02-30</calldate><user_cost>free</user_cost></CDR>", None, Figures(1)),
+        ("<CDR><duration>-1</duration><duration>9</duration>&nbsp;", None, Figures(1)),
+        ("", None, Figures(1)),
+    ],
+)
+def test_a_record_in_quarantine_is_counted_with_what_can_be_read_of_it(
+    raw: str, day: date | None, figures: Figures
+) -> None:
+    """One call, and its seconds and pounds where they are such."""
+    assert of_raw(raw) == (day, figures)

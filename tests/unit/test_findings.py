@@ -12,6 +12,7 @@ from cdrsync.audit.figures import Figures, Interpretation, Stated
 from cdrsync.audit.findings import (
     Finding,
     Holdings,
+    accepted_by_a_person,
     merged,
     narrow,
     overruled,
@@ -21,7 +22,7 @@ from cdrsync.audit.findings import (
     verdicts,
     within,
 )
-from cdrsync.model import BEGINNING, Held, LedgerDay, Period, Totals, Verdict, Window
+from cdrsync.model import BEGINNING, Excess, Held, LedgerDay, Period, Totals, Verdict, Window
 
 TODAY = date(2026, 11, 18)  # a Wednesday
 
@@ -98,7 +99,8 @@ def test_verdicts_speak_only_of_days_that_were_compared() -> None:
     days = [date(2026, 11, n) for n in (1, 2, 3, 4)]
     ledger = [entry(days[0]), entry(days[1], Verdict.HEALED), entry(days[2], Verdict.COMPLETE), entry(days[3])]
     gaps = narrow([], known=set()) + tampered(Holdings([], [held(days[2], calls=1)], [entry(days[2])]))
-    assert verdicts(ledger, [Window(days[0], days[2])], gaps) == {
+    vouching = replace(finding(Period.MONTH, Verdict.COMPLETE), window=Window(days[0], days[2]))
+    assert verdicts(ledger, [vouching], gaps) == {
         days[0]: Verdict.COMPLETE,
         days[1]: Verdict.HEALED,
         days[2]: Verdict.GAP,
@@ -160,3 +162,46 @@ def test_a_figure_that_can_not_be_read_is_stated_of_no_day() -> None:
         for p, n, charge in ((Period.DAY, 4, None), (Period.WEEK, 11, Decimal(2)))
     ]
     assert stated_days(findings)[date(2026, 6, 1)] == Stated(7, None, None)
+
+
+ACCEPTED = Excess(-3, -180, Decimal("-0.30"))
+
+
+def accepted(day: date, excess: Excess = ACCEPTED) -> LedgerDay:
+    return replace(entry(day, Verdict.ACCEPTED), accepted=excess)
+
+
+@pytest.mark.parametrize(
+    ("excess", "verdict"),
+    [
+        (Excess(-3, -180, Decimal("-0.295")), Verdict.ACCEPTED),
+        (Excess(-3, None, Decimal("-0.30")), Verdict.ACCEPTED),
+        (Excess(-4, -180, Decimal("-0.30")), Verdict.GAP),
+        (Excess(-3, -181, Decimal("-0.30")), Verdict.GAP),
+        (Excess(-3, -180, Decimal("-0.31")), Verdict.GAP),
+        (None, Verdict.GAP),
+    ],
+)
+def test_a_gap_is_accepted_as_long_as_it_is_the_same_to_the_call_second_and_penny(
+    excess: Excess | None, verdict: Verdict
+) -> None:
+    """Another difference is another gap."""
+    day = date(2026, 11, 16)
+    found = replace(finding(Period.WEEK), excess=excess)
+    assert accepted_by_a_person([found], [accepted(day)])[0].verdict is verdict
+    assert accepted_by_a_person([found], [entry(day)])[0].verdict is Verdict.GAP
+    assert accepted_by_a_person([found], [accepted(date(2026, 11, 15))])[0].verdict is Verdict.GAP
+
+
+def test_days_that_were_accepted_one_by_one_add_up_and_keep_their_verdict() -> None:
+    """The period around them is accepted, its other days are complete, and no gap is left."""
+    days = [date(2026, 11, 16), date(2026, 11, 17)]
+    ledger = [accepted(days[0]), accepted(days[1], Excess(1, 60, Decimal("0.10"))), entry(TODAY)]
+    found = replace(finding(Period.WEEK), excess=Excess(-2, -120, Decimal("-0.20")))
+    findings = accepted_by_a_person([found], ledger)
+    assert narrow(findings, known=set()) == []
+    assert verdicts(ledger, findings, []) == {
+        days[0]: Verdict.ACCEPTED,
+        days[1]: Verdict.ACCEPTED,
+        TODAY: Verdict.COMPLETE,
+    }

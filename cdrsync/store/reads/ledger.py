@@ -8,12 +8,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, and_, func, insert, literal, or_, select, update
+from sqlalchemy import Column, and_, func, insert, literal, null, or_, select, update
 
 from cdrsync.audit.figures import Interpretation, Stated
 from cdrsync.audit.findings import Holdings
 from cdrsync.errors import ConfigError
-from cdrsync.model import MAX_INT, Held, LedgerDay, Period, Totals, Verdict, national
+from cdrsync.model import MAX_INT, Cdr, Excess, Held, LedgerDay, Period, Totals, Verdict, national
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import account as account_table
@@ -59,18 +59,7 @@ class SqlLedger:
             newer = [] if up_to_uid is None else _by_day(connection, and_(where, cdr.c.uid > up_to_uid))
             query = select(coverage).where(coverage.c.account_id == account_id).order_by(coverage.c.call_date)
             days = connection.execute(query).all()
-            ledger = [
-                LedgerDay(
-                    row.call_date,
-                    row.calls,
-                    row.duration,
-                    row.charge,
-                    row.downloaded_at,
-                    row.audited_at,
-                    Verdict(row.verdict),
-                )
-                for row in days
-            ]
+            ledger = [ledger_day(row) for row in days]
         deleted = [row for row in days if row.pruned == "delete"]
         if number is None:
             left = [Held(row.call_date, row.calls, row.duration, row.charge) for row in deleted]
@@ -90,10 +79,34 @@ class SqlLedger:
         return held
 
     def open_rejects(self) -> int:
-        """Records in quarantine."""
+        """Records in quarantine about which something is to be done."""
         with translated(), self._engine.connect() as connection:
-            open_ones = and_(reject.c.account_id == self._account_id(connection), reject.c.resolved_at.is_(None))
-            return connection.scalar(select(func.count()).select_from(reject).where(open_ones)) or 0
+            waiting = and_(reject.c.account_id == self._account_id(connection), still_open())
+            return connection.scalar(select(func.count()).select_from(reject).where(waiting)) or 0
+
+    def quarantined(self) -> list[str]:
+        """The records in quarantine as sent, dismissed ones too."""
+        with translated(), self._engine.connect() as connection:
+            here = and_(reject.c.account_id == self._account_id(connection), reject.c.resolved_at.is_(None))
+            return list(connection.scalars(select(reject.c.raw).where(here)))
+
+    def calls_of(self, day: date) -> list[Cdr]:
+        """The calls held of a day, by uid."""
+        with translated(), self._engine.connect() as connection:
+            here = and_(cdr.c.account_id == self._account_id(connection), cdr.c.call_date == day)
+            rows = connection.execute(select(cdr).where(here).order_by(cdr.c.uid))
+            return [Cdr(*(getattr(row, name) for name in Cdr._fields)) for row in rows]
+
+    def accept(self, day: date, excess: Excess, note: str, at: datetime) -> None:
+        """Keep what a person has accepted of a day."""
+        accepted = {f"accepted_{name}": value for name, value in excess._asdict().items()}
+        values = {"verdict": Verdict.ACCEPTED.value, "note": note, "audited_at": at, **accepted}
+        with translated(), self._engine.begin() as connection:
+            key = {"account_id": self._account_id(connection), "call_date": day}
+            here = and_(*(coverage.c[name] == value for name, value in key.items()))
+            if not connection.execute(update(coverage).where(here).values(**values)).rowcount:
+                nothing = {"calls": 0, "duration": 0, "charge": Decimal(0)}
+                connection.execute(insert(coverage).values(**key, **nothing, **values))
 
     def established(self) -> Interpretation:
         """The interpretation that the latest agreement of the account established."""
@@ -149,6 +162,7 @@ class SqlLedger:
                     "note": next((note for window, note in notes if window.first <= day <= window.last), None),
                 }
                 for day, verdict in sorted(verdicts.items())
+                if verdict is not Verdict.ACCEPTED  # what a person said of it stays
             ]
             if changes:
                 connection.execute(_set_verdict(), changes)
@@ -183,6 +197,30 @@ def established(connection: Connection, account_id: int) -> Interpretation:
         .limit(1)
     )
     return Interpretation.parse(connection.scalar(query))
+
+
+def ledger_day(row: Any) -> LedgerDay:
+    """Make a LedgerDay of a row of coverage."""
+    accepted = None
+    if row.accepted_calls is not None:
+        accepted = Excess(row.accepted_calls, row.accepted_duration, row.accepted_charge)
+    return LedgerDay(
+        row.call_date,
+        row.calls,
+        row.duration,
+        row.charge,
+        row.downloaded_at,
+        row.audited_at,
+        Verdict(row.verdict),
+        row.operator_calls,
+        row.note,
+        accepted,
+    )
+
+
+def still_open() -> ColumnElement[bool]:
+    """Rejects about which something is to be done."""
+    return and_(reject.c.resolved_at.is_(None), reject.c.dismissed_at.is_(None))
 
 
 def _of_number(number: str | None) -> list[ColumnElement[bool]]:
@@ -224,6 +262,7 @@ def _set_verdict() -> Any:
 
     here = and_(coverage.c.account_id == bindparam("of_account"), coverage.c.call_date == bindparam("of_day"))
     values: dict[str, Any] = {name: bindparam(name) for name in ("verdict", "audited_at", "note")}
+    values |= {f"accepted_{name}": null() for name in Excess._fields}
     return update(coverage).where(here).values(**values)
 
 

@@ -11,6 +11,7 @@ from cdrsync import errors
 from cdrsync.model import BEGINNING, Verdict, utc_now
 from cdrsync.monitor.status import RECENTLY, Failure, Summary
 from cdrsync.store.process import Process
+from cdrsync.store.reads.ledger import still_open
 from cdrsync.store.schema.tables import account, audit_result, checkpoint, coverage, lease, reject, replica, sync_run
 from cdrsync.sync.position import HISTORY_STREAM, START_STREAM, WANTED_STREAM, HistoryRead
 
@@ -91,7 +92,7 @@ def _gaps() -> Select[Any]:
 
 
 def _rejects() -> Select[Any]:
-    return select(reject.c.account_id, func.count().label("number")).where(reject.c.resolved_at.is_(None))
+    return select(reject.c.account_id, func.count().label("number")).where(still_open())
 
 
 def _read() -> Select[Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 
 from cdrsync.store.databases.errors import translated
+from cdrsync.store.reads.ledger import still_open
 from cdrsync.store.schema.tables import account, reject
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Kept:
     first_seen_at: datetime
     last_seen_at: datetime
     resolved_at: datetime | None
+    dismissed_at: datetime | None
+    dismissed_note: str | None
     raw: str  # as sent, XML
 
 
@@ -46,14 +49,14 @@ class Quarantine:
         if wanted:
             query = query.where(account.c.name.in_(wanted))
         if not resolved:
-            query = query.where(reject.c.resolved_at.is_(None))
+            query = query.where(still_open())
         with translated(), self._engine.connect() as connection:
             return [_kept(row) for row in connection.execute(query)]
 
     def opened_since(self, name: str, at: datetime) -> int:
         """How many rejects of an account came for the first time since then, and are open."""
         query = select(func.count()).select_from(reject).join(account, account.c.id == reject.c.account_id)
-        where = (account.c.name == name, reject.c.first_seen_at >= at, reject.c.resolved_at.is_(None))
+        where = (account.c.name == name, reject.c.first_seen_at >= at, still_open())
         with translated(), self._engine.connect() as connection:
             return connection.scalar(query.where(*where)) or 0
 
@@ -62,6 +65,13 @@ class Quarantine:
         with translated(), self._engine.connect() as connection:
             row = connection.execute(_query().where(reject.c.id == number)).one_or_none()
         return None if row is None else _kept(row)
+
+    def dismiss(self, number: int, note: str, at: datetime) -> bool:
+        """Nothing more is to be done about a reject: a person's word. False where none of that number is open."""
+        where = (reject.c.id == number, reject.c.resolved_at.is_(None))
+        with translated(), self._engine.begin() as connection:
+            changed = update(reject).where(*where).values(dismissed_at=at, dismissed_note=note)
+            return bool(connection.execute(changed).rowcount)
 
     def resolve(self, numbers: Iterable[int], at: datetime) -> None:
         """Close rejects whose record is stored now: `save` knows only those whose uid could be read before."""
@@ -86,5 +96,7 @@ def _kept(row: Row[tuple[object, ...]]) -> Kept:
         row.first_seen_at,
         row.last_seen_at,
         row.resolved_at,
+        row.dismissed_at,
+        row.dismissed_note,
         row.raw,
     )

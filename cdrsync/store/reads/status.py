@@ -14,7 +14,7 @@ from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict, u
 from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, Summary, Today
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.position import as_checkpoint, read_checkpoint
-from cdrsync.store.reads.ledger import established
+from cdrsync.store.reads.ledger import established, ledger_day, still_open
 from cdrsync.store.reads.overview import summaries
 from cdrsync.store.runs import latest_runs
 from cdrsync.store.schema.tables import (
@@ -97,9 +97,9 @@ def checkpoints(engine: Engine) -> list[tuple[str, Checkpoint]]:
 
 
 def _status(connection: Connection, of_account: int, summary: Summary) -> AccountStatus:
-    still_open = and_(reject.c.account_id == of_account, reject.c.resolved_at.is_(None))
+    waiting = and_(reject.c.account_id == of_account, still_open())
     changes = select(func.count()).select_from(cdr_change).where(cdr_change.c.account_id == of_account)
-    latest = select(reject).where(still_open).order_by(reject.c.last_seen_at.desc(), reject.c.id.desc()).limit(LINES)
+    latest = select(reject).where(waiting).order_by(reject.c.last_seen_at.desc(), reject.c.id.desc()).limit(LINES)
     return AccountStatus(
         **{field.name: getattr(summary, field.name) for field in fields(summary)},
         tails=_tails(connection, of_account),
@@ -125,20 +125,7 @@ def _tails(connection: Connection, of_account: int) -> tuple[Checkpoint, ...]:
 
 def _ledger(connection: Connection, of_account: int) -> tuple[LedgerDay, ...]:
     days = select(coverage).where(coverage.c.account_id == of_account).order_by(coverage.c.call_date)
-    return tuple(
-        LedgerDay(
-            row.call_date,
-            row.calls,
-            row.duration,
-            row.charge,
-            row.downloaded_at,
-            row.audited_at,
-            Verdict(row.verdict),
-            row.operator_calls,
-            row.note,
-        )
-        for row in connection.execute(days)
-    )
+    return tuple(map(ledger_day, connection.execute(days)))
 
 
 def _audits(connection: Connection, of_account: int) -> tuple[AuditLine, ...]:

@@ -1,0 +1,66 @@
+"""What an audit is given beside the operator and the position: the ledger, and what reads again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import date, datetime
+
+    from cdrsync.audit.figures import Interpretation
+    from cdrsync.audit.findings import AuditReport, Holdings
+    from cdrsync.model import Cdr, Checkpoint, Excess, PageSaved, Verdict, Window
+
+
+class Ledger(Protocol):
+    """What the audit reads and keeps of an account. Writes no CDR."""
+
+    def checkpoint(self, stream: str) -> Checkpoint | None:
+        """The checkpoint of a stream."""
+
+    def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
+        """Calls per day, counted from the rows, and the ledger; of one number where one is given."""
+
+    def held_uids(self, uids: Iterable[int]) -> set[int]:
+        """Those of the uids that are held."""
+
+    def quarantined(self) -> list[str]:
+        """The records in quarantine as sent, dismissed ones too."""
+
+    def calls_of(self, day: date) -> list[Cdr]:
+        """The calls held of a day, by uid."""
+
+    def accept(self, day: date, excess: Excess, note: str, at: datetime) -> None:
+        """Keep what a person has accepted of a day, until a call of it changes or an audit finds something else."""
+
+    def established(self) -> Interpretation:
+        """How undocumented figures are to be understood, as far as earlier audits established it."""
+
+    def proven_before(self) -> bool:
+        """Whether an audit of `all` has agreed before."""
+
+    def recount(self, days: Iterable[date]) -> None:
+        """Count the ledger's figures of these days from the rows again."""
+
+    def record_audit(self, report: AuditReport, verdicts: Mapping[date, Verdict]) -> None:
+        """Keep findings and verdicts, in one transaction."""
+
+
+class Healer(Protocol):
+    """What reads again, through the one write path: needs the lease."""
+
+    def poll(self) -> Iterable[PageSaved]:
+        """Read the tail."""
+
+    def look_back(self) -> Iterable[PageSaved]:
+        """Read the recent tail again."""
+
+    def reread(self, day: date) -> tuple[int, dict[int, Cdr]]:
+        """Read a day again: how many records that changed, and the day's calls as the operator lists them."""
+
+    def reread_uids(self, window: Window) -> int:
+        """Read the records again whose uids lie around those of a window: how many that changed."""
+
+    def reopen_history(self) -> None:
+        """Where all is wanted, have the next backfill read what the operator has before the first day held."""
