@@ -156,7 +156,7 @@ def _print(name: str, report: AuditReport) -> None:
 
 
 @audit.command("accept", short_help="Answer for a gap: its alarm ends")
-@click.argument("day", type=DAY)
+@click.argument("day", type=DAY, metavar="DAY")
 @click.option("--note", required=True, metavar="TEXT", help="Why; it is kept and shown.")
 @config_options
 @account_option

@@ -69,7 +69,7 @@ def _commands(group: click.Group, before: str) -> Iterator[str]:
         if command is None or command.hidden:
             continue
         called = f"{before}{name}"
-        if isinstance(command, click.Group):
+        if isinstance(command, click.Group) and not command.invoke_without_command:
             yield from _commands(command, f"{called} ")
             continue
         with click.Context(command, info_name=called) as context_of_command:
@@ -80,6 +80,8 @@ def _commands(group: click.Group, before: str) -> Iterator[str]:
                 record = parameter.get_help_record(context_of_command)
                 if record is not None and "--help" not in record[0]:
                     yield from (".TP", f"\\fB{_plain(record[0])}\\fR", _plain(" ".join(record[1].split())))
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{called} ")
 
 
 def _text(told: str) -> Iterator[str]:
