@@ -83,17 +83,27 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
 
 @db.command("describe", short_help="The data dictionary: what each view, table and column means")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "dbt", "mermaid"]),
+    default="text",
+    help="dbt: sources with tests; mermaid: a diagram of the tables' keys.",
+)
 @json_option
-def describe(names: tuple[str, ...], *, markdown: bool, as_json: bool) -> int:
+def describe(names: tuple[str, ...], form: str, *, as_json: bool) -> int:
     """Print what every view, table and column means, or only those named. No database is needed.
 
     Types are PostgreSQL's. On SQLite, times are texts that sort by time, true and false are 1 and 0, and a cost is a
     float whose 15 digits are exact.
 
+    \b
+      cdrsync db describe calls
+      cdrsync db describe --format dbt > models/cdrsync.yml
+
     JSON: {"objects": [{"name", "kind": "view" or "table", "comment", "columns": [{"name", "type", "comment"}]}]}.
-    """
-    from cdrsync.store.admin import dictionary
+    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    from cdrsync.store.admin import dictionary, semantic
 
     objects = dictionary.dictionary()
     known = [one.name for one in objects]
@@ -103,8 +113,12 @@ def describe(names: tuple[str, ...], *, markdown: bool, as_json: bool) -> int:
     chosen = [one for one in objects if not names or one.name in names]
     if as_json:
         output.emit("db describe", objects=[asdict(one) for one in chosen])
-    elif markdown:
+    elif form == "markdown":
         click.echo(dictionary.markdown(chosen), nl=False)
+    elif form == "dbt":
+        click.echo(semantic.dbt(chosen), nl=False)
+    elif form == "mermaid":
+        click.echo(semantic.mermaid(), nl=False)
     else:
         for one in chosen:
             output.line(f"{one.name} ({one.kind}): {one.comment}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from sqlalchemy import inspect, text
 
 from cdrsync.cli import main
@@ -66,7 +68,7 @@ def test_the_command_prints_text_markdown_and_json(capsys: pytest.CaptureFixture
         "  column       type     meaning",
         "  column_name  text     reason or reason_q805",
     ]
-    assert main(["db", "describe", "--markdown", "call_reasons"]) == 0
+    assert main(["db", "describe", "--format", "markdown", "call_reasons"]) == 0
     assert "## call_reasons (view)\n" in (page := capsys.readouterr().out)
     assert "| code | integer | The code |\n" in page
     assert main(["db", "describe", "--json"]) == 0
@@ -75,6 +77,42 @@ def test_the_command_prints_text_markdown_and_json(capsys: pytest.CaptureFixture
     assert objects[0]["columns"][0] == {
         "name": "account_id", "type": "integer", "comment": "Our number of the account",
     }  # fmt: skip
+
+
+def test_dbt_gets_sources_with_tests(capsys: pytest.CaptureFixture[str]) -> None:
+    """A properties file: everything is described, tests name what is there, dashboards rest on sources."""
+    assert main(["db", "describe", "--format", "dbt"]) == 0
+    said = yaml.safe_load(capsys.readouterr().out)
+    assert said["version"] == 2
+    (source,) = said["sources"]
+    described = {table["name"]: {c["name"]: c for c in table["columns"]} for table in source["tables"]}
+    assert {name: list(columns) for name, columns in described.items()} == {
+        one.name: [column.name for column in one.columns] for one in dictionary.dictionary()
+    }
+    assert all(column["description"] for columns in described.values() for column in columns.values())
+    assert described["account"]["id"]["data_tests"] == ["unique", "not_null"]
+    assert described["calls"]["outcome"]["data_tests"] == [
+        "not_null",
+        {"accepted_values": {"arguments": {"values": ["answered", "voicemail", "missed", "unknown"]}}},
+    ]
+    for columns in described.values():
+        for column in columns.values():
+            for test in column.get("data_tests", []):
+                if "relationships" in test:
+                    to = test["relationships"]["arguments"]
+                    assert to["field"] in described[to["to"].split("'")[3]]
+    used = {on.split("'")[3] for exposure in said["exposures"] for on in exposure["depends_on"]}
+    assert used <= set(described)
+    assert len(said["exposures"]) == 2
+
+
+def test_the_diagram_in_readme_is_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--format mermaid`: every table with its keys. README shows it."""
+    assert main(["db", "describe", "--format", "mermaid"]) == 0
+    diagram = capsys.readouterr().out
+    assert f"```mermaid\n{diagram}```" in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert '    account ||--o{ cdr : "account_id"\n' in diagram
+    assert "    cdr {\n        integer account_id PK\n        bigint uid PK\n    }\n" in diagram
 
 
 def test_a_misspelt_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

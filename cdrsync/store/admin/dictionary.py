@@ -78,10 +78,11 @@ def markdown(described: Iterable[Described]) -> str:
 
 
 def _columns(table: Table) -> tuple[DescribedColumn, ...]:
-    return tuple(DescribedColumn(column.name, _type(column.type), column.comment or "") for column in table.columns)
+    return tuple(DescribedColumn(column.name, type_name(column.type), column.comment or "") for column in table.columns)
 
 
-def _type(kind: object) -> str:
+def type_name(kind: object) -> str:
+    """A column type as PostgreSQL calls it."""
     for ours, name in KINDS:
         if isinstance(kind, ours):
             return name
