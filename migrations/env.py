@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from alembic import context
 
 from cdrsync.store.admin.migrate import UpgradeLock
+from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import metadata
 
@@ -31,16 +32,16 @@ def run_offline() -> None:
 
 
 def run_on(connection: Connection) -> None:
-    sqlite = connection.dialect.name == "sqlite"
+    kind = kind_of(connection.dialect.name)
     lock = UpgradeLock(connection)
     with lock.held():
         context.configure(
             connection=connection,
             target_metadata=metadata,
-            render_as_batch=sqlite,
+            render_as_batch=kind.alters_by_copy,
             # SQLite: one transaction over all, begun before the version is read: it is the lock as well.
-            transaction_per_migration=not sqlite,
-            transactional_ddl=connection.dialect.name in ("sqlite", "postgresql"),
+            transaction_per_migration=not kind.alters_by_copy,
+            transactional_ddl=kind.transactional_ddl,
             on_version_apply=lock.check,
         )
         with context.begin_transaction():

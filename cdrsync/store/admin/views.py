@@ -19,25 +19,19 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.schema.tables import metadata
 from cdrsync.store.schema.versions import head, migrations_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Engine
 
 ORDER = (
     *("calls", "calls_daily", "calls_hourly", "numbers", "numbers_daily", "destinations_daily", "callbacks"),
     *("calendar", "hours", "call_reasons", "changes", "coverage_daily"),
 )
-
-CREATE = {
-    "sqlite": "CREATE VIEW",
-    "postgresql": "CREATE OR REPLACE VIEW",  # which keeps its grants
-    # With the rights of whoever asks: a restore may well lose the user who made it.
-    "mysql": "CREATE OR REPLACE SQL SECURITY INVOKER VIEW",
-}
 
 _COMMENT = re.compile(r"\A((?:-- .*\n)+)CREATE VIEW")
 _COLUMN = re.compile(r" AS (\w+),?\s+-- (\w+): (.*(?:\n +-- .*)*)")
@@ -56,7 +50,7 @@ class View:
     def statement(self, dialect: str) -> str:
         """CREATE VIEW in the words of a database: postgresql, mysql, mariadb or sqlite."""
         statement = said(self.template, dialect)
-        return statement.replace("CREATE VIEW", CREATE[_family(dialect)], 1)
+        return statement.replace("CREATE VIEW", kind_of(dialect).create_view, 1)
 
 
 def said(template: str, dialect: str) -> str:
@@ -92,7 +86,8 @@ def broken(engine: Engine) -> list[str]:
         try:
             with engine.connect() as connection:
                 columns = connection.execute(text(f"SELECT * FROM {name} WHERE 1 = 0")).keys()  # noqa: S608 - our own name
-                if _is_placeholder(connection, name) or list(columns) != [column[0] for column in _read(name).columns]:
+                stands_in = kind_of(engine.dialect.name).is_stand_in(connection, name)
+                if stands_in or list(columns) != [column[0] for column in _read(name).columns]:
                     found.append(name)
         except DBAPIError as error:
             if error.connection_invalidated:
@@ -101,26 +96,17 @@ def broken(engine: Engine) -> list[str]:
     return found
 
 
-def _is_placeholder(connection: Connection, name: str) -> bool:
-    """Whether mysqldump's stand-in for a view is still there: SELECT 1 AS each column."""
-    if _family(connection.dialect.name) != "mysql":
-        return False
-    query = text(
-        "SELECT view_definition FROM information_schema.views WHERE table_schema = DATABASE() AND table_name = :name"
-    )
-    return str(connection.scalar(query, {"name": name})).startswith("select 1 AS")
-
-
 def make(op: Any, revision: str) -> None:
     """Make the views with the operations of a migration, if it is the newest."""
     if revision != head():
         return
     dialect = op.get_context().dialect.name
-    if dialect == "sqlite":
+    kind = kind_of(dialect)
+    if "OR REPLACE" not in kind.create_view:
         drop(op)
     for view in views():
         _execute(op, view.statement(dialect))
-        if dialect == "postgresql":
+        if kind.comments_views:
             _execute(op, f"COMMENT ON VIEW {view.name} IS {_quoted(view.comment)}")
             for column, _, meaning in view.columns:
                 _execute(op, f"COMMENT ON COLUMN {view.name}.{column} IS {_quoted(meaning)}")
@@ -144,13 +130,9 @@ def _read(name: str) -> View:
 
 def _words(dialect: str) -> Mapping[str, str]:
     folder = migrations_directory() / "views"
-    names = ("common", _family(dialect))
+    names = ("common", kind_of(dialect).words)
     common, different = (tomllib.loads((folder / f"{name}.toml").read_text("utf-8")) for name in names)
     return common | different
-
-
-def _family(dialect: str) -> str:
-    return "mysql" if dialect == "mariadb" else dialect
 
 
 def _joined(lines: str) -> str:

@@ -27,8 +27,6 @@ _MYSQL = _Known("mysql", "pymysql", "mysql")
 _KNOWN = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
 """By the name that SQLAlchemy has for a dialect, which is the scheme of a URL, too."""
 
-MYSQL_FAMILY = ("mysql", "mariadb")
-
 
 @cache
 def kind_of(dialect: str) -> DatabaseKind:

@@ -77,6 +77,9 @@ _NOTED = " ON DUPLICATE KEY UPDATE number = number.number"
 class Mysql(DatabaseKind):
     """MySQL and what came of it."""
 
+    words = "mysql"
+    # With the rights of whoever asks: a restore may well lose the user who made it.
+    create_view = "CREATE OR REPLACE SQL SECURITY INVOKER VIEW"
     json_needs_check = True
     views_read_as_owner = False
     quote_mark = "`"
@@ -139,6 +142,12 @@ class Mysql(DatabaseKind):
         statement = mysql.insert(table)
         # A list keeps its order.
         return statement.on_duplicate_key_update(list(changes(lambda name: statement.inserted[name]).items()))
+
+    def is_stand_in(self, connection: Connection, view: str) -> bool:
+        """Such a one is SELECT 1 AS each column."""
+        query = "SELECT view_definition FROM information_schema.views WHERE table_schema = DATABASE()"
+        found = connection.exec_driver_sql(f"{query} AND table_name = %s", (view,)).scalar()
+        return str(found).startswith("select 1 AS")
 
     def text(self, dialect: Dialect, length: int | None, *, long: bool) -> TypeEngine[Any]:
         """In a collation in which two texts are equal only if they are the same, trailing spaces included."""

@@ -92,6 +92,20 @@ class DatabaseKind(ABC):
     has_users: ClassVar[bool] = True
     """Whether it has users, who may have rights."""
 
+    words: ClassVar[str]
+    """The file with its own words of the views: `migrations/views/NAME.toml`."""
+
+    create_view: ClassVar[str] = "CREATE OR REPLACE VIEW"
+    """Which keeps what was granted on it, where it can."""
+
+    comments_views: ClassVar[bool] = False
+
+    transactional_ddl: ClassVar[bool] = False
+    """Whether a schema that was half made can be rolled back."""
+
+    alters_by_copy: ClassVar[bool] = False
+    """Whether a table is altered by making it anew: then all migrations are one transaction."""
+
     json_needs_check: ClassVar[bool] = False
     """Whether its JSON is a plain text to it, and it could check it."""
 
@@ -153,6 +167,11 @@ class DatabaseKind(ABC):
 
         The order of `changes` matters on MySQL: an assignment sees what those before it have set.
         """
+
+    def is_stand_in(self, connection: Connection, view: str) -> bool:
+        """Whether a view is one that a dump made for the time until it makes the real one."""
+        del connection, view
+        return False
 
     # ── types ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

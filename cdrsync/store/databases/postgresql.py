@@ -94,6 +94,10 @@ class _CostDumper(DecimalBinaryDumper):
 class Postgresql(DatabaseKind):
     """A server whose driver takes and gives the very values of a Cdr."""
 
+    words = "postgresql"
+    comments_views = True
+    transactional_ddl = True
+
     now = "clock_timestamp()"
 
     def plain_url(self, url: URL) -> URL:

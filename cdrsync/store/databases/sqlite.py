@@ -87,6 +87,10 @@ _STORED = f"SELECT {COLUMNS} FROM cdr WHERE account_id = ? AND uid IN (SELECT va
 class Sqlite(DatabaseKind):
     """A file. Calls go in and come back as tuples of what SQLite stores: it has neither decimals nor dates."""
 
+    words = "sqlite"
+    create_view = "CREATE VIEW"
+    transactional_ddl = True
+    alters_by_copy = True
     snapshot: ClassVar[Mapping[str, Any]] = {}  # as every transaction of SQLite is
     engine_options: ClassVar[Mapping[str, Any]] = {}
     has_users = False
