@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import shutil
 import socket
-import ssl
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import httpx
 from sqlalchemy import inspect
 
 from cdrsync.cli import file_checks
 from cdrsync.cli.file_checks import Finding
 from cdrsync.config.values import mask_url
 from cdrsync.daemon.signals import INTERRUPT
-from cdrsync.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNREACHABLE, CdrsyncError, LeaseHeld, SchemaMismatch
-from cdrsync.model import Period, TotalsAsk, utc_now
+from cdrsync.errors import (
+    EXIT_CONFIG,
+    EXIT_OK,
+    EXIT_UNREACHABLE,
+    ApiUnreachable,
+    CdrsyncError,
+    ConfigError,
+    LeaseHeld,
+    SchemaMismatch,
+)
+from cdrsync.model import CdrsAsk, Period, TotalsAsk, utc_now
 from cdrsync.monitor import logs
+from cdrsync.source.reach import Reached, Unverified, reach
+from cdrsync.source.transport import proxy_for
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
@@ -58,53 +69,62 @@ def _listener(settings: Settings) -> Iterator[Finding]:
 
 
 def _network(url: str) -> Iterator[Finding]:
+    """Reach the operator's server the way every request goes: through the proxy, trusting what this machine trusts."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        if proxy_for(httpx.URL(url)) is None:
+            addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+            yield Finding("DNS", "ok", f"{host} is {', '.join(sorted(addresses))}")
+        reached = reach(url, CONNECT_SECONDS, INTERRUPT.event)
     except OSError as error:
-        yield Finding(
-            "DNS", "failed", f"{host}: {error.strerror}", "Check api_url and this machine's resolver", EXIT_UNREACHABLE
-        )
-        return
-    yield Finding("DNS", "ok", f"{host} is {', '.join(sorted(addresses))}")
-    try:
-        with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
-            if parts.scheme != "https":
-                yield Finding("connection", "ok", f"{host}:{port} answers (plain http, this machine only)")
-                return
-            context = ssl.create_default_context()
-            with context.wrap_socket(connection, server_hostname=host) as tls:
-                yield _certificate(tls)
-    except ssl.SSLError as error:
-        remedy = "Check this machine's clock and certificates (package ca-certificates), and proxies in between"
-        yield Finding("TLS", "failed", f"{host}: {error.reason or error}", remedy, EXIT_UNREACHABLE)
-    except OSError as error:
+        remedy = "Check api_url and this machine's resolver"
+        yield Finding("DNS", "failed", f"{host}: {error.strerror}", remedy, EXIT_UNREACHABLE)
+    except Unverified as error:
+        yield Finding("TLS", "failed", error.message, error.hint, error.exit_code)
+    except ApiUnreachable as error:
+        INTERRUPT.check()
         remedy = "A firewall may drop outgoing connections; proxies are taken from HTTPS_PROXY"
-        yield Finding("connection", "failed", f"{host}:{port}: {error.strerror or error}", remedy, EXIT_UNREACHABLE)
+        yield Finding("connection", "failed", error.message, remedy, error.exit_code)
+    except ConfigError as error:
+        yield Finding("environment", "failed", error.message, error.hint, error.exit_code)
+    else:
+        through = f" through the proxy {reached.proxy}" if reached.proxy else ""
+        plain = "" if reached.tls else " (plain http, this machine only)"
+        yield Finding("connection", "ok", f"{host}:{port} answers{through}{plain}")
+        if reached.tls:
+            yield _certificate(reached)
 
 
-def _certificate(tls: ssl.SSLSocket) -> Finding:
-    ends: Any = (tls.getpeercert() or {}).get("notAfter")
-    days = (ssl.cert_time_to_seconds(ends) - datetime.now(UTC).timestamp()) / 86400 if ends else None
-    detail = f"{tls.version()}, certificate valid" + (f" for {days:.0f} days" if days is not None else "")
+def _certificate(reached: Reached) -> Finding:
+    ends = reached.certificate_ends
+    days = (ends - utc_now()).total_seconds() / 86400 if ends else None
+    detail = f"{reached.tls}, certificate valid" + (f" for {days:.0f} days" if days is not None else "")
     if days is not None and days < CERTIFICATE_DAYS:
         return Finding("TLS", "warning", detail, "The operator must renew it soon")
     return Finding("TLS", "ok", detail)
 
 
 def _login(account: AccountSettings) -> Iterator[Finding]:
-    """Log in and ask for one small thing, then compare the clocks."""
+    """Log in and ask what a sync asks, in its sizes; then compare the clocks."""
     check = f"login {account.name}"
+    today = datetime.now(account.timezone).date()
+    page = CdrsAsk(account.page_size, start_date=today, end_date=today + timedelta(days=1))
     try:
         with accounts.source(account, stop=INTERRUPT.event) as api:
-            document = api.ask([TotalsAsk(Period.DAY)])
+            document = api.ask([TotalsAsk(Period.DAY), page, page])
+            limits = api.limits.told()
     except CdrsyncError as error:
         INTERRUPT.check()
         yield Finding(check, "failed", logs.redact(error.message), error.hint, error.exit_code)
         return
     yield Finding(check, "ok", f"{account.username} is let in")
-    offset = (utc_now() - document.answered_at).total_seconds()
+    for words in limits:
+        yield Finding("pages", "warning", words, "Nothing needs doing; a smaller page_size saves the attempts")
+    if document.operator_clock is None:
+        yield Finding("clock", "skipped", "the operator sends no time")
+        return
+    offset = (utc_now() - document.operator_clock).total_seconds()
     if abs(offset) > CLOCK_SECONDS:
         detail = f"this machine is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} the operator"
         yield Finding("clock", "warning", detail, "Let chrony or systemd-timesyncd set it")

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
@@ -23,9 +23,10 @@ from cdrsync.source.answers import match
 from cdrsync.source.decode import BrokenXml, decode, without_noise
 from cdrsync.source.http_answer import OK, HttpAnswer, read
 from cdrsync.source.masks import Masks
+from cdrsync.source.reach import way
 from cdrsync.source.request import Ask, Login, Request, checked, document, request
 from cdrsync.source.stop import StopEvent
-from cdrsync.source.transport import Transport
+from cdrsync.source.transport import Transport, proxy_for
 
 if TYPE_CHECKING:
     import threading
@@ -115,7 +116,11 @@ class Exchange:
         self._on_request = on_request
         self._clock = clock
         self._monotonic = monotonic
-        self._masks = Masks(login.password, login.vkey)
+        proxy = None if transport else proxy_for(self._url)
+        self._way = way(self._url, proxy)
+        self._masks = Masks(
+            login.password, login.vkey, (proxy.raw_auth[1].decode() if proxy and proxy.raw_auth else "")
+        )
         self._sessions = session.Sessions(self.stop, monotonic)
         self._ids = itertools.count(1)
         self._noise_told_at = float("-inf")
@@ -148,8 +153,8 @@ class Exchange:
         return self._masks.masked(text)
 
     def words(self, response: Response) -> str:
-        """Give the operator's message, short and without a secret."""
-        return self.masked(response.message or "no message")[:LONGEST_WORDS]
+        """Give the operator's message, short."""
+        return (response.message or "no message")[:LONGEST_WORDS]
 
     def said(self, response: Response) -> str:
         """Give Code and words of a refusal on one line."""
@@ -206,11 +211,11 @@ class Exchange:
             with contextlib.closing(self._transport.handle_request(sent)) as response:
                 return read(response, self._url, self._clock(), self._max_bytes)
         except httpx.TimeoutException as error:
-            raise ApiUnreachable(f"no answer from {self._url.host} in time: {_first_line(error)}") from None
+            raise ApiUnreachable(f"no answer from {self._way} in time: {self.masked(_first_line(error))}") from None
         except httpx.HTTPError as error:
             if self.stop.is_set():
                 raise _stopping() from None
-            raise ApiUnreachable(f"the connection to {self._url.host} failed: {_first_line(error)}") from None
+            raise ApiUnreachable(f"the connection to {self._way} failed: {self.masked(_first_line(error))}") from None
 
     def _read(self, got: HttpAnswer, requests: list[Request], now: session.Session | None, began: float) -> Answered:
         def judged(body: bytes) -> Answered:
@@ -227,6 +232,7 @@ class Exchange:
         self, got: HttpAnswer, found: list[Response], requests: list[Request], now: session.Session | None, began: float
     ) -> list[Response]:
         """Give the answers to the asks, once it is sure that they are the answers to these asks."""
+        found = list(map(self._without_secrets, found))
         refused = next((one for one in found if not one.ok), None)
         if got.says_later and not any(session.refuses_session(one) for one in found):
             raise got.error(self.said(refused) if refused else "")
@@ -239,6 +245,12 @@ class Exchange:
             raise session.SessionRefused
         match(requests, found, self.said)
         return found
+
+    def _without_secrets(self, response: Response) -> Response:
+        """Mask the operator's words before they are judged: a password may hold the word "password"."""
+        if response.session_id:
+            self._masks.session(response.session_id)
+        return replace(response, message=self.masked(response.message)) if response.message else response
 
     def _decoded(self, got: HttpAnswer, body: bytes) -> list[Response]:
         try:
@@ -254,7 +266,7 @@ class Exchange:
         except BadAnswer as error:
             if got.status == OK:
                 raise
-            raise got.error(error.message) from None
+            raise got.error(self.masked(error.message)) from None
 
     def _tell_noise(self, noise: str) -> None:
         """Warn, once a day, of what stands around an answer."""
@@ -279,7 +291,6 @@ class Exchange:
             )
         if not first.session_id:
             raise BadAnswer("the answer to SessionLogin holds no SessionId")
-        self._masks.session(first.session_id)
         self._sessions.keep(first.session_id, asked_at)
         return others
 

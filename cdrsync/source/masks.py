@@ -20,6 +20,7 @@ MASK = "…"
 SHORTEST = 4  # characters of base64: fewer would blot out ordinary words
 KEPT_SESSIONS = 20  # an answer may speak of one that was used before the last
 
+_ESCAPE = re.compile(r"%[0-9A-F]{2}|\\\\u[0-9a-f]{4}")
 _TOKEN = re.compile("[0-9A-Fa-f]{24,}")  # what a SessionId or a VKey looks like
 
 
@@ -27,31 +28,33 @@ class Masks:
     """Masks one account's secrets in texts."""
 
     def __init__(self, *secrets: str) -> None:
-        self._clothes = _longest_first({form for secret in secrets if secret for form in _forms(secret)})
-        self._sessions: list[list[str]] = []
+        forms = {form for secret in secrets if secret for form in _forms(secret)}
+        self._patterns = [_TOKEN, _pattern(forms)] if forms else [_TOKEN]
+        self._sessions: list[re.Pattern[str]] = []
 
     def session(self, session_id: str) -> None:
         """Mask this one from now on, too."""
-        self._sessions = [*self._sessions[1 - KEPT_SESSIONS :], _longest_first(set(_forms(session_id)))]
+        self._sessions = [*self._sessions[1 - KEPT_SESSIONS :], _pattern(set(_forms(session_id)))]
 
     def masked(self, text: str) -> str:
         """Give the text without any secret."""
-        for forms in (self._clothes, *self._sessions):
-            for form in forms:
-                text = text.replace(form, MASK)
-        return _TOKEN.sub(MASK, text)
+        for pattern in (*self._sessions, *reversed(self._patterns)):
+            text = pattern.sub(MASK, text)
+        return text
 
 
-def _longest_first(forms: set[str]) -> list[str]:
-    return sorted(forms, key=lambda form: (-len(form), form))
+def _pattern(forms: set[str]) -> re.Pattern[str]:
+    """Any of the forms, the longest first. Hexadecimal digits of an escape may be of either case."""
+    ordered = sorted(map(re.escape, forms), key=lambda form: (-len(form), form))
+    return re.compile("|".join(_ESCAPE.sub(lambda found: f"(?i:{found[0]})", form) for form in ordered))
 
 
 def _forms(secret: str) -> Iterator[str]:
-    yield secret
+    yield from (secret, secret.encode().decode("latin-1"))
+    if len(ascii_only := secret.encode("ascii", "ignore").decode()) >= SHORTEST:
+        yield ascii_only  # as headers are read
     for safe in ("", "/"):
-        for quoted in (quote(secret, safe=safe), quote_plus(secret, safe=safe)):
-            yield quoted
-            yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), quoted)
+        yield from (quote(secret, safe=safe), quote_plus(secret, safe=safe))
     escaped = html.escape(secret)
     yield from (escaped, html.escape(secret, quote=False), escaped.replace("&#x27;", "&#39;"))
     yield from (escaped.replace("&#x27;", "&apos;"), re.sub("[&<>\"']", lambda found: f"&#{ord(found[0])};", secret))

@@ -17,6 +17,7 @@ A leak is reported without showing the secret. Files by which tests hand secrets
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import mmap
 import os
@@ -69,8 +70,16 @@ INPUTS: Final = (
 )
 """Names of files that hold secrets because a test put them there (nodeids: pytest's). cdrsync writes none of these."""
 
-_PATTERN = re.compile("|".join(map(re.escape, CANARIES.values())).encode())
-_NAMES = {plain.encode(): name for name, plain in CANARIES.items()}
+
+def _in_base64(plain: str) -> list[bytes]:
+    """What base64 makes of it wherever it stands in a longer text, without the ends that depend on its neighbours."""
+    return [base64.b64encode(b"?" * before + plain.encode())[4 if before else 0 : -4] for before in range(3)]
+
+
+_NAMES = {plain.encode(): name for name, plain in CANARIES.items()} | {
+    form: f"{name} in base64" for name, plain in CANARIES.items() for form in _in_base64(plain)
+}
+_PATTERN = re.compile(b"|".join(map(re.escape, _NAMES)))
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 

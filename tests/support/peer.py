@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lxml import etree
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable, Iterator
 
 DEADLINE = 20.0  # seconds until a test that waits for something fails
@@ -61,16 +62,17 @@ class Peer:
     `Connection: close`, ends its connection.
     """
 
-    def __init__(self, *steps: Callable[[Seen], bytes | Iterable[bytes]]) -> None:
+    def __init__(self, *steps: Callable[[Seen], bytes | Iterable[bytes]], tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[Seen] = []
         self.arrived = threading.Semaphore(0)  # released for each request
         self.gone = threading.Event()  # the client closed its connection while an answer was being sent
         self._steps = list(steps)
+        self._tls = tls
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/api/"
+        self.url = f"https://localhost:{self.port}/api/" if tls else f"http://127.0.0.1:{self.port}/api/"
 
     def serve(self) -> None:
         """Accept connections until closed."""
@@ -91,6 +93,8 @@ class Peer:
 
     def _talk(self, connection: socket.socket, number: int) -> None:
         try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
             while request := _read(connection, number):
                 with self._lock:
                     self.seen.append(request)
@@ -117,9 +121,9 @@ class Peer:
 
 
 @contextmanager
-def peer(*steps: Callable[[Seen], bytes | Iterable[bytes]]) -> Iterator[Peer]:
+def peer(*steps: Callable[[Seen], bytes | Iterable[bytes]], tls: ssl.SSLContext | None = None) -> Iterator[Peer]:
     """A peer that serves while the block runs."""
-    one = Peer(*steps)
+    one = Peer(*steps, tls=tls)
     thread = threading.Thread(target=one.serve, daemon=True)
     thread.start()
     try:

@@ -1,0 +1,82 @@
+"""Whether the operator's server can be reached at all: the same way as every request, without credentials."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import httpx
+
+from cdrsync.errors import ApiUnreachable
+from cdrsync.source.masks import Masks
+from cdrsync.source.stop import StopEvent
+from cdrsync.source.transport import Transport, proxy_for
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Mapping
+
+MAX_BYTES = 65536
+
+
+class Unverified(ApiUnreachable):
+    """The server, or whoever stands in between, has no certificate that this machine trusts."""
+
+    default_hint = (
+        "Check this machine's clock and certificates (package ca-certificates), and proxies in between; a company's "
+        "own authority belongs into the system's store, or into a file that SSL_CERT_FILE names"
+    )
+
+
+class Reached(NamedTuple):
+    """What answered."""
+
+    proxy: str | None  # HOST:PORT that the way leads through
+    tls: str | None  # its version; None on plain http
+    certificate_ends: datetime | None  # UTC
+
+
+def reach(url: str, seconds: float, stop: threading.Event | None = None) -> Reached:
+    """Send one request without a body; any answer will do.
+
+    Raises ApiUnreachable, Unverified, ConfigError (the environment's proxy or certificates can't be used).
+    """
+    to = httpx.URL(url)
+    proxy = proxy_for(to)
+    timeout = httpx.Timeout(seconds).as_dict()
+    extensions = {"timeout": timeout, "deadline": time.monotonic() + seconds}
+    transport = Transport(to, StopEvent(stop), MAX_BYTES)
+    try:
+        answer = transport.handle_request(httpx.Request("HEAD", to, extensions=extensions))
+    except httpx.HTTPError as error:
+        kind = Unverified if "certificate" in str(error).lower() or "ssl" in str(error).lower() else ApiUnreachable
+        why = Masks(password_of(proxy)).masked(str(error) or type(error).__name__)
+        raise kind(f"{way(to, proxy)}: {why}") from None
+    finally:
+        transport.close()
+    version, certificate = answer.extensions.get("tls", (None, None))
+    return Reached(named(proxy), version, _ends(certificate or {}))
+
+
+def named(proxy: httpx.Proxy | None) -> str | None:
+    """A proxy's HOST:PORT, without its user and password."""
+    if proxy is None:
+        return None
+    return f"{proxy.url.host}:{proxy.url.port or (443 if proxy.url.scheme == 'https' else 80)}"
+
+
+def password_of(proxy: httpx.Proxy | None) -> str:
+    """A proxy's password, "" where it has none."""
+    return proxy.raw_auth[1].decode() if proxy and proxy.raw_auth else ""
+
+
+def way(url: httpx.URL, proxy: httpx.Proxy | None) -> str:
+    """Name a host, and the proxy that the way to it leads through."""
+    return f"{url.host} through the proxy {named(proxy)}" if proxy else url.host
+
+
+def _ends(certificate: Mapping[str, object]) -> datetime | None:
+    ends = certificate.get("notAfter")
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), UTC) if isinstance(ends, str) else None

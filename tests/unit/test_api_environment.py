@@ -1,0 +1,196 @@
+"""What the environment says of proxies and certificates: used, or refused by name; and addresses that do not answer."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cdrsync.errors import ApiUnreachable, ConfigError
+from cdrsync.model import Batch
+from cdrsync.source.api import Timeouts
+from cdrsync.source.reach import Unverified, reach
+from tests.support.canary import PASSWORD
+from tests.support.peer import Seen, http, peer
+from tests.unit.test_api import ASK, api, obliging
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AWAY = "https://api.example.com/api/"
+
+
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("https_proxy", "http_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "socks://127.0.0.1:1080/",
+        "socks5h://127.0.0.1:1080/",
+        "http://127.0.0.1:port",
+        "http://127.0.0.1:99999",
+        "http://",
+        "ftp://127.0.0.1:1",
+        f"http://user:{PASSWORD}#4711@127.0.0.1:9",
+        "http://[::1:3128",
+        "http://a b:1",
+    ],
+)
+def test_a_proxy_that_is_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """It is configuration: the variable is named, its value never shown."""
+    monkeypatch.setenv(name, value)
+    for asking in (lambda: api(AWAY), lambda: reach(AWAY, 1.0)):
+        with pytest.raises(ConfigError) as raised:
+            asking()
+        assert raised.value.problems == [f"{name}: not the address of an HTTP proxy"]
+        assert PASSWORD not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("kind", ["missing", "folder or file", "nonsense"])
+def test_certificates_that_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, kind: str) -> None:
+    """A named store that can't be read is configuration, not a failed connection."""
+    path = tmp_path / "certificates"
+    if kind == "nonsense" or (kind == "folder or file" and name == "SSL_CERT_DIR"):
+        path.write_text("no certificate")
+    elif kind == "folder or file":
+        path.mkdir()
+    monkeypatch.setenv(name, str(path))
+    for asking in (lambda: api(AWAY), lambda: reach(AWAY, 1.0)):
+        with pytest.raises(ConfigError, match=f"{name}: {path}: "):
+            asking()
+
+
+def test_a_broken_environment_is_no_matter_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plain http to loopback needs neither proxy nor certificates."""
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1/")
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    with peer(obliging) as one:
+        source = api(one.url)
+        assert isinstance(source.ask([ASK]).answers[0], Batch)
+        source.close()
+
+
+def test_a_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that nobody runs, or that refuses, is told with its address alone; doctor goes through it as well."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{PASSWORD.replace('/', '%2F')}@127.0.0.1:{port}")
+    source = api(AWAY)
+    with pytest.raises(ApiUnreachable, match=rf"api\.example\.com through the proxy 127\.0\.0\.1:{port} failed"):
+        source.ask([ASK])
+    source.close()
+    with pytest.raises(ApiUnreachable, match=f"through the proxy 127.0.0.1:{port}: "):
+        reach(AWAY, 2.0)
+    with peer(lambda _: http(b"", f"407 {PASSWORD}", Connection="close")) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}")
+        source = api(AWAY)
+        with pytest.raises(ApiUnreachable) as raised:
+            source.ask([ASK])
+        source.close()
+    assert PASSWORD not in str(raised.value)
+
+
+def _either(seen: Seen) -> bytes:
+    return obliging(seen) if seen.body else http()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate of a company's own for localhost, and a server's context that has it."""
+    openssl = shutil.which("openssl")
+    if not openssl:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return certificate, context
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_what_the_machine_trusts_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: tuple[Path, ssl.SSLContext], name: str
+) -> None:
+    """A company's authority in OpenSSL's store counts, for syncing and for doctor; without it both refuse."""
+    certificate, context = authority
+    with peer(_either, tls=context) as one:
+        with pytest.raises(Unverified, match="certificate"):
+            reach(one.url, 5.0)
+        source = api(one.url)
+        with pytest.raises(ApiUnreachable, match="certificate"):
+            source.ask([ASK])
+        source.close()
+        if name == "SSL_CERT_DIR":
+            folder = tmp_path / "store"
+            folder.mkdir()
+            shutil.copy(certificate, folder / certificate.name)
+            subprocess.run(["openssl", "rehash", str(folder)], check=True, capture_output=True)
+            monkeypatch.setenv(name, str(folder))
+        else:
+            monkeypatch.setenv(name, str(certificate))
+        source = api(one.url)
+        assert isinstance(source.ask([ASK]).answers[0], Batch)
+        source.close()
+        reached = reach(one.url, 5.0)
+
+    assert reached.proxy is None
+    assert reached.tls == "TLSv1.3"
+    assert reached.certificate_ends is not None
+
+
+def test_an_address_that_swallows_everything_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a name has a dead address before one that answers, the other is tried soon."""
+    with peer(obliging) as one, socket.socket() as dead:
+        dead.bind(("127.0.0.2", one.port))
+        dead.listen(0)
+        waiting = []
+        for _ in range(4):  # more than its queue takes: the next one waits for an answer to its SYN
+            other = socket.socket()
+            other.settimeout(0.0)
+            other.connect_ex(("127.0.0.2", one.port))
+            waiting.append(other)
+        real = socket.getaddrinfo
+
+        def both(host: Any, port: Any, *arguments: Any, **named: Any) -> list[Any]:
+            if host not in {"localhost", b"localhost"}:
+                return real(host, port, *arguments, **named)
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, one.port))
+                for address in ("127.0.0.2", "127.0.0.1")
+            ]
+
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        source = api(f"http://localhost:{one.port}/", timeouts=Timeouts(connect=5.0, total=5.0))
+        assert isinstance(source.ask([ASK]).answers[0], Batch)
+        source.close()
+        for other in waiting:
+            other.close()
+
+    assert len(one.seen) == 1
+
+
+def test_any_answer_shows_that_the_way_is_open() -> None:
+    """Doctor asks for nothing and sends no credentials."""
+    seen: list[Seen] = []
+
+    def step(request: Seen) -> bytes:
+        seen.append(request)
+        return b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"
+
+    with peer(step) as one:
+        assert reach(one.url, 5.0) == (None, None, None)
+    assert seen[0].head.startswith("HEAD /api/ HTTP/1.1")
+    assert seen[0].body == b""
