@@ -293,8 +293,8 @@ class PageSaved:
     origin: Origin
     inserted: int = 0
     updated: int = 0
-    unchanged: int = 0
-    rejected: int = 0
+    unchanged: int = 0  # held already, or in quarantine
+    rejected: int = 0  # new in quarantine
     high_water_uid: int | None = None  # of the page's checkpoint stream, after the commit
     completed: tuple[date, ...] = ()
     newest_started_at: datetime | None = None  # of the page's calls, UTC

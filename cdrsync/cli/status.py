@@ -27,9 +27,15 @@ RUNS = 5  # of an account, that programs are told; people see SHOWN_RUNS
 SHOWN_RUNS = 3
 SHOWN_ACCOUNTS = 5  # in full; more are an overview
 MONTHS = 12  # of the calendar
-MARKS = {Verdict.COMPLETE: "■", Verdict.HEALED: "◆", Verdict.UNAUDITED: "□", Verdict.GAP: "✗"}
+MARKS = {
+    Verdict.COMPLETE: "■",
+    Verdict.HEALED: "◆",
+    Verdict.ACCEPTED: "▲",
+    Verdict.UNAUDITED: "□",
+    Verdict.GAP: "✗",
+}
 NOT_READ = "·"
-LEGEND = "■ agrees with the operator  ◆ healed  □ read, not audited yet  ✗ gap  · not read to its end yet"
+LEGEND = "■ agrees with the operator  ◆ healed  ▲ accepted  □ unaudited  ✗ gap  · not read to its end yet"
 
 
 @click.command("status", short_help="Show what is held and how current it is")

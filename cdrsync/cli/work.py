@@ -14,7 +14,7 @@ from cdrsync.cli.options import account_option, config_options, json_option, set
 from cdrsync.config.values import duration
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, DatabaseUnavailable, LeaseLost, Retry, Skip
-from cdrsync.model import TAIL_STREAM, Window, utc_now
+from cdrsync.model import BEGINNING, TAIL_STREAM, Window
 from cdrsync.monitor import logs
 from cdrsync.sync.endurance import Endurance
 from cdrsync.sync.runs import recorded
@@ -185,7 +185,6 @@ def _carry_out(
     from cdrsync.wiring import accounts
 
     def one(account: AccountSettings) -> tuple[int, Report]:
-        began = utc_now()
         endurance = Endurance(give_up_after)
 
         def answered(done: RequestDone) -> None:
@@ -197,6 +196,9 @@ def _carry_out(
             recorded(parts.store, command, failures=True) as tally,
             bar(parts) as show,
         ):
+            tally.from_nothing = not parts.store.holds_calls(Window(BEGINNING, date.max))
+            if command == "sync" and not tally.from_nothing:
+                _say_what_is_left(parts)
             for saved in _enduring(work, parts, endurance, show):
                 tally.add(saved)
                 show(saved)
@@ -209,10 +211,7 @@ def _carry_out(
         INTERRUPT.check()
         if not as_json:
             output.line(_sentence(account, tally))
-        rejects = 0
-        if tally.rejected:
-            with accounts.quarantine(settings) as quarantine:
-                rejects = quarantine.opened_since(account.name, began)
+        rejects = tally.rejected
         if rejects:
             many = "1 record that can't be read was" if rejects == 1 else f"{rejects} records that can't be read were"
             output.note(f"{account.name}: {many} put into quarantine: cdrsync rejects list")
@@ -227,6 +226,13 @@ def _sum_days(parts: AccountParts, seconds: float) -> None:
     until = time.monotonic() + seconds
     while not INTERRUPT.event.is_set() and parts.store.sum_days() and time.monotonic() < until:
         pass
+
+
+def _say_what_is_left(parts: AccountParts) -> None:
+    """Say that a run goes on where another one was cut off."""
+    history = parts.sync.position.history()
+    if not history.complete:
+        output.note(f"{parts.name}: goes on with history: {history}")
 
 
 def _enduring(

@@ -6,14 +6,14 @@ import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from cdrsync.model import MAX_UID
 from cdrsync.store.schema.tables import reject
 from cdrsync.store.upsert import keep_reject
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cdrsync.store.databases.port import DatabaseKind
 
 REJECT_LENGTH = 2**18  # characters kept of a rejected record
+AT_ONCE = 500  # bound parameters of one statement; SQLite's limit is the lowest
 
 
 class Rejects:
@@ -41,17 +42,18 @@ class Rejects:
 
     def write(
         self, connection: Connection, account_id: int, rejects: Sequence[Reject], uids: Collection[int], now: datetime
-    ) -> None:
-        """Keep a page's rejects; those whose records it has stored (`uids`) are resolved."""
+    ) -> int:
+        """Keep a page's rejects; those whose records it has stored (`uids`) are resolved. Answers how many are new."""
         stored = self._open.intersection(uids)
         if stored:
             here = (reject.c.account_id == account_id, reject.c.uid.in_(stored), reject.c.resolved_at.is_(None))
             connection.execute(update(reject).where(*here).values(resolved_at=now))
         if not rejects:
-            return
+            return 0
         most = self._kind.text_bytes(connection)
         seen = Counter(map(fingerprint, rejects))
         records = {fingerprint(record): record for record in rejects}
+        known = self._known(connection, account_id, records)
         connection.execute(
             self._keep,
             [
@@ -68,6 +70,15 @@ class Rejects:
                 for mark, record in sorted(records.items())
             ],
         )
+        return len(records) - known
+
+    def _known(self, connection: Connection, account_id: int, marks: Iterable[str]) -> int:
+        """How many of these fingerprints are kept already."""
+        wanted, known = sorted(marks), 0
+        for start in range(0, len(wanted), AT_ONCE):
+            here = (reject.c.account_id == account_id, reject.c.fingerprint.in_(wanted[start : start + AT_ONCE]))
+            known += connection.scalar(select(func.count()).select_from(reject).where(*here)) or 0
+        return known
 
     def noted(self, rejects: Sequence[Reject], uids: Collection[int]) -> None:
         """That was committed."""

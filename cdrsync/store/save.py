@@ -175,7 +175,7 @@ class SqlStore(Identity, Positions, Runs):
             self._count(connection, deltas(written.new, written.changed, written.different))
             self._complete(connection, page.completes, now)
             uids = set(map(_UID, written.calls))
-            self._rejects.write(connection, self._session.account_id, rejects, uids, now)
+            rejected = self._rejects.write(connection, self._session.account_id, rejects, uids, now)
             numbers = self._numbers.rows([*written.new, *written.changed])
             if numbers:
                 self._kind.note_numbers(connection, numbers, now)
@@ -187,8 +187,8 @@ class SqlStore(Identity, Positions, Runs):
             page.origin,
             inserted=len(written.new),
             updated=len(written.changed),
-            unchanged=len(page.cdrs) - len(written.new) - len(written.changed),
-            rejected=len(page.rejects),
+            unchanged=len(page) - len(written.new) - len(written.changed) - rejected,
+            rejected=rejected,
             high_water_uid=high_water,
             completed=page.completes,
             newest_started_at=max(map(_STARTED, written.calls), default=None),

@@ -20,8 +20,8 @@ LONGEST_PAUSE = 30.0
 class Endurance:
     """Says after each failure how long to wait before the work is begun again from the database's position.
 
-    Progress is what a later turn need not do again: a call that is new or changed, a day read to its end for the first
-    time, a higher mark. Whoever never reached the operator is given up at once: a wrong address does not pass.
+    Progress is what a later turn need not do again: a record that is new or changed, a day read to its end for the
+    first time, a higher mark. Whoever never reached the operator is given up at once: a wrong address does not pass.
     """
 
     def __init__(self, give_up_after: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,7 +42,7 @@ class Endurance:
         """A page was committed."""
         days = {(page.origin, day) for day in page.completed} - self._days
         high_water = -1 if page.high_water_uid is None else page.high_water_uid
-        if page.inserted or page.updated or days or high_water > self._high_water:
+        if page.inserted or page.updated or page.rejected or days or high_water > self._high_water:
             self._progressed_at, self._saved_something, self._failures = self._clock(), True, 0
         self._days |= days
         self._high_water = max(self._high_water, high_water)

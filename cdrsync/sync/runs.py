@@ -28,6 +28,7 @@ class Tally:
     high_water_uid: int | None = None
     newest_call: datetime | None = None  # UTC
     outcome: str = "ok"  # or that it was stopped before its end
+    from_nothing: bool = False  # no call was held when it began: what came twice is no unchanged call
     begun: float = field(default_factory=time.monotonic)
 
     def add(self, saved: PageSaved) -> None:
@@ -35,7 +36,7 @@ class Tally:
         self.pages += 1
         self.inserted += saved.inserted
         self.updated += saved.updated
-        self.unchanged += saved.unchanged
+        self.unchanged += 0 if self.from_nothing else saved.unchanged
         self.rejected += saved.rejected
         if saved.high_water_uid is not None:
             self.high_water_uid = max(saved.high_water_uid, self.high_water_uid or 0)

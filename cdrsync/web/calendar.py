@@ -24,6 +24,7 @@ class Mark(StrEnum):
 
     COMPLETE = "complete"
     HEALED = "healed"
+    ACCEPTED = "accepted"
     GAP = "gap"
     UNAUDITED = "unaudited"
     UNREAD = "unread"
@@ -33,7 +34,8 @@ MEANING = {
     Mark.COMPLETE: "agrees with the operator",
     Mark.HEALED: "gap found and closed",
     Mark.GAP: "the operator counts other calls",
-    Mark.UNAUDITED: "read, not compared yet",
+    Mark.ACCEPTED: "a gap that a person has answered for",
+    Mark.UNAUDITED: "read to its end",
     Mark.UNREAD: "not read to its end yet",
 }
 

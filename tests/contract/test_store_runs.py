@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cdrsync.model import Origin, Page, Reject
 from cdrsync.store.schema import tables
 from cdrsync.sync.runs import Tally
+from tests.support.listing import call
 
 if TYPE_CHECKING:
     from cdrsync.store.save import SqlStore
     from tests.contract.conftest import Clock, Eyes
+
+CALL = call(7)
+BAD = Reject(8, "<CDR>8</CDR>", "duration: not a number")
 
 
 def test_a_run_is_begun_and_ended(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
@@ -24,3 +29,17 @@ def test_a_run_is_begun_and_ended(store: SqlStore, eyes: Eyes, clock: Clock) -> 
         ("tail", clock.now, None, None, 0, 0, 0, 0, None),
     ]
     assert first < second
+
+
+def test_records_are_counted_once(store: SqlStore) -> None:
+    """A reject that comes again is no new one; a run that began on an empty database has no call unchanged."""
+    page = Page(Origin.BACKFILL, [CALL, CALL], [BAD, BAD])
+    first, again = store.save(page), store.save(page)
+    assert (first.inserted, first.unchanged, first.rejected) == (1, 2, 1)
+    assert (again.inserted, again.unchanged, again.rejected) == (0, 4, 0)
+    tally, from_nothing = Tally(), Tally(from_nothing=True)
+    for saved in (first, again):
+        tally.add(saved)
+        from_nothing.add(saved)
+    assert (tally.inserted, tally.unchanged, tally.rejected) == (1, 6, 1)
+    assert (from_nothing.inserted, from_nothing.unchanged, from_nothing.rejected) == (1, 0, 1)

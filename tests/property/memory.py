@@ -67,6 +67,7 @@ class MemoryStore:
                 updated += 1
             self.rows[uid] = new
             insort(self._ends, (new.started_at.timestamp() + new.duration, uid))
+        rejected = len({reject.raw for reject in page.rejects} - self.rejects.keys())
         for reject in page.rejects:
             self.rejects[reject.raw] = self.rejects.get(reject.raw, 0) + 1
         for day in page.completes:
@@ -77,8 +78,8 @@ class MemoryStore:
             page.origin,
             inserted=inserted,
             updated=updated,
-            unchanged=len(page.cdrs) - inserted - updated,
-            rejected=len(page.rejects),
+            unchanged=len(page) - inserted - updated - rejected,
+            rejected=rejected,
             high_water_uid=high_water,
             completed=page.completes,
         )

@@ -75,7 +75,7 @@ def test_legend_counts_every_mark_and_not_the_day_that_goes_on() -> None:
     ]
     shown = calendar.view(days, date(2025, 2, 6))
     assert {line.mark.value: line.days for line in shown.legend} == {
-        "complete": 2, "healed": 1, "gap": 0, "unaudited": 1, "unread": 1,
+        "complete": 2, "healed": 1, "accepted": 0, "gap": 0, "unaudited": 1, "unread": 1,
     }  # fmt: skip
 
 

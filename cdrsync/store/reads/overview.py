@@ -148,13 +148,13 @@ def _audited() -> Select[Any]:
 def _unsure() -> Select[Any]:
     latest = select(func.max(audit_result.c.id)).where(audit_result.c.number.is_(None))
     latest = latest.group_by(audit_result.c.account_id, audit_result.c.period)
-    known = (Verdict.COMPLETE.value, Verdict.GAP.value, Verdict.HEALED.value)
+    known = [verdict.value for verdict in Verdict if verdict is not Verdict.UNAUDITED]
     query = select(audit_result.c.account_id, audit_result.c.period).where(audit_result.c.id.in_(latest))
     return query.where(audit_result.c.verdict.not_in(known)).order_by(audit_result.c.id)
 
 
 def _last_success() -> Select[Any]:
-    well = (sync_run.c.outcome == "ok", sync_run.c.ended_at.is_not(None))
+    well = (sync_run.c.outcome == "ok", sync_run.c.ended_at.is_not(None), sync_run.c.origin != "checkpoint")
     return select(sync_run.c.account_id, func.max(sync_run.c.ended_at).label("at")).where(*well)
 
 

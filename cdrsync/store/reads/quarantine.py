@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.reads.ledger import still_open
@@ -52,13 +52,6 @@ class Quarantine:
             query = query.where(still_open())
         with translated(), self._engine.connect() as connection:
             return [_kept(row) for row in connection.execute(query)]
-
-    def opened_since(self, name: str, at: datetime) -> int:
-        """How many rejects of an account came for the first time since then, and are open."""
-        query = select(func.count()).select_from(reject).join(account, account.c.id == reject.c.account_id)
-        where = (account.c.name == name, reject.c.first_seen_at >= at, still_open())
-        with translated(), self._engine.connect() as connection:
-            return connection.scalar(query.where(*where)) or 0
 
     def record(self, number: int) -> Kept | None:
         """One reject, open or not; None where there is none of that number."""
