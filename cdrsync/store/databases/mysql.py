@@ -30,6 +30,7 @@ from cdrsync.store.databases.port import (
     no_rights,
     unavailable,
 )
+from cdrsync.tuning import each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,7 +120,7 @@ class Mysql(DatabaseKind):
         with driver(connection) as raw, raw.cursor() as cursor:
             for start in range(0, len(uids), UIDS):
                 cursor.execute(*self.stored_statement(account_id, uids[start : start + UIDS]))
-                found.update(cursor.fetchall())
+                found.update((int(row.partition(",")[0]), row) for (row,) in cursor.fetchall())
         return found
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[str], now: datetime) -> None:
@@ -286,9 +287,8 @@ def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequenc
 
 def literals(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> list[str]:
     """Each row as SQL literals, separated by commas. `names` are its columns'."""
-    written = [
-        map(_LITERALS.get(name, _text), column) for name, column in zip(names, zip(*rows, strict=True), strict=True)
-    ]
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    written = [each(_LITERALS.get(name, _text), column) for name, column in columns]
     return list(map(",".join, zip(*written, strict=True)))
 
 
@@ -297,12 +297,16 @@ _ESCAPING = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"}
 
 def _text(value: object) -> str:
     """As the server's own QUOTE does (`sql_mode` is ours, so the backslash escapes)."""
-    return "NULL" if value is None else f"'{str(value).translate(_ESCAPING)}'"
+    if value is None:
+        return "NULL"
+    text = str(value)
+    return f"'{text}'" if text.isalnum() else f"'{text.translate(_ESCAPING)}'"
 
 
 def _instant(value: datetime) -> str:
     """To the microsecond, as the server writes it."""
-    return f"'{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'"
+    utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return f"'{utc.isoformat(' ', 'microseconds')[:26]}'"
 
 
 def _pounds(value: Decimal) -> str:
@@ -314,22 +318,30 @@ def _whole(value: int | None) -> str:
     return "NULL" if value is None else str(int(value))
 
 
-_OF_KIND: dict[Kind, Callable[[Any], str]] = {Kind.WHOLE: _whole, Kind.FLAG: _whole, Kind.POUNDS: _pounds}
-_LITERALS = {
+_OF_KIND: dict[Kind, Callable[[Any], str]] = {
+    **dict.fromkeys((Kind.WHOLE, Kind.FLAG), _whole),
+    **dict.fromkeys((Kind.DATE, Kind.TIME), "'{}'".format),
+    Kind.POUNDS: _pounds,
+}
+_LITERALS: dict[str, Callable[[Any], str]] = {
     **{field.column: _OF_KIND[field.kind] for field in FIELDS if field.kind in _OF_KIND},
+    "uid": str,
     "started_at": _instant,
 }
-"""How the values of a column that is no text, date or time are written."""
+"""How the values of a column that is no text are written."""
 
 
 def _quoted_back(name: str) -> str:
     """The SQL that makes of a stored value what `literals` makes of ours."""
     if name == "started_at":
         return f"QUOTE(DATE_FORMAT({name}, '%%Y-%%m-%%d %%H:%%i:%%s.%%f'))"
-    return f"IFNULL({name}, 'NULL')" if name in _LITERALS else f"QUOTE({name})"
+    return f"IFNULL({name}, 'NULL')" if name in _NUMBERS else f"QUOTE({name})"
+
+
+_NUMBERS = {field.column for field in FIELDS if field.kind in (Kind.WHOLE, Kind.FLAG, Kind.POUNDS)}
 
 
 _STORED = (
-    f"SELECT uid, CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))})"  # noqa: S608 - our own column names
+    f"SELECT IFNULL(CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))}), uid)"  # noqa: S608 - our own column names
     " FROM cdr FORCE INDEX (PRIMARY)"
 )
