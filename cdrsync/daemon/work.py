@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync import tuning
+from cdrsync.daemon.failures import Failures
 from cdrsync.daemon.tasks import URGENT, Task
 from cdrsync.model import TAIL_STREAM, Period, utc_now
 from cdrsync.monitor import logs
 from cdrsync.sync.position import DEEP_SWEEP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
-from cdrsync.sync.runs import Tally, recorded
+from cdrsync.sync.runs import recorded
 from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cdrsync.model import PageSaved
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
+    from cdrsync.sync.runs import Tally
     from cdrsync.wiring.accounts import AccountParts
     from cdrsync.wiring.database import Database
 
@@ -57,6 +59,7 @@ class Work:
         self._metrics = metrics
         self._log = logs.get(parts.name)
         self._history_told = time.monotonic()
+        self._failures = Failures(parts.store)
 
     def show_position(self, database: Database) -> datetime | None:
         """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew.
@@ -127,7 +130,7 @@ class Work:
 
     def _tallied(self, task: Task) -> AbstractContextManager[Tally]:
         """Return a tally; that of long work with a line in the table of runs, which would drown in polls."""
-        return nullcontext(Tally()) if task in URGENT else recorded(self._parts.store, task.value)
+        return self._failures.tally(task.value) if task in URGENT else recorded(self._parts.store, task.value)
 
     def _steps(self, task: Task) -> Generator[PageSaved]:
         sync = self._parts.sync

@@ -264,6 +264,18 @@ def test_a_refused_login_shows_in_status(env: dict[str, str]) -> None:
     assert (account["failure"], account["last_success"] is not None) == (None, True)
 
 
+def test_a_refused_login_of_a_daemon_shows_in_status(api: str, tmp_path: Path) -> None:
+    """Another process sees why no call comes, and that it was mended."""
+    env = environment(api, f"sqlite:///{tmp_path / 'calls.db'}", poll_interval="1s", log_format="json", http_listen="")
+    with daemon({**env, "CDRSYNC_VKEY": "another"}) as process:
+        process.event("account parked")
+        (account,) = answer("status", env=env)["accounts"]
+        assert account["failure"]["kind"] == "LoginRefused"
+        process.stop()
+    with daemon(env):
+        until(lambda: answer("status", env=env)["accounts"][0]["failure"] is None, "the end of the failure")
+
+
 def test_rejects_are_listed_shown_and_tried_again(env: dict[str, str], world: World) -> None:
     """A record that can't be typed is kept as sent; once it can be, `retry` stores it."""
     uid = world.add(raw="<CDR><uid>{uid}</uid><calldate>2024-02-30</calldate></CDR>").uid
