@@ -74,7 +74,7 @@ class Recent:
         self._source = source
         self._clock = clock
         self._asking = threading.Lock()
-        self._answers: dict[str, tuple[float, Any]] = {}
+        self._answers: dict[str, tuple[float, Any, float]] = {}  # when, what, and for how long it is kept
         self.down_since: datetime | None = None  # when the database failed first; None: it answered last time
 
     def problem(self) -> CdrsyncError | None:
@@ -93,15 +93,21 @@ class Recent:
         return answer
 
     def _ask(self, key: str, question: Callable[[], Any]) -> Any:
-        if not self._asking.acquire(timeout=PATIENCE_SECONDS):
-            return DatabaseUnavailable("the database has not answered for several seconds")
+        at, answer, kept = self._answers.get(key, (0.0, None, -1.0))
+        if self._clock() - at <= kept:
+            return answer
+        # Whoever has an answer, even an old one, does not wait for the one that is asking anew.
+        if not self._asking.acquire(timeout=PATIENCE_SECONDS if kept < 0 else 0):
+            return DatabaseUnavailable("the database has not answered for several seconds") if kept < 0 else answer
         try:
-            at, answer = self._answers.get(key, (None, None))
-            if at is None or self._clock() - at > self._kept:
+            at, answer, kept = self._answers.get(key, (0.0, None, -1.0))
+            if self._clock() - at > kept:
+                began = self._clock()
                 answer = self._answer(question)
                 while len(self._answers) >= KEPT_ANSWERS:
                     del self._answers[next(iter(self._answers))]
-                self._answers[key] = (self._clock(), answer)
+                # What took long is kept longer: it is never asked for more than a tenth of the time.
+                self._answers[key] = (self._clock(), answer, max(self._kept, 10 * (self._clock() - began)))
             return answer
         finally:
             self._asking.release()

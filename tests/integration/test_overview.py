@@ -119,7 +119,7 @@ def test_an_overview_costs_as_many_statements_for_three_hundred(migrated: Databa
         assert len(status.overview(engine)) == count
         counts.append(len(asked))
     engine.dispose()
-    assert counts[0] == counts[1] <= 12
+    assert counts[0] <= counts[1] <= 10  # two more where any has a gap or a failure
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])

@@ -29,7 +29,7 @@ def summaries(connection: Connection, today: date, *, only: str | None = None) -
     """The figures of every account, or of one, by its number, in the order of their names. `today`: in the UK."""
     accounts = (
         select(account, lease.c.taken_at, replica.c.host, replica.c.process)
-        .select_from(account.outerjoin(lease, lease.c.account_id == account.c.id))
+        .outerjoin(lease, lease.c.account_id == account.c.id)
         .outerjoin(replica, replica.c.id == lease.c.replica_id)
         .order_by(account.c.name)
     )
@@ -40,19 +40,14 @@ def summaries(connection: Connection, today: date, *, only: str | None = None) -
         narrowed = query if ids is None else query.where(account_id.in_(ids))
         return {row.account_id: row for row in connection.execute(narrowed.group_by(account_id))}
 
-    held = grouped(_held(), coverage.c.account_id)
-    gaps: dict[int, list[date]] = {}
-    for row in connection.execute(_gaps()):
-        gaps.setdefault(row.account_id, []).append(row.call_date)
-    rejects = grouped(_rejects(), reject.c.account_id)
     read = grouped(_read(), checkpoint.c.account_id)
-    downloaded = grouped(_downloaded(today), coverage.c.account_id)
+    held = grouped(_held(today), coverage.c.account_id)
+    gaps = _listed(connection, _gaps([number for number, row in held.items() if row.gaps]))
+    rejects = grouped(_rejects(), reject.c.account_id)
     audited = grouped(_audited(), audit_result.c.account_id)
-    unsure: dict[int, list[str]] = {}
-    for row in connection.execute(_unsure()):
-        unsure.setdefault(row.account_id, []).append(row.period)
-    runs = {row.account_id: row for row in connection.execute(_last_runs())}
-    well = grouped(_last_success(), sync_run.c.account_id)
+    unsure = _listed(connection, _unsure(ids))
+    runs = grouped(_runs(), sync_run.c.account_id)
+    failures = _failures(connection, runs, read)
     found = {}
     for row in rows:
         figures, marks = held.get(row.id), read.get(row.id)
@@ -66,29 +61,52 @@ def summaries(connection: Connection, today: date, *, only: str | None = None) -
             read_at=max(filter(None, (marks.updated_at, marks.begun_at)), default=None) if marks else None,
             audited_at=audited[row.id].at if row.id in audited else None,
             unsure=tuple(unsure.get(row.id, ())),
-            last_success=well[row.id].at if row.id in well else None,
-            failure=_failure(runs.get(row.id), marks),
-            history=_history(marks, downloaded.get(row.id), today),
-            days_lately=downloaded[row.id].lately if row.id in downloaded else 0,
+            last_success=runs[row.id].at if row.id in runs else None,
+            failure=failures.get(row.id),
+            history=_history(marks, figures, today),
+            days_lately=figures.lately if figures else 0,
             holder=str(Process(row.host, None, row.process, None)) if row.host else None,
             held_since=row.taken_at if row.host else None,
         )
     return found
 
 
-def _held() -> Select[Any]:
+def _listed(connection: Connection, query: Select[Any] | None) -> Mapping[int, list[Any]]:
+    """The values of a query of accounts' numbers and one value, by account."""
+    found: dict[int, list[Any]] = {}
+    for number, value in () if query is None else connection.execute(query):
+        found.setdefault(number, []).append(value)
+    return found
+
+
+def _held(today: date) -> Select[Any]:
+    """What the ledger says, in one pass; of the wanted history the days read since all of the account's numbers are."""
+    marks = _read().group_by(checkpoint.c.account_id).subquery()
     busy = case((coverage.c.calls > 0, coverage.c.call_date))
+    downloaded = and_(
+        coverage.c.call_date < today,
+        or_(marks.c.start.is_(None), coverage.c.call_date >= marks.c.start),
+        or_(marks.c.reached.is_(None), coverage.c.call_date >= marks.c.reached),
+        coverage.c.downloaded_at.is_not(None),
+        or_(marks.c.wanted_since.is_(None), coverage.c.downloaded_at >= marks.c.wanted_since),
+    )
+    lately = and_(downloaded, coverage.c.downloaded_at >= utc_now() - RECENTLY)
     return select(
         coverage.c.account_id,
         func.sum(coverage.c.calls).label("calls"),
         func.min(busy).label("first_day"),
         func.max(busy).label("last_day"),
-    )
+        func.count(case((coverage.c.verdict == Verdict.GAP.value, 1))).label("gaps"),
+        func.count(case((downloaded, 1))).label("days"),
+        func.count(case((lately, 1))).label("lately"),
+    ).join(marks, marks.c.account_id == coverage.c.account_id, isouter=True)
 
 
-def _gaps() -> Select[Any]:
-    query = select(coverage.c.account_id, coverage.c.call_date).where(coverage.c.verdict == Verdict.GAP.value)
-    return query.order_by(coverage.c.account_id, coverage.c.call_date)
+def _gaps(accounts: list[int]) -> Select[Any] | None:
+    if not accounts:
+        return None
+    query = select(coverage.c.account_id, coverage.c.call_date).where(coverage.c.account_id.in_(accounts))
+    return query.where(coverage.c.verdict == Verdict.GAP.value).order_by(coverage.c.account_id, coverage.c.call_date)
 
 
 def _rejects() -> Select[Any]:
@@ -113,27 +131,10 @@ def _read() -> Select[Any]:
     )
 
 
-def _downloaded(today: date) -> Select[Any]:
-    """Days read to their end of the history that is wanted, since all of the account's numbers are."""
-    marks = _read().group_by(checkpoint.c.account_id).subquery()
-    lately = case((coverage.c.downloaded_at >= utc_now() - RECENTLY, coverage.c.call_date))
-    return (
-        select(coverage.c.account_id, func.count().label("days"), func.count(lately).label("lately"))
-        .join(marks, marks.c.account_id == coverage.c.account_id)
-        .where(
-            coverage.c.call_date < today,
-            or_(marks.c.start.is_(None), coverage.c.call_date >= marks.c.start),
-            or_(marks.c.reached.is_(None), coverage.c.call_date >= marks.c.reached),
-            coverage.c.downloaded_at.is_not(None),
-            or_(marks.c.wanted_since.is_(None), coverage.c.downloaded_at >= marks.c.wanted_since),
-        )
-    )
-
-
-def _history(marks: Any, downloaded: Any, today: date) -> HistoryRead | None:
+def _history(marks: Any, held: Any, today: date) -> HistoryRead | None:
     if marks is None:
         return None
-    read = downloaded.days if downloaded else 0
+    read = held.days if held else 0
     first = marks.reached if marks.start is None or marks.start <= BEGINNING else marks.start
     if first is None:
         return HistoryRead(None, None, read)
@@ -145,39 +146,48 @@ def _audited() -> Select[Any]:
     return select(audit_result.c.account_id, func.max(audit_result.c.audited_at).label("at"))
 
 
-def _unsure() -> Select[Any]:
+def _unsure(ids: list[int] | None) -> Select[Any]:
     latest = select(func.max(audit_result.c.id)).where(audit_result.c.number.is_(None))
+    if ids is not None:
+        latest = latest.where(audit_result.c.account_id.in_(ids))
     latest = latest.group_by(audit_result.c.account_id, audit_result.c.period)
-    known = [verdict.value for verdict in Verdict if verdict is not Verdict.UNAUDITED]
     query = select(audit_result.c.account_id, audit_result.c.period).where(audit_result.c.id.in_(latest))
-    return query.where(audit_result.c.verdict.not_in(known)).order_by(audit_result.c.id)
+    return query.where(audit_result.c.verdict == Verdict.UNAUDITED.value).order_by(audit_result.c.id)
 
 
-def _last_success() -> Select[Any]:
-    well = (sync_run.c.outcome == "ok", sync_run.c.ended_at.is_not(None), sync_run.c.origin != "checkpoint")
-    return select(sync_run.c.account_id, func.max(sync_run.c.ended_at).label("at")).where(*well)
-
-
-def _last_runs() -> Select[Any]:
-    """Each account's last run, and since when its runs have failed."""
-    later = sync_run.alias()
-    failed = and_(later.c.ended_at.is_not(None), later.c.outcome.not_in(ENDED_WELL))
-    well = select(func.max(sync_run.c.id)).where(
-        sync_run.c.account_id == later.c.account_id, sync_run.c.outcome.in_(ENDED_WELL)
+def _runs() -> Select[Any]:
+    """The last run that did all it should, and the last that failed."""
+    work = sync_run.c.origin != "checkpoint"  # a person's word
+    well = and_(work, sync_run.c.ended_at.is_not(None), sync_run.c.outcome.in_(ENDED_WELL))
+    failed = and_(sync_run.c.ended_at.is_not(None), sync_run.c.outcome.not_in(ENDED_WELL))
+    return select(
+        sync_run.c.account_id,
+        func.max(case((and_(work, sync_run.c.outcome == "ok"), sync_run.c.ended_at))).label("at"),
+        func.coalesce(func.max(case((well, sync_run.c.id))), 0).label("well"),
+        func.coalesce(func.max(case((failed, sync_run.c.id))), 0).label("failed"),
     )
-    failures = (
-        select(later.c.account_id, func.min(later.c.started_at).label("since"), func.max(later.c.id).label("last"))
-        .where(failed, later.c.id > func.coalesce(well.scalar_subquery(), 0))
-        .group_by(later.c.account_id)
-        .subquery()
-    )
-    return select(sync_run, failures.c.since).join(failures, failures.c.last == sync_run.c.id)
 
 
-def _failure(run: Any, marks: Any) -> Failure | None:
-    """The failure of a last run, unless the operator was read since."""
-    if run is None or (marks is not None and marks.updated_at > run.ended_at):
-        return None
-    kind = getattr(errors, run.outcome, None)
+def _failures(connection: Connection, runs: Mapping[int, Any], marks: Mapping[int, Any]) -> dict[int, Failure]:
+    """Of the accounts whose last run failed, and that were not read since: how, and since when."""
+    failing = {number: row for number, row in runs.items() if row.failed > row.well}
+    if not failing:
+        return {}
+    query = select(sync_run).where(sync_run.c.account_id.in_(failing), sync_run.c.outcome.not_in(ENDED_WELL))
+    query = query.where(sync_run.c.id > min(row.well for row in failing.values())).order_by(sync_run.c.id)
+    lines: dict[int, list[Any]] = {}
+    for line in connection.execute(query):
+        if line.ended_at is not None and line.id > failing[line.account_id].well:
+            lines.setdefault(line.account_id, []).append(line)
+    return {
+        number: _failure(of_account)
+        for number, of_account in lines.items()
+        if number not in marks or marks[number].updated_at <= of_account[-1].ended_at
+    }
+
+
+def _failure(lines: list[Any]) -> Failure:
+    last = lines[-1]
+    kind = getattr(errors, last.outcome, None)
     hint = kind.default_hint if isinstance(kind, type) and issubclass(kind, errors.CdrsyncError) else ""
-    return Failure(run.outcome, run.message or "it failed", hint, run.since, run.ended_at)
+    return Failure(last.outcome, last.message or "it failed", hint, lines[0].started_at, last.ended_at)
