@@ -144,7 +144,7 @@ def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | No
         raise click.UsageError("give either --uid or --ref")
     settings = settings_of(inputs, names)
     account = accounts.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
-    with accounts.open_account(settings, account, stop=INTERRUPT.event) as parts:
+    with accounts.open_account(settings, account, stop=INTERRUPT.event, told=output.note) as parts:
         batch, saved = parts.sync.fetch(uid=uid, ref=ref)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
     problem = batch.rejects[0].problem if batch.rejects else None
@@ -192,7 +192,9 @@ def _carry_out(
                 endurance.reached()
 
         with (
-            accounts.open_account(settings, account, stop=INTERRUPT.event, on_request=answered) as parts,
+            accounts.open_account(
+                settings, account, stop=INTERRUPT.event, on_request=answered, told=output.note
+            ) as parts,
             recorded(parts.store, command, failures=True) as tally,
             bar(parts) as show,
         ):

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 15.0
 BEATS = 3  # within a lease's time
 RETRY_SECONDS = 1.0  # after a beat that failed
+LATE = 1.5  # times the pause between two beats: one of them is missing
+LOOK_SECONDS = 0.5  # between two looks at a holder that may be dead
 LEAVE_SECONDS = 3.0  # at most, for a clean farewell
 NAME_LENGTH = 8  # of a replica's id: what stays the same when it has to join again
 
@@ -190,6 +192,26 @@ class Replica:
             beating.join()
         with contextlib.suppress(CdrsyncError):  # told by whoever wrote before
             self._write(lambda connection: self._give_up(connection, [ours]))
+
+    def outlive(self, holder: Holder, told: Callable[[str], object], stop: threading.Event | None = None) -> None:
+        """Wait until a holder may be replaced, saying so; no longer than until it is sure to live, or `stop` is set."""
+        interval = self.lease_seconds / BEATS
+        peer: Peer | None = holder.peer
+        said = False
+        while peer is not None and peer.beat_at == holder.peer.beat_at and not self._is_gone(peer):
+            late = peer.silent > interval * LATE
+            if peer.process.is_here() and not late:
+                return
+            if late and not said:
+                said = True
+                left = self.lease_seconds - peer.silent
+                told(f"{peer.process} has said nothing for {peer.silent:.0f} s: it is replaced in {left:.0f} s")
+            if stop is not None and stop.wait(LOOK_SECONDS):
+                return
+            if stop is None:
+                time.sleep(LOOK_SECONDS)
+            with translated(), self.reading() as connection:
+                peer = next((one for one in self._peers(connection) if one.id == holder.peer.id), None)
 
     # ── transactions ───────────────────────────────────────────────────────────────────────────────────────────────
 

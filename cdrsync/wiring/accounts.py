@@ -120,8 +120,11 @@ def open_account(
     *,
     stop: threading.Event | None = None,
     on_request: Callable[[RequestDone], None] | None = None,
+    told: Callable[[str], object] = bool,
 ) -> Iterator[AccountParts]:
-    """Open an account for one command: schema up to date, lease taken. `stop` ends every wait for the API.
+    """Open an account for one command: schema up to date, lease taken. `stop` ends every wait.
+
+    Where the lease's holder may be dead, it is waited for, and `told`.
 
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
@@ -129,7 +132,7 @@ def open_account(
         contextlib.closing(Database(settings)) as database,
         parts(settings, account, database.replica, stop=stop, on_request=on_request) as made,
     ):
-        database.open(made.store)
+        database.open_patiently(made.store, told, stop)
         yield made
 
 

@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
+from cdrsync.errors import DatabaseUnavailable, LeaseHeld, SchemaMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from sqlalchemy.engine import Engine
@@ -65,6 +65,18 @@ class Database:
             store.open()
         except SchemaMismatch:
             self.prepare()
+            store.open()
+
+    def open_patiently(
+        self, store: SqlStore, told: Callable[[str], object], stop: threading.Event | None = None
+    ) -> None:
+        """As `open`, but a holder that may be dead is waited for, until it may be replaced or is sure to live."""
+        try:
+            self.open(store)
+        except LeaseHeld:
+            holder = self.replica.take([store.account]).get(store.account)
+            if holder is not None:
+                self.replica.outlive(holder, told, stop)
             store.open()
 
     def last_audit(self, name: str) -> tuple[datetime | None, int, datetime | None]:

@@ -186,6 +186,30 @@ def test_a_silent_holder_of_another_machine_is_waited_for(migrated: Database) ->
         assert (first.id, first.held()) == ("", set())
 
 
+def test_a_command_waits_for_a_holder_that_may_be_dead(migrated: Database) -> None:
+    """It says so once, and goes on when the lease is free; where the holder lives, it is told at once."""
+    said: list[str] = []
+    with replicas(migrated.url, 600.0, 6.0) as (first, second):
+        first.take(["main"])
+        second.outlive(second.take(["main"])["main"], said.append)
+        assert said == []
+        assert "main" in second.take(["main"])
+        elsewhere(migrated, "main", silent=4.0)
+        second.outlive(second.take(["main"])["main"], said.append)
+        assert second.take(["main"]) == {}
+    assert len(said) == 1
+    assert f"process {os.getpid()} on " in said[0]
+
+
+def test_a_command_goes_away_from_a_holder_of_another_machine_that_lives(migrated: Database) -> None:
+    """Its next beat tells."""
+    with replicas(migrated.url, 1.5, 6.0) as (first, second):
+        first.take(["main"])
+        elsewhere(migrated, "main", silent=0.0)
+        second.outlive(second.take(["main"])["main"], pytest.fail)
+        assert "main" in second.take(["main"])
+
+
 def test_a_stopped_holder_is_replaced_and_can_commit_nothing(migrated: Database) -> None:
     """SIGSTOP: its beats end; whoever wakes up later has lost the lease."""
     with holder(migrated.url) as child:
