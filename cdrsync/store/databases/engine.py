@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from cdrsync.errors import ConfigError
 from cdrsync.store.databases.choose import driver_of, kind_of
 from cdrsync.store.databases.port import CONNECT_SECONDS, WRITER
+from cdrsync.store.databases.silence import watch
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
@@ -36,9 +37,12 @@ def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) ->
         "pool_use_lifo": True,  # few connections are kept busy: the server, or a proxy, may end the others
         **kind.pool_options,
     }
+    watched = bool(writer) and pool.pop("pool_pre_ping", False)  # a look at a frozen server would not end
     arguments = kind.connect_arguments(parsed, writer=bool(writer))
     engine = create_engine(kind.plain_url(parsed), connect_args=arguments, **kind.engine_options, **pool)
     kind.set_up(engine, writer)
+    if watched:
+        watch(engine)
     return engine.execution_options(**{WRITER: True}) if writer else engine
 
 

@@ -53,6 +53,8 @@ UIDS = 1_000  # of one statement
 
 SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
+READ_ONLY = (1290, 1792, 1836)
+
 COLLISIONS = (1213, 1020, 3101)  # deadlocks and failed certification: InnoDB, MariaDB, group replication
 
 TOO_LARGE = (1180, 1197, 3100)  # a write-set or a transaction in the binary log: Galera, both, group replication
@@ -96,6 +98,7 @@ class Mysql(DatabaseKind):
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_SECONDS,
             "init_command": _settings(writer),
+            **({"read_timeout": port.CUT_SECONDS, "write_timeout": port.CUT_SECONDS} if writer else {}),
             "cursorclass": _Cursor,
         }
         return {name: value for name, value in settings.items() if name not in url.query} | mysql_access.tls(url)
@@ -190,6 +193,8 @@ class Mysql(DatabaseKind):
             return ConfigError(
                 [f"the database server is not set up for this: {said} ({number})"], hint=SETTINGS[number]
             )
+        if number in READ_ONLY:
+            return unavailable(error, hint=mysql_access.STANDBY_HINT)
         if number in COLLISIONS:
             return unavailable(error, Collision)
         if number in TOO_LARGE or (number == UNKNOWN and "write" in str(said).lower()):

@@ -132,6 +132,8 @@ def troubles(connection: Connection) -> Iterator[Trouble]:
             remedy = f"GRANT {missing} ON `{database}`.* TO this user"
             other = "" if always else ", or let another one run cdrsync db upgrade"
             yield Trouble(f"this user has no {missing} on {database}", f"{remedy}{other}", always)
+    if connection.exec_driver_sql("SELECT @@global.read_only").scalar_one():
+        yield Trouble("this server is read-only, as a replica is", STANDBY_HINT)
     settings: dict[str, str] = dict(
         connection.exec_driver_sql(
             "SHOW VARIABLES WHERE Variable_name IN ('innodb_default_row_format', 'log_bin', 'binlog_format')"
@@ -143,6 +145,7 @@ def troubles(connection: Connection) -> Iterator[Trouble]:
         yield Trouble("the binary log takes statements only (binlog_format)", BINLOG_HINT)
 
 
+STANDBY_HINT = "Name the server in database_url that can be written, or SET GLOBAL read_only = 0 on it"
 ROW_FORMAT_HINT = "SET GLOBAL innodb_default_row_format = dynamic, and in the server's configuration"
 BINLOG_HINT = "SET GLOBAL binlog_format = 'ROW' (or MIXED), and in the server's configuration"
 

@@ -50,6 +50,9 @@ that whoever takes it over does not wait for rows that a stopped or vanished pro
 STATEMENT_SECONDS = 12
 """Longer than any statement of a page takes."""
 
+CUT_SECONDS = 16
+"""After so long without a word from the server in the middle of a transaction, the client gives it up."""
+
 KEEPALIVE = (5, 2, 3)
 """Seconds of silence, seconds between two probes, probes: 11 s until a vanished peer is known."""
 
@@ -268,9 +271,11 @@ def micro(pounds: Decimal) -> int:
     return whole
 
 
-def unavailable(error: DBAPIError, kind: type[DatabaseUnavailable] = DatabaseUnavailable) -> DatabaseUnavailable:
+def unavailable(
+    error: DBAPIError, kind: type[DatabaseUnavailable] = DatabaseUnavailable, *, hint: str | None = None
+) -> DatabaseUnavailable:
     """For what passes by itself."""
-    return kind(f"the database can't be used: {one_line(error.orig or error)}")
+    return kind(f"the database can't be used: {one_line(error.orig or error)}", hint=hint)
 
 
 def no_rights(error: DBAPIError, hint: str | None = None) -> ConfigError:

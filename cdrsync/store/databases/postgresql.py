@@ -45,6 +45,7 @@ ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take 
 TOO_LONG_TO_INDEX = "54000"  # a value that does not fit into an index page
 NO_PRIVILEGE = "42501"
 NO_SCHEMA = "3F000"
+READ_ONLY = "25006"
 APPLICATION = "cdrsync {}"  # by which a replica's sessions are known
 COLLISIONS = ("40001", "40P01")  # serialisation, deadlocks
 
@@ -210,6 +211,8 @@ class Postgresql(DatabaseKind):
         if state == NO_SCHEMA:
             problem = f"the database has no schema to work in: {one_line(error.orig or error)}"
             return ConfigError([problem], hint=postgresql_access.NO_SCHEMA_HINT)
+        if state == READ_ONLY:
+            return unavailable(error, hint=postgresql_access.STANDBY_HINT)
         if state in COLLISIONS:
             return unavailable(error, Collision)
         return unavailable(error) if state.startswith(PASSING_STATES) else None

@@ -89,8 +89,17 @@ def plain_url(url: URL) -> URL:
 # ── rights ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+STANDBY_HINT = (
+    "Name the primary in database_url, or all servers, of which the one that can be written is taken: "
+    "@host1:5432,host2:5432/NAME?target_session_attrs=read-write"
+)
+
+
 def troubles(connection: Connection) -> Iterator[Trouble]:
     """Of rights: on the schema, and on the tables that are there."""
+    if connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
+        yield Trouble("this server is a standby: it can only be read", STANDBY_HINT)
+        return
     schema, usage, create = connection.exec_driver_sql(
         "SELECT current_schema(), has_schema_privilege(current_schema(), 'USAGE'),"
         " has_schema_privilege(current_schema(), 'CREATE')"
