@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from cdrsync import tuning
 from cdrsync.daemon.failures import Failures
 from cdrsync.daemon.tasks import URGENT, Task
-from cdrsync.model import TAIL_STREAM, Period, utc_now
+from cdrsync.model import TAIL_STREAM, Checkpoint, Origin, Page, Period, utc_now
 from cdrsync.monitor import logs
-from cdrsync.sync.position import DEEP_SWEEP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
+from cdrsync.sync.position import DEEP_SWEEP_STREAM, LOOKBACK_STREAM, POLLED_STREAM, SWEEP_STREAM
 from cdrsync.sync.runs import recorded
 from cdrsync.wiring import accounts
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SUMMING_SECONDS = 2.0  # after a poll
 LONG_WORK = 10_000  # records after which the memory for their pages is given back
+TRACE_SECONDS = 60.0  # between two traces of polls that bring nothing
 HISTORY_SECONDS = 60.0  # between two lines that say how far history is read
 
 
@@ -59,6 +60,7 @@ class Work:
         self._metrics = metrics
         self._log = logs.get(parts.name)
         self._history_told = time.monotonic()
+        self._trace_left = -math.inf
         self._failures = Failures(parts.store)
 
     def show_position(self, database: Database) -> datetime | None:
@@ -119,6 +121,8 @@ class Work:
             asked = now - timedelta(seconds=time.monotonic() - began)
             self._activity.publish(self._parts.name, last_success=now, read_until=asked)
             self._sum(SUMMING_SECONDS)
+            if not tally.changed:
+                self._leave_trace(asked)
         if task is Task.BACKFILL and tally.records:
             self._timetable.mark(Task.AUDIT)
         if task is Task.SWEEP:
@@ -127,6 +131,13 @@ class Work:
             self._sum(math.inf, look=True)
         if tally.rejected or task is Task.BACKFILL:
             self._metrics.rejects_open(self._parts.name, self._parts.ledger.open_rejects())
+
+    def _leave_trace(self, asked: datetime) -> None:
+        """Write that a poll brought nothing, once a minute."""
+        if time.monotonic() - self._trace_left >= TRACE_SECONDS:
+            self._trace_left = time.monotonic()
+            checkpoint = Checkpoint(POLLED_STREAM, begun_at=asked, done=True)
+            self._parts.store.save(Page(Origin.TAIL, [], checkpoint=checkpoint))
 
     def _tallied(self, task: Task) -> AbstractContextManager[Tally]:
         """Return a tally; that of long work with a line in the table of runs, which would drown in polls."""

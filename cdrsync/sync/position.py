@@ -23,6 +23,9 @@ DEEP_SWEEP_STREAM = "deep-sweep"
 START_STREAM = "start"
 """Since when calls are wanted, as settings have ever said: a later start never narrows it, only a person does."""
 
+POLLED_STREAM = "polled"
+"""When the operator was asked last and had nothing new: written once a minute, so that who looks on sees it."""
+
 SWEEP_STREAM = "sweep"
 WANTED_STREAM = "wanted"
 """Since when a number is wanted, or all numbers are: days that were read before lack its calls."""

@@ -276,6 +276,19 @@ def test_a_refused_login_of_a_daemon_shows_in_status(api: str, tmp_path: Path) -
         until(lambda: answer("status", env=env)["accounts"][0]["failure"] is None, "the end of the failure")
 
 
+def test_polls_that_bring_nothing_leave_a_trace(api: str, tmp_path: Path) -> None:
+    """Whoever looks on sees that the operator is asked: once a minute, in a row of its own."""
+    url = f"sqlite:///{tmp_path / 'calls.db'}"
+    env = environment(api, url, poll_interval="1s", lookback_interval="0", audit_time="off", http_listen="")
+    assert cdrsync("sync", env=env).returncode == 0
+    before = answer("status", env=env)["accounts"][0]["read_at"]
+    with daemon(env):
+        until(lambda: answer("status", env=env)["accounts"][0]["read_at"] > before, "a trace of a poll")
+    with closing(sqlite3.connect(tmp_path / "calls.db")) as connection:
+        rows = connection.execute("SELECT high_water_uid, done FROM checkpoint WHERE stream = 'polled'").fetchall()
+    assert rows == [(None, 1)]
+
+
 def test_rejects_are_listed_shown_and_tried_again(env: dict[str, str], world: World) -> None:
     """A record that can't be typed is kept as sent; once it can be, `retry` stores it."""
     uid = world.add(raw="<CDR><uid>{uid}</uid><calldate>2024-02-30</calldate></CDR>").uid
