@@ -25,7 +25,10 @@ from cdrsync.monitor import logs
 from cdrsync.monitor.activity import Activity, Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from cdrsync.config import Inputs, Settings
+    from cdrsync.daemon.sharing import Sharing
     from cdrsync.monitor.activity import Snapshot
     from cdrsync.wiring.database import Database
 
@@ -47,6 +50,7 @@ class Service:
         self._notifier = Notifier()
         self._activity = Activity()
         self._web: Any = None
+        self._sharing: Sharing | None = None
         self._databases: list[Database] = []  # the last one is today's
         self._fed_at = self._status_at = 0.0
 
@@ -106,7 +110,7 @@ class Service:
         self._activity.reset(accounts)
         moved = before is not None and _database(before) != _database(settings)
         if moved or not self._databases:
-            self._databases.append(Database(settings))
+            self._share(Database(settings, shares=True))
         database = self._databases[-1]
         workers = self._pool.workers
         for name in workers.keys() - accounts.keys():
@@ -131,6 +135,29 @@ class Service:
             if worker.parked is not None:  # a person may have done something about it
                 worker.poll_now()
                 self._pool.wake(name)
+        if self._sharing is not None:
+            self._sharing.look()
+
+    def _share(self, database: Database) -> None:
+        """Take part in the sharing of the accounts of a database."""
+        from cdrsync.daemon.sharing import Sharing
+
+        if self._sharing is not None:
+            self._sharing.end()
+        self._databases.append(database)
+        self._sharing = Sharing(database, lambda: list(self._pool.workers), self._assign, self._show_holders)
+        self._sharing.start()
+
+    def _assign(self, ours: Collection[str], others: Collection[str]) -> None:
+        for name, worker in self._pool.workers.items():
+            if (name in ours or name in others) and worker.assign(ours=name in ours):
+                self._pool.wake(name)
+
+    def _show_holders(self, holders: Mapping[str, str]) -> None:
+        for state in self._activity.snapshot().accounts:
+            holder = holders.get(state.name, "")
+            if holder != state.holder:
+                self._activity.publish(state.name, holder=holder)
 
     def _serve(self) -> None:
         """Start the web server where one is configured, in place of the one before."""
@@ -192,6 +219,8 @@ class Service:
 
     def _stop(self, signals: Signals) -> int:
         self._log.info("stopping")
+        if self._sharing is not None:
+            self._sharing.end()
         self._activity.stop()
         self._notifier.stopping()
         self._pool.stop()
@@ -222,7 +251,7 @@ def end_now(code: int) -> None:
 
 
 def _database(settings: Settings) -> tuple[object, ...]:
-    return settings.database_url, settings.auto_migrate
+    return settings.database_url, settings.auto_migrate, settings.lease_seconds
 
 
 def _web(settings: Settings) -> tuple[object, ...]:

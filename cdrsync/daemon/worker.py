@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cdrsync.wiring.accounts import AccountParts
     from cdrsync.wiring.database import Database
 
+SOON = 0.5  # seconds that a thread may wait for its turn at the operator
 STUMBLED = 60.0  # seconds after an error in dealing with an error
 
 PHASES = {
@@ -79,11 +80,14 @@ class Worker:
         self._opened = contextlib.ExitStack()
         self._work: Work | None = None
         self._parts: AccountParts | None = None
+        self._ours: bool | None = None  # or another replica's; None: not known yet
+        self._standing_by = False
         self._ready = False  # the lease is held and the position is the database's
         self._not_before = first  # monotonic: the database may be tried
         self._told = False  # somebody has asked for a poll since the last one began
         self._urgent: Job | None = None
         self._long: Job | None = None
+        self._brake = accounts.brake(settings, account)
         self._recovery = Recovery(account.name, activity, metrics)
         self._beat = time.monotonic()
 
@@ -94,8 +98,15 @@ class Worker:
         self._timetable.mark(Task.POLL)
         self._recovery.troubles.hurry()
         self._told = True
+        self._brake.open()
         if self.parked is not None:
             self._not_before = 0.0
+
+    def assign(self, *, ours: bool) -> bool:
+        """Work on the account, or leave it to another replica after the page in hand; say whether that is new."""
+        new, self._ours = ours != self._ours, ours
+        self._standing_by = self._standing_by and not ours
+        return new
 
     def silent_for(self) -> float:
         """Seconds since the last progress: an answer of the API or a turn."""
@@ -107,20 +118,29 @@ class Worker:
         """When the next turns are wanted."""
         if self.stop_asked.is_set():
             return Times(0.0, NEVER, begun=False)
+        if not self._ours:
+            return Times(NEVER if self._standing_by or self._ours is None else 0.0, NEVER, begun=False)
         if not self._ready:
             return Times(self._not_before, NEVER, begun=False)
         begun = self._long is not None
         urgent = 0.0 if self._urgent else min(map(self._at, URGENT))
-        return Times(urgent, 0.0 if begun else min(map(self._at, LONG)), begun)
+        long = 0.0 if begun else min(map(self._at, LONG))
+        opens = self._brake.opens_at()
+        return Times(max(urgent, opens), max(long, opens), begun)
 
     def turn(self, *, long: bool) -> None:
         """Do one page of urgent or of long work. What goes wrong is dealt with when this returns."""
         self._alive()
         task = None
         try:
+            if not self._ours:
+                self._stand_by()
+                return
             if not self._ready:
                 self._get_ready()
                 return
+            if self._brake.opens_at() > time.monotonic() + SOON:
+                return  # the operator has asked for a rest meanwhile: no thread waits for its end
             job = self._long_job() if long else self._urgent_job()
             if job is None:
                 return
@@ -184,6 +204,16 @@ class Worker:
         self._recovery.succeeded(None)
         self._activity.publish(self.account.name, lease_held=True)
         logs.get(self.account.name).info("lease taken")
+
+    def _stand_by(self) -> None:
+        """Let another replica have the account."""
+        self._drop_jobs()
+        self._ready, self.parked, self._standing_by = False, None, True
+        if self._parts is not None:
+            self._parts.store.close()
+        nothing = dict.fromkeys(("last_success", "read_until", "last_error", "last_error_kind", "last_error_at"))
+        self._activity.publish(self.account.name, phase=Phase.STANDING_BY, lease_held=False, next_runs={}, **nothing)
+        logs.get(self.account.name).info("standing by", message="another replica works on it")
 
     def _urgent_job(self) -> Job | None:
         if self._urgent is None:

@@ -42,6 +42,7 @@ class AccountState:
     name: str
     phase: Phase = Phase.STARTING
     lease_held: bool = False
+    holder: str = ""  # the other replica that works on it, as its process and host
     last_success: datetime | None = None  # end of the last poll that read the tail to its end
     read_until: datetime | None = None  # when that poll began: everything the operator showed by then is held
     last_error: str | None = None  # one line, without secrets; None once a poll has succeeded again

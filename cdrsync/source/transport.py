@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 import httpx
 
 from cdrsync.errors import ConfigError
+from cdrsync.source.brake import brake_of
 from cdrsync.source.stop import SLICE
 
 if TYPE_CHECKING:
@@ -29,8 +30,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FIRST = threading.Lock()  # two threads that come first must not make two
+
 KEEP_ALIVE = 90.0  # seconds a connection is kept unused: longer than the usual poll interval of a minute
-MAX_CONNECTIONS = 16
+MAX_CONNECTIONS = 64  # of all accounts together
+KEPT_CONNECTIONS = 16  # unused ones
+TOO_MANY = 429
 MAX_PORT = 65535
 CLOSING = 2.0  # seconds that the end of the connections may take
 
@@ -45,25 +50,31 @@ class Transport(httpx.BaseTransport):
     def __init__(self, url: httpx.URL, stop: StopEvent, max_bytes: int) -> None:
         self._stop = stop
         self._max_bytes = max_bytes
-        https = url.scheme == "https"
-        self._inner = httpx.AsyncHTTPTransport(
-            # Plain http is for loopback: a context that trusts nobody costs no time to load certificates.
-            verify=_trusting() if https else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            proxy=proxy_for(url),
-            limits=httpx.Limits(
-                max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE
-            ),
-        )
+        self._brake = brake_of(str(url))
+        https, proxy = url.scheme == "https", proxy_for(url)
+        with _FIRST:
+            self._shared: _Shared | None = _shared((https, proxy and str(proxy.url), proxy and proxy.raw_auth))
+            self._inner = self._shared.taken(proxy, https=https)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and read its answer. Raises httpx.TransportError."""
+        deadline = request.extensions["deadline"]
+        if not self._brake.wait(deadline, self._stop):
+            raise httpx.ReadTimeout("the operator asked to wait longer than that")
         working = asyncio.run_coroutine_threadsafe(self._answer(request), _loop())
-        return _result(working, request.extensions["deadline"], self._stop)
+        answer = _result(working, deadline, self._stop)
+        wish = answer.headers.get("Retry-After", "")
+        refused = answer.status_code == TOO_MANY or (answer.status_code >= 500 and bool(wish))  # noqa: PLR2004
+        self._brake.answered(refused=refused, retry_after=float(wish) if wish.isdecimal() else None)
+        return answer
 
     def close(self) -> None:
-        """Close every connection."""
-        closing = asyncio.run_coroutine_threadsafe(self._inner.aclose(), _loop())
-        concurrent.futures.wait([closing], CLOSING)
+        """Close every connection, unless other accounts use them."""
+        shared, self._shared = self._shared, None
+        last = shared.given_back() if shared is not None else None
+        if last is not None:
+            closing = asyncio.run_coroutine_threadsafe(last.aclose(), _loop())
+            concurrent.futures.wait([closing], CLOSING)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         answer = await self._inner.handle_async_request(request)
@@ -82,6 +93,45 @@ class Transport(httpx.BaseTransport):
         )
 
 
+class _Shared:
+    """The connections of all accounts of the process that ask in the same way: certificates are loaded once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._inner: httpx.AsyncHTTPTransport | None = None
+
+    def taken(self, proxy: httpx.Proxy | None, *, https: bool) -> httpx.AsyncHTTPTransport:
+        """For one more account. Raises ConfigError."""
+        with self._lock:
+            if self._inner is None:
+                self._inner = httpx.AsyncHTTPTransport(
+                    # Plain http is for loopback: a context that trusts nobody costs no time to load certificates.
+                    verify=_trusting() if https else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                    proxy=proxy,
+                    limits=httpx.Limits(
+                        max_connections=MAX_CONNECTIONS,
+                        max_keepalive_connections=KEPT_CONNECTIONS,
+                        keepalive_expiry=KEEP_ALIVE,
+                    ),
+                )
+            self._users += 1
+            return self._inner
+
+    def given_back(self) -> httpx.AsyncHTTPTransport | None:
+        """By one account; what is to be closed where it was the last."""
+        with self._lock:
+            self._users -= 1
+            last, self._inner = (self._inner, None) if not self._users else (None, self._inner)
+            return last
+
+
+@functools.cache
+def _shared(way: tuple[object, ...]) -> _Shared:
+    del way  # what it is found by
+    return _Shared()
+
+
 def _result(working: concurrent.futures.Future[T], deadline: float, stop: StopEvent) -> T:
     try:
         while not stop.is_set():
@@ -95,9 +145,14 @@ def _result(working: concurrent.futures.Future[T], deadline: float, stop: StopEv
         working.cancel()  # nothing happens where it is done
 
 
-@functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
     """The one loop of the process; its thread ends with the program."""
+    with _FIRST:
+        return _started_loop()
+
+
+@functools.cache
+def _started_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="cdrsync-http", daemon=True).start()
     return loop

@@ -70,6 +70,7 @@ class Peer:
 
     id: str
     process: Process
+    shares: bool  # a daemon, which takes its part of the accounts
     joined_at: datetime
     beat_at: datetime
     silent: float  # seconds since its last beat, when it was read
@@ -100,11 +101,14 @@ class Replica:
         *,
         lease_seconds: float = LEASE_SECONDS,
         connections: int = POOL,
+        shares: bool = False,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._name = secrets.token_hex(NAME_LENGTH // 2)
         self.engine = open_engine(url, writer=self._name, connections=connections)
+        self.reader = self.engine.execution_options(**{WRITER: False})  # the same pool, for what only reads
         self.lease_seconds = lease_seconds
+        self.shares = shares
         self.id = ""  # of our row; empty before we joined, or where we were given up
         self._clock = clock
         self._kind = kind_of(self.engine.dialect.name)
@@ -158,6 +162,27 @@ class Replica:
             self._write(lambda connection: connection.execute(update(lease).where(*here).values(_FREE)))
 
     # ── replicas ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def join(self) -> None:
+        """Be seen by the others, also without a lease. Raises SchemaMismatch."""
+        if not self.id:
+            with self._taking, translated():
+                with self.reading() as connection:
+                    versions.check_on(connection)
+                self._write(self._join)
+                self._begin_to_beat()
+
+    def holders(self) -> dict[str, str]:
+        """The accounts that have a holder, and which replica that is, by the part of its id that stays."""
+        query = select(account.c.name, lease.c.replica_id).join(lease, lease.c.account_id == account.c.id)
+        with translated(), self.reading() as connection:
+            rows = connection.execute(query.where(lease.c.replica_id.is_not(None)))
+            return {row.name: row.replica_id[:NAME_LENGTH] for row in rows}
+
+    @property
+    def name(self) -> str:
+        """The part of our id that stays when we have to join again."""
+        return self._name
 
     def living(self) -> list[Peer]:
         """Every replica that may hold leases, this one among them; oldest first."""
@@ -293,6 +318,7 @@ class Replica:
             "process": process.pid,
             "machine": process.machine,
             "process_started": process.started,
+            "shares": self.shares,
             "joined_at": self._now,
             "beat_at": self._now,
         }
@@ -312,6 +338,7 @@ class Replica:
             Peer(
                 row.id,
                 Process(row.host, row.machine, row.process, row.process_started),
+                row.shares,
                 row.joined_at,
                 row.beat_at,
                 (row.now - row.beat_at).total_seconds(),

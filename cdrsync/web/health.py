@@ -56,8 +56,7 @@ def _of_worker(account: AccountNow, now: Now) -> Iterator[Trouble]:
         text, since = state.last_error or "waits for a person", state.last_success or state.last_error_at
         yield Trouble(state.name, Weight.BAD, text, since=since, short=short or "parked")
     elif state.phase is Phase.STANDING_BY:
-        text = "another instance holds the lease"
-        yield Trouble(state.name, Weight.WARNING, text, "This one takes over when that one ends", short="standing by")
+        return  # another replica works on it
     elif late and state.last_error is not None:
         since = state.last_success or state.last_error_at
         yield Trouble(state.name, Weight.BAD, state.last_error, "It tries again by itself", since, short)

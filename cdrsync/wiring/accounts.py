@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cdrsync.model import Checkpoint, NumberFacts, Period, Totals
     from cdrsync.monitor.status import AccountStatus, Summary
     from cdrsync.source.api import NoveroApi, RequestDone
+    from cdrsync.source.brake import Brake
     from cdrsync.store.lease import Replica
     from cdrsync.store.privacy.eraser import Erased, Eraser
     from cdrsync.store.reads.ledger import SqlLedger
@@ -46,14 +47,14 @@ class AccountParts:
     store: SqlStore
     sync: Sync
     _account: AccountSettings
-    _reading: Callable[[], Engine]
+    _reader: Engine
 
     @functools.cached_property
     def ledger(self) -> SqlLedger:
         """What the audit reads and keeps; made when it is first asked for, since a poll needs neither."""
         from cdrsync.store.reads.ledger import SqlLedger
 
-        return SqlLedger(self._reading(), self.name)
+        return SqlLedger(self._reader, self.name)
 
     @functools.cached_property
     def audit(self) -> Audit:
@@ -103,8 +104,7 @@ def parts(
         store = _store(settings, account, replica)
         stack.callback(_close, store)
         sync = Sync(api, store, sync_settings(account))
-        reading = functools.partial(stack.enter_context, engine(settings.database_url))
-        yield AccountParts(account.name, api, store, sync, account, reading)
+        yield AccountParts(account.name, api, store, sync, account, replica.reader)
 
 
 def _close(store: SqlStore) -> None:
@@ -272,6 +272,15 @@ def refresh_numbers(settings: Settings) -> int:
 
     with engine(settings.database_url) as opened:
         return numbering.refresh(opened, classify, RULES_VERSION)
+
+
+def brake(settings: Settings, account: AccountSettings) -> Brake:
+    """Return what slows down all accounts that ask the same operator, limited as `api_rate` says."""
+    from cdrsync.source.brake import brake_of
+
+    made = brake_of(account.api_url)
+    made.limit(settings.api_rate)
+    return made
 
 
 def sync_settings(account: AccountSettings) -> SyncSettings:

@@ -26,7 +26,8 @@ BESIDE_WORKERS = 2  # connections: for beats, and for who looks on
 class Database:
     """The database of the settings: this process's replica, and the schema brought up to date once for all accounts."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, shares: bool = False) -> None:
+        self._shares = shares
         self._url = settings.database_url
         self._auto_migrate = settings.auto_migrate
         self._lease_seconds = settings.lease_seconds
@@ -39,7 +40,7 @@ class Database:
         """Holds every lease of this process; it joins the others with the first one."""
         from cdrsync.store.lease import Replica
 
-        return Replica(self._url, lease_seconds=self._lease_seconds, connections=self._connections)
+        return Replica(self._url, lease_seconds=self._lease_seconds, connections=self._connections, shares=self._shares)
 
     def close(self) -> None:
         """Free every lease and connection."""
@@ -86,8 +87,7 @@ class Database:
         """
         from cdrsync.store.reads import status
 
-        with engine(self._url) as opened:
-            return status.last_audit(opened, name)
+        return status.last_audit(self.replica.reader, name)
 
 
 @contextlib.contextmanager

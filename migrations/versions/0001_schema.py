@@ -404,6 +404,7 @@ def _replica() -> None:
         must("process", sa.BigInteger(), "Its process id there"),
         may("machine", text(), "Machine id, boot id and pid namespace: who has the same can see whether it runs"),
         may("process_started", sa.BigInteger(), "Clock ticks from the machine's start to the process's"),
+        must("shares", sa.Boolean(), "A daemon, which takes its part of the accounts"),
         must("joined_at", instant(), "By the database's clock, UTC"),
         must("beat_at", instant(), "When it last said that it lives, by the database's clock, UTC"),
     )

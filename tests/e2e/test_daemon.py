@@ -219,20 +219,23 @@ def test_the_service_manager_is_told(api: str, file: Path, tmp_path: Path) -> No
 
 
 def test_a_second_daemon_stands_by_and_takes_over(api: str, world: World, database: Database) -> None:
-    """The first one is killed; the second one goes on by itself. Meanwhile `sync` says who is at work: exit 75."""
-    env = environment(api, database.url, poll_interval="1s")
+    """One of two has the account. It is killed: the other goes on. Meanwhile `sync` says who is at work: exit 75."""
+    env = environment(api, database.url, poll_interval="1s", lease_seconds="5")
     with daemon(env) as first:
         first.event("lease taken")
         with daemon(env) as second:
-            second.event("standing by")
+            until(lambda: first.events("standing by") or second.events("standing by"), "one stands by")
+            by, at_work = (first, second) if first.events("standing by") else (second, first)
+            at_work.event("lease taken")
             refused = cdrsync("sync", env=env)
             assert refused.returncode == 75
-            assert f"process {first.pid} on {socket.gethostname()}" in refused.stderr
-            first.signal(signal.SIGKILL)
-            second.event("lease taken")
+            assert f"process {at_work.pid} on {socket.gethostname()}" in refused.stderr
+            before = len(by.events("lease taken"))
+            at_work.signal(signal.SIGKILL)
+            by.event("lease taken", before + 1)
             world.add()
-            second.event("poll done")
-            assert second.stop() == 0
+            by.event("poll done", len(by.events("poll done")) + 1)
+            assert by.stop() == 0
 
 
 # ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────────

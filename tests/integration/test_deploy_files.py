@@ -199,9 +199,11 @@ class TestKubernetes:
         paths = [container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")]
         assert paths == ["/livez", "/readyz"]
 
-    def test_old_pod_ends_before_the_new_one_begins(self) -> None:
-        """A new one that stands by is never ready: a rolling update would wait for ever."""
-        assert manifest("deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    def test_replicas_share_and_never_go_all_at_once(self) -> None:
+        """A rolling update, and a budget for drained nodes; a replica that stands by is ready."""
+        spec, budget = manifest("deployment")["spec"], manifest("poddisruptionbudget")["spec"]
+        assert (spec["replicas"], spec["strategy"]["type"], budget["maxUnavailable"]) == (2, "RollingUpdate", 1)
+        assert budget["selector"] == spec["selector"]
 
     def test_page_is_reachable_when_not_ready(self) -> None:
         assert manifest("service")["spec"]["publishNotReadyAddresses"] is True

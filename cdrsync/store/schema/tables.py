@@ -90,6 +90,7 @@ replica = _table(
     Column("process", BigInteger, nullable=False, comment="Its process id there"),
     Column("machine", Exact, comment="Machine id, boot id and pid namespace: who has the same can see whether it runs"),
     Column("process_started", BigInteger, comment="Clock ticks from the machine's start to the process's"),
+    Column("shares", Boolean, nullable=False, comment="A daemon, which takes its part of the accounts"),
     Column("joined_at", Instant, nullable=False, comment="By the database's clock, UTC"),
     Column("beat_at", Instant, nullable=False, comment="When it last said that it lives, by the database's clock, UTC"),
 )

@@ -1,0 +1,69 @@
+"""The host's wall clock steps under a running daemon: polls go on, and nothing is said that is not so."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.test_daemon import free_port, held, uids
+from tests.support.canary import LOGIN
+from tests.support.operator import Settings, World, running
+from tests.support.processes import daemon, environment, until
+from tests.support.tools import program
+
+HOUR, DAY = 3600, 86400
+STEPS = [-HOUR, HOUR, -DAY, DAY, -3650 * DAY, 3650 * DAY]
+SHIM = Path(__file__).with_name("clock_shim.c")
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shim, compiled."""
+    library = tmp_path_factory.mktemp("shim") / "clock_shim.so"
+    subprocess.run([program("cc"), "-shared", "-fPIC", "-O1", "-o", library, SHIM], check=True)
+    return library
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_the_clock_stops_nothing(step: int, shim: Path, tmp_path: Path) -> None:
+    """An hour, a day or ten years, either way and back: calls arrive at once, it is ready, lag is a few seconds."""
+    world = World(Settings(), logins=[LOGIN], seed=3)
+    world.add_history(calls=50, days=1)
+    file, offset, port = tmp_path / "calls.db", tmp_path / "offset", free_port()
+    offset.write_bytes(struct.pack("=q", 0))
+    with running(world) as url:
+        preload = {"LD_PRELOAD": str(shim), "CLOCK_SHIM": str(offset)}
+        listen = f"127.0.0.1:{port}"
+        env = environment(url, f"sqlite:///{file}", poll_interval="1s", http_listen=listen, audit_time="off") | preload
+        with daemon(env) as run:
+            until(lambda: held(file) == uids(world), "all calls")
+            for seconds in (step, 0):
+                _write(offset, seconds)
+                for _ in range(2):
+                    begun = time.monotonic()
+                    world.add()
+                    until(lambda: uids(world) <= held(file), "a call after the step", 20)
+                    assert time.monotonic() - begun < 15
+                ready = httpx.get(f"http://{listen}/readyz", trust_env=False)
+                assert (ready.status_code, ready.text) == (200, "ready\n")
+                metrics = httpx.get(f"http://{listen}/metrics", trust_env=False).text
+                lag = next(line for line in metrics.splitlines() if line.startswith("cdrsync_lag_seconds{"))
+                assert 0 <= float(lag.rsplit(" ", 1)[1]) < 15
+            run.signal(signal.SIGUSR1)
+            assert run.stop() == 0
+            troubles = [line for line in run.lines if json.loads(line)["level"] in ("warning", "error")]
+            assert [line for line in troubles if "operator's clock" not in line] == []
+
+
+def _write(file: Path, seconds: int) -> None:
+    """In place: the daemon has the file mapped."""
+    with os.fdopen(os.open(file, os.O_WRONLY), "wb") as opened:
+        opened.write(struct.pack("=q", seconds))

@@ -1,0 +1,140 @@
+"""Replicas share the accounts: joining, leaving, dying and hanging move only what they must, and nobody waits long."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import create_engine, func, select
+
+from cdrsync.daemon.sharing import chosen
+from cdrsync.store.schema.tables import account, cdr, lease, replica
+from tests.support.operator import Login, Settings, World, running
+from tests.support.processes import Daemon, daemon, environment, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+    from tests.conftest import Database
+
+ACCOUNTS = 24
+LEASE_SECONDS = 4
+LOGINS = [Login(f"user{n}@example.com", f"password-of-{n}", f"vkey-of-{n}-0000") for n in range(ACCOUNTS)]
+
+
+def test_accounts_are_spread_and_few_move() -> None:
+    """A third replica takes a third of a thousand accounts, a third of each one's; the others stay where they are."""
+    names = [f"account{n}" for n in range(1000)]
+    two = {name: chosen(name, ["a", "b"]) for name in names}
+    three = {name: chosen(name, ["a", "b", "c"]) for name in names}
+    assert min(Counter(two.values()).values()) > 430
+    assert min(Counter(three.values()).values()) > 280
+    assert {three[name] for name in names if three[name] != two[name]} == {"c"}
+    assert chosen("x", []) == ""
+
+
+@pytest.fixture
+def world() -> World:
+    made = World(Settings(), logins=LOGINS, seed=9)
+    for one in LOGINS:
+        made.add(username=one.username)
+    return made
+
+
+@pytest.fixture
+def env(world: World, database: Database, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What every replica is told: two dozen accounts, a poll a second, leases of a few seconds."""
+    folder = tmp_path / "accounts.d"
+    folder.mkdir()
+    for number, one in enumerate(LOGINS):
+        file = folder / f"a{number}.toml"
+        text = f'username = "{one.username}"\npassword = "{one.password}"\nvkey = "{one.vkey}"\n'
+        file.write_text(text, encoding="utf-8")
+        file.chmod(0o600)
+    (tmp_path / "cdrsync.toml").touch()
+    with running(world) as url:
+        told = environment(
+            url, database.url, poll_interval="1s", lease_seconds=str(LEASE_SECONDS), start_date="today",
+            audit_time="off", config=str(tmp_path / "cdrsync.toml"),
+        )  # fmt: skip
+        for name in ("USERNAME", "PASSWORD", "VKEY"):
+            del told[f"CDRSYNC_{name}"]
+        yield told
+
+
+@pytest.fixture
+def engine(database: Database) -> Iterator[Engine]:
+    made = create_engine(database.url)
+    yield made
+    made.dispose()
+
+
+def holders(engine: Engine) -> dict[int, set[str]]:
+    """Which accounts each process holds."""
+    query = select(replica.c.process, account.c.name).join(lease, lease.c.replica_id == replica.c.id)
+    found: dict[int, set[str]] = {}
+    with contextlib.suppress(Exception), engine.connect() as connection:  # before there are tables
+        for process, name in connection.execute(query.join(account, account.c.id == lease.c.account_id)):
+            found.setdefault(process, set()).add(name)
+    return found
+
+
+def shared(engine: Engine, *replicas: Daemon) -> bool:
+    """Whether these replicas have all accounts, each one some."""
+    found = holders(engine)
+    return found.keys() == {one.pid for one in replicas} and sum(map(len, found.values())) == ACCOUNTS
+
+
+def all_arrive(world: World, engine: Engine, seconds: float) -> None:
+    """A new call of every account is held within that time, once."""
+    for one in LOGINS:
+        world.add(username=one.username)
+    wanted = sum(len(world.records(one.username)) for one in LOGINS)
+
+    def held() -> bool:
+        with engine.connect() as connection:
+            return bool(connection.execute(select(func.count()).select_from(cdr)).scalar() == wanted)
+
+    until(held, "a call of every account", seconds)
+
+
+def test_replicas_share_hand_over_and_take_over(world: World, env: dict[str, str], engine: Engine) -> None:
+    """Three share; one that is killed, hangs or leaves is replaced; no call is lost or doubled."""
+    with daemon(env) as first:
+        until(lambda: shared(engine, first), "the first one has all")
+        with daemon(env) as second, daemon(env) as third:
+            until(lambda: shared(engine, first, second, third), "three share")
+            all_arrive(world, engine, 30)
+            third.signal(signal.SIGKILL)  # seen at once: it was on this machine
+            until(lambda: shared(engine, first, second), "two share what the dead one had")
+            all_arrive(world, engine, 30)
+            second.signal(signal.SIGSTOP)
+            until(lambda: shared(engine, first), "what the hanging one had is taken", 30)
+            all_arrive(world, engine, 30)
+            second.signal(signal.SIGCONT)
+            until(lambda: shared(engine, first, second), "it has its part again")
+            all_arrive(world, engine, 30)
+            assert second.stop() == 0
+            until(lambda: shared(engine, first), "what it left is taken")
+            all_arrive(world, engine, 30)
+        assert first.stop() == 0
+        bugs = [line for one in (first, second) for line in one.lines if "internal error" in line]
+        assert bugs == []
+
+
+def test_an_account_that_only_one_replica_knows_is_worked_on(world: World, env: dict[str, str], engine: Engine) -> None:
+    """The others' configuration lacks it, so that the replica it belongs to never takes it: another does."""
+    with daemon(env, "--account", "a0") as first, daemon(env) as second:
+        begun = time.monotonic()
+        until(lambda: sum(map(len, holders(engine).values())) == ACCOUNTS, "every account has a replica")
+        assert time.monotonic() - begun < 60
+        assert holders(engine).get(first.pid, set()) <= {"a0"}
+        all_arrive(world, engine, 30)
+        assert (first.stop(), second.stop()) == (0, 0)

@@ -1,0 +1,105 @@
+"""One operator host has one brake: after a complaint all accounts slow down together, and come back by degrees."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdrsync.source.brake import LEAST, LONGEST, Brake, brake_of
+from cdrsync.source.stop import StopEvent
+
+
+class Clock:
+    """Seconds that pass while somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Waits(StopEvent):
+    """A stop that never comes; waiting for it moves the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, seconds: float) -> bool:
+        self._clock.now += seconds
+        return False
+
+
+def sent(brake: Brake, clock: Clock, seconds: float) -> int:
+    """How many requests go out in that time when as many are sent as may be; the host takes all of them."""
+    end, count = clock.now + seconds, 0
+    while brake.wait(end, Waits(clock)):
+        brake.answered(refused=False)
+        clock.now += 0.001
+        count += 1
+    return count
+
+
+def test_without_a_limit_nobody_waits() -> None:
+    """And there is one brake a host."""
+    clock = Clock()
+    brake = Brake(clock)
+    assert [brake.wait(clock.now, Waits(clock)) for _ in range(5)] == [True] * 5
+    assert clock.now == 1000
+    assert brake_of("https://a.example/api/") is brake_of("https://A.example:443/other")
+    assert brake_of("https://a.example/api/") is not brake_of("http://a.example/api/")
+
+
+def test_a_configured_rate_holds_from_the_start() -> None:
+    """20 a second are 200 in ten seconds."""
+    clock = Clock()
+    brake = Brake(clock)
+    brake.limit(20)
+    assert sent(brake, clock, 10) in (200, 201)
+
+
+def test_a_complaint_slows_all_down_to_less_than_what_was_taken() -> None:
+    """Closed for as long as it asks; then nine tenths of the rate that it took, and slowly more."""
+    clock = Clock()
+    brake = Brake(clock)
+    for _ in range(200):  # 20 a second
+        brake.answered(refused=False)
+        clock.now += 0.05
+    for _ in range(8):  # of one burst: they say nothing new
+        brake.answered(refused=True, retry_after=5)
+    assert brake.opens_at() == clock.now + 5
+    assert not brake.wait(clock.now + 4.9, Waits(clock))
+    assert 18 * 10 <= sent(brake, clock, 15) <= 18 * 10 * 1.5
+
+
+@pytest.mark.parametrize(("wish", "seconds"), [(999999999, LONGEST), (None, 1.0), (0, 1.0), (60, 60.0)])
+def test_of_a_wish_a_quarter_of_an_hour_is_believed(wish: float | None, seconds: float) -> None:
+    """And a person may ask all the same."""
+    clock = Clock()
+    brake = Brake(clock)
+    brake.answered(refused=True, retry_after=wish)
+    assert brake.opens_at() == clock.now + seconds
+    brake.open()
+    assert brake.wait(clock.now, Waits(clock))
+
+
+def test_a_host_that_always_complains_is_asked_now_and_then() -> None:
+    """Never less than every few seconds, and without end."""
+    clock = Clock()
+    brake = Brake(clock)
+    for _ in range(100):
+        assert brake.wait(clock.now + 60, Waits(clock))
+        brake.answered(refused=True)
+    assert clock.now - 1000 <= 100 / LEAST + 100
+
+
+def test_a_complaint_is_forgotten_in_the_end() -> None:
+    """After ten minutes without one there is no brake."""
+    clock = Clock()
+    brake = Brake(clock)
+    brake.answered(refused=True)
+    clock.now += 601
+    brake.answered(refused=False)
+    before = clock.now
+    assert all(brake.wait(clock.now + 60, Waits(clock)) for _ in range(50))
+    assert clock.now - before <= 1 / LEAST
