@@ -21,10 +21,10 @@ NEVER_NULL = ("account_id", "account", "uid", "call_hour", "outcome", "forwarded
 """Columns of views that always say something."""
 
 ACCEPTED = {
-    "outcome": ("answered", "voicemail", "missed", "unknown"),
-    "forwarded_to": ("number", "voicemail", "nowhere", "unknown"),
-    "clocks_go": ("forward", "back"),
-    "split": ("day", "hour", "number", "destination"),
+    ("calls", "outcome"): ("answered", "voicemail", "missed", "unknown"),
+    ("calls", "forwarded_to"): ("number", "voicemail", "nowhere", "unknown"),
+    ("calendar", "clocks_go"): ("forward", "back"),
+    ("call_day", "split"): ("day", "hour", "number", "destination"),
 }
 
 RELATED = {
@@ -56,7 +56,7 @@ EXPOSURES = (
 def dbt(described: Iterable[Described]) -> str:
     """A properties file of dbt 1.10 or newer: a source `cdrsync` with descriptions and tests, and exposures.
 
-    Its schema is the variable `cdrsync_schema`.
+    Its place is that of the target unless the variables `cdrsync_database` and `cdrsync_schema` say otherwise.
     """
     objects = list(described)
     tables = [
@@ -70,6 +70,7 @@ def dbt(described: Iterable[Described]) -> str:
     source = {
         "name": "cdrsync",
         "description": "A TTNC account's call data records",
+        "database": "{{ var('cdrsync_database', target.database) }}",
         "schema": "{{ var('cdrsync_schema', target.schema) }}",
         "tables": tables,
     }
@@ -111,8 +112,8 @@ def _column(one: Described, name: str, comment: str, known: set[str]) -> dict[st
         tests.append("unique")
     if name in NEVER_NULL if table is None else not table.columns[name].nullable:
         tests.append("not_null")
-    if name in ACCEPTED:
-        tests.append({"accepted_values": {"arguments": {"values": list(ACCEPTED[name])}}})
+    if accepted := ACCEPTED.get((one.name, name)):
+        tests.append({"accepted_values": {"arguments": {"values": list(accepted)}}})
     to, field = RELATED.get(name, ("", ""))
     if one.name in ORDER and one.name != to and to in known:
         tests.append({"relationships": {"arguments": {"to": f"source('cdrsync', '{to}')", "field": field}}})
