@@ -7,12 +7,12 @@ between. Whatever still disagrees is looked at again after a look-back (late rec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.audit.explain import Explanation, explain, suspects
-from cdrsync.audit.figures import Comparison, Figures, Interpretation, compare, of_raw
+from cdrsync.audit.figures import Comparison, Figures, Interpretation, of_raw
 from cdrsync.audit.findings import (
     AuditReport,
     Finding,
@@ -29,6 +29,7 @@ from cdrsync.audit.findings import (
     walked,
     within,
 )
+from cdrsync.audit.moment import Moment, best, records_of
 from cdrsync.errors import BadAnswer, RequestRefused
 from cdrsync.model import (
     Batch,
@@ -45,7 +46,7 @@ from cdrsync.model import (
 from cdrsync.sync.history import calls_before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from cdrsync.audit.ports import Healer, Ledger
@@ -160,7 +161,7 @@ class Audit:
     def _numbers(self, number: str | None) -> tuple[str | None, ...]:
         return self._position.numbers if number is None else (number,)
 
-    def _observe(self, periods: Sequence[Period], number: str | None, *, writer: bool) -> _Moment:
+    def _observe(self, periods: Sequence[Period], number: str | None, *, writer: bool) -> Moment:
         """Tail, totals, tail: one document, so one moment; then the rows of that moment."""
         mark = self._ledger.checkpoint(self._position.tail_stream(number))
         uid = None if mark is None else mark.high_water_uid
@@ -173,7 +174,7 @@ class Audit:
         before: list[Cdr] = []
         after: list[Cdr] = []
         if uid is not None:
-            before, after = _records(answers[0]), _records(answers[-1])
+            before, after = records_of(answers[0]), records_of(answers[-1])
             answers = answers[1:-1]
         if all(isinstance(answer, Refusal) for answer in answers):
             refusal = next(answer for answer in answers if isinstance(answer, Refusal))
@@ -183,7 +184,7 @@ class Audit:
         known = self._ledger.held_uids(cdr.uid for cdr in before)
         seen = {cdr.uid for cdr in before}
         fresh = [cdr for cdr in before if cdr.uid not in known]
-        return _Moment(
+        return Moment(
             document.answered_at,
             list(zip(periods, answers, strict=True)),
             holdings,
@@ -196,7 +197,7 @@ class Audit:
         self,
         answer: Batch | Totals | Refusal,
         period: Period,
-        moment: _Moment,
+        moment: Moment,
         number: str | None,
         established: Interpretation,
     ) -> Finding:
@@ -207,7 +208,7 @@ class Audit:
             return Finding(period, window, number, Verdict.UNAUDITED, Figures(), None, established, problem)
         if not isinstance(answer, Totals):
             raise BadAnswer("the answer to GetTotals holds no totals")
-        comparison = _best(moment, window, answer, established)
+        comparison = best(moment, window, answer, established)
         finding = Finding(
             period,
             window,
@@ -248,7 +249,7 @@ class Audit:
         parts += [f"{len(undated)} in quarantine say no day"] if undated else []
         return "".join(f"; {part}" for part in parts)
 
-    def _excuse(self, period: Period, window: Window, moment: _Moment, local: datetime, number: str | None) -> str:
+    def _excuse(self, period: Period, window: Window, moment: Moment, local: datetime, number: str | None) -> str:
         """Why a disagreement of this period proves nothing; empty where it does."""
         if number is not None and any(window.first <= day <= window.last for day in moment.holdings.deleted):
             return "retention has deleted calls of its days, and the ledger counts them for all numbers together"
@@ -282,39 +283,34 @@ class Audit:
     def _heal(
         self, found: AuditReport, periods: Sequence[Period], number: str | None, healer: Healer
     ) -> tuple[AuditReport, dict[date, Verdict]]:
-        """Read the days at fault once through the one write path, then compare again."""
-        healer.reopen_history()
-        before = self._ledger.holdings(number=None, up_to_uid=None)
-        ledger_days = [day.day for day in before.ledger]
-        start = self._position.start_day()
-        first = min([*ledger_days, found.audited_at.date()] if start is None else [*ledger_days, start])
-        today = self._position.today()
-        held = _by_day(before)
-        days = {day for gap in found.gaps for day in within(gap.window, first, today)}
-        days -= {day for day in days if self._was_in_vain(day, held.get(day, Figures()), found.audited_at)}
+        """Read the days at fault once through the one write path, then compare again.
+
+        A shorter period explains the longer ones around it; where these still disagree, their days are next.
+        """
+        records = sum(saved.inserted + saved.updated for saved in healer.reopen_history())
+        report = found
+        verdicts_after: dict[date, Verdict] = {}
+        listed: dict[date, dict[int, Cdr]] = {}
         mended: set[date] = set()
-        listed: dict[date, Figures] = {}
-        uids: dict[date, set[int]] = {}
-        records = 0
-        for day in sorted(days, reverse=True):
-            changed, calls = healer.reread(day)
-            listed[day], uids[day] = Figures.of_calls(calls.values()), set(calls)
-            if changed:
-                mended.add(day)
+        for _ in Period:
+            days = self._days_to_read(report) - listed.keys()
+            if not days and verdicts_after:
+                break
+            for day in sorted(days, reverse=True):
+                changed, listed[day] = healer.reread(day)
                 records += changed
-        # The ledger follows the rows only where they are what the operator lists: a row too many stays in sight.
-        held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
-        self._ledger.recount(day for day, figures in listed.items() if figures == held.get(day, Figures()))
-        report, verdicts_after = self._settle(periods, number, healer)
-        again = [gap for gap in report.gaps if days.intersection(within(gap.window, first, today))]
+                mended |= {day} if changed else set()
+            self._recount(listed)
+            report, verdicts_after = self._settle(periods, number, healer)
+        again = [gap for gap in report.gaps if listed.keys() & self._days_of(gap)]
         if again:
             # What no date shows is read by uid, before anybody is told of a gap.
             records += sum(healer.reread_uids(window) for window in walked(report, again))
             report, verdicts_after = self._settle(periods, number, healer)
-            held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
-        report = replace(report, gaps=[part for gap in report.gaps for part in suspects(gap, uids, self._ledger)])
-        left = {day for gap in report.gaps for day in within(gap.window, first, today)}
-        self._read_in_vain |= {day: (report.audited_at, held.get(day, Figures())) for day in days & left}
+        report = replace(report, gaps=[part for gap in report.gaps for part in suspects(gap, listed, self._ledger)])
+        left = {day for gap in report.gaps for day in self._days_of(gap)}
+        held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
+        self._read_in_vain |= {day: (report.audited_at, held.get(day, Figures())) for day in listed.keys() & left}
         healed = tuple(sorted(mended - left))
         verdicts_after = {
             day: Verdict.UNAUDITED if verdict is Verdict.GAP and day not in left else verdict
@@ -323,49 +319,33 @@ class Audit:
         verdicts_after |= dict.fromkeys(healed, Verdict.HEALED)
         return replace(report, healed=healed, records_healed=records, tried=True), verdicts_after
 
+    def _days_to_read(self, report: AuditReport) -> set[date]:
+        """The days of gaps that were not read in vain lately."""
+        held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
+        days = {day for gap in report.gaps for day in self._days_of(gap)}
+        return {day for day in days if not self._was_in_vain(day, held.get(day, Figures()), report.audited_at)}
+
+    def _days_of(self, gap: Gap) -> set[date]:
+        """The days of a gap, from the first one that is wanted or held."""
+        start = self._position.start_day()
+        first = min(self._ledger.days(), default=gap.window.last)
+        return set(within(gap.window, first if start is None else min(first, start), self._position.today()))
+
+    def _recount(self, listed: Mapping[date, Mapping[int, Cdr]]) -> None:
+        """Have the ledger follow the rows where they are what the operator lists: a row too many stays in sight."""
+        held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
+        self._ledger.recount(
+            day for day, calls in listed.items() if Figures.of_calls(calls.values()) == held.get(day, Figures())
+        )
+
     def _was_in_vain(self, day: date, held: Figures, now: datetime) -> bool:
         """Whether the day was read again lately, and nothing of it has changed since."""
         at, then = self._read_in_vain.get(day, (None, None))
         return at is not None and now - at < HEALING_PAUSE and held == then
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    answered_at: datetime
-    totals: list[tuple[Period, Batch | Totals | Refusal]]
-    holdings: Holdings
-    fresh: list[Cdr]  # visible before the totals, not held yet
-    behind: bool  # another process is to write them, and may be writing
-    arrived: list[Cdr]  # became visible while the document was answered, oldest first
-
-
 def _by_day(holdings: Holdings) -> dict[date, Figures]:
     return {day.day: Figures.of([day]) for day in holdings.rows}
-
-
-def _best(moment: _Moment, window: Window, totals: Totals, established: Interpretation) -> Comparison:
-    """The comparison that agrees, over every number of arrivals that the totals may already have seen."""
-    figures = Figures.of(day for day in moment.holdings.held if window.first <= day.day <= window.last)
-    for cdr in moment.fresh:
-        if window.first <= cdr.call_date <= window.last:
-            figures = figures.plus(cdr)
-    first = comparison = compare(figures, totals, established)
-    for cdr in moment.arrived:
-        if comparison.agrees or comparison.unusable:
-            break
-        if window.first <= cdr.call_date <= window.last:
-            figures = figures.plus(cdr)
-            comparison = compare(figures, totals, established)
-    return comparison if comparison.agrees else first
-
-
-def _records(answer: Batch | Totals | Refusal) -> list[Cdr]:
-    """The records of an answer to GetCDRs. Raises RequestRefused."""
-    if isinstance(answer, Refusal):
-        raise RequestRefused(f"the operator refused GetCDRs: {answer.message}", code=answer.code)
-    if not isinstance(answer, Batch):
-        raise BadAnswer("the answer to GetCDRs holds no CDRs")
-    return answer.cdrs
 
 
 def _run(pages: Iterable[object]) -> None:

@@ -66,10 +66,10 @@ def explain(source: Source, ledger: Ledger, numbers: Sequence[str | None], day: 
     )
 
 
-def suspects(gap: Gap, listed: Mapping[date, set[int]], ledger: Ledger) -> list[Gap]:
+def suspects(gap: Gap, listed: Mapping[date, Mapping[int, Cdr]], ledger: Ledger) -> list[Gap]:
     """The gap, or the days of it whose suspects explain all of it: a few calls should not paint a week red.
 
-    `listed`: the uids that the operator listed of the days that were read again.
+    `listed`: the calls by uid that the operator listed of the days that were read again.
     """
     if gap.excess is None or gap.excess.calls <= 0:
         return [gap]

@@ -22,6 +22,9 @@ class Ledger(Protocol):
     def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
         """Calls per day, counted from the rows, and the ledger; of one number where one is given."""
 
+    def days(self) -> list[date]:
+        """The days of the ledger."""
+
     def held_uids(self, uids: Iterable[int]) -> set[int]:
         """Those of the uids that are held."""
 
@@ -62,5 +65,5 @@ class Healer(Protocol):
     def reread_uids(self, window: Window) -> int:
         """Read the records again whose uids lie around those of a window: how many that changed."""
 
-    def reopen_history(self) -> None:
-        """Where all is wanted, have the next backfill read what the operator has before the first day held."""
+    def reopen_history(self) -> Iterable[PageSaved]:
+        """Where all is wanted, read what the operator has before the first day held."""

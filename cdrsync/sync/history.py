@@ -70,11 +70,13 @@ class History:
             busy = oldest
         yield self._walked(oldest, busy, done=True)
 
-    def reopen(self) -> None:
-        """Let the walk go on where it ended although the operator has older calls."""
+    def reopen(self) -> bool:
+        """Let the walk go on where it ended although the operator has older calls; answers whether it has."""
         first = self._position.first_day()
-        if first is not None and self._goes_on_before(first):
-            self._walked(first, first)
+        if first is None or not self._goes_on_before(first):
+            return False
+        self._walked(first, first)
+        return True
 
     def _goes_on_before(self, oldest: date) -> bool:
         if oldest <= BEGINNING:

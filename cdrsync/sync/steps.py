@@ -195,10 +195,10 @@ class Sync:
         pages = self._windows(iter([Window(day, day)]), Origin.HEAL, see=see)
         return sum(saved.inserted + saved.updated for saved in pages), listed
 
-    def reopen_history(self) -> None:
-        """Where all is wanted, have the next backfill read what the operator has before the first day held."""
-        if self.position.wants_all:
-            self._history.reopen()
+    def reopen_history(self) -> Iterator[PageSaved]:
+        """Where all is wanted, read what the operator has before the first day held."""
+        if self.position.wants_all and self._history.reopen():
+            yield from self.backfill()
 
     def fetch(self, *, uid: int | None = None, ref: str | None = None) -> tuple[Batch, PageSaved]:
         """One record by uid or ref (GetCDR), stored like any other. An empty Batch where the operator has none."""

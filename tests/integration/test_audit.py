@@ -283,10 +283,20 @@ def test_history_that_was_ended_too_early_is_opened_by_healing(migrated: Databas
         r.store.save(Page(Origin.BACKFILL, [], checkpoint=ended))
         r.run()
         assert not r.audit.run(ALL).clean
-        r.audit.run(ALL, heal=True)
-        r.run()
+        assert r.audit.run(ALL, heal=True).proven
         assert r.assert_equal() == 900
-        assert r.audit.run(ALL).proven
+
+
+@pytest.mark.parametrize("days", [5, 200])
+def test_calls_that_an_empty_first_sync_could_not_see_need_one_healing(migrated: Database, days: int) -> None:
+    """Nothing at all at the first sync, with all wanted; then there is history."""
+    with rig(migrated.url, start="all") as r:
+        r.run()
+        r.world.add_history(calls=300, days=days)
+        assert not r.audit.run(ALL).clean
+        report = r.audit.run(ALL, heal=True)
+        assert (report.clean, report.proven, report.unread) == (True, True, False)
+        assert r.assert_equal() == 300
 
 
 def test_an_account_that_was_never_synced_can_not_be_audited(migrated: Database) -> None:

@@ -66,6 +66,12 @@ class SqlLedger:
             rows = sorted([*rows, *left], key=lambda held: held.day)
         return Holdings(_less(rows, newer), rows, ledger, frozenset(row.call_date for row in deleted))
 
+    def days(self) -> list[date]:
+        """The days of the ledger."""
+        with translated(), self._engine.connect() as connection:
+            here = coverage.c.account_id == self._account_id(connection)
+            return list(connection.scalars(select(coverage.c.call_date).where(here)))
+
     def held_uids(self, uids: Iterable[int]) -> set[int]:
         """Those of the uids that are held."""
         wanted = sorted(set(uids))
