@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PLANS = {
     "sqlite": ("EXPLAIN QUERY PLAN ", ["SEARCH cdr USING PRIMARY KEY (account_id=? AND uid=?)"]),
     "postgresql": ("EXPLAIN ", ["using pk_cdr on cdr", "AND (uid = wanted."]),
-    "mariadb": ("EXPLAIN ", ["'range'", "'PRIMARY'"]),
+    "mariadb": ("EXPLAIN FORMAT=TRADITIONAL ", ["'range'", "'PRIMARY'"]),
 }
 """How a database is asked for its plan, and what a plan that looks up each call in the primary key says."""
 
