@@ -3,7 +3,7 @@
 # again when these or pyproject.toml have changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test wheel bench profile campaign clean
+.PHONY: help demo check test wheel bench profile cluster campaign clean
 
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 python := .venv/bin/python
@@ -39,6 +39,9 @@ bench: .venv/development .venv-bench/peers ## measure: cdrsync beside its peers,
 
 profile: .venv/development ## where a catch-up spends its time, by thread and line: ARGS='--database sqlite'
 	@$(python) -m tests.benchmarks.profile_sync $(ARGS)
+
+cluster: .venv/development ## real clusters and poolers: Galera, PgBouncer
+	@$(python) -m pytest -q tests/cluster $(ARGS)
 
 campaign: .venv/development ## kill -9 at random moments on every database: make campaign KILLS=1000
 	@$(python) -m tests.fault.campaign --kills $(KILLS) $(ARGS)

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 _CROSSINGS = (  # where, which function, the point before it, the point after it
     ("cdrsync.source.api:NoveroApi", "ask", "asking", "answered"),
-    ("cdrsync.source.api:NoveroApi", "_post", "request", "received"),
-    ("cdrsync.source.api:", "decode", "", "decoded"),
+    ("cdrsync.source.api:NoveroApi", "_answered", "request", "received"),
+    ("cdrsync.source.api:NoveroApi", "_batch_of", "", "decoded"),
     ("cdrsync.store.save:SqlStore", "save", "saving", "saved"),
     ("cdrsync.store.save:SqlStore", "_write", "begun", "written"),
     ("cdrsync.store.save:SqlStore", "_count", "", "ledger"),
     ("cdrsync.store.save:SqlStore", "_complete", "", "completed"),
-    ("cdrsync.store.save:SqlStore", "_reject", "", "rejected"),
+    ("cdrsync.store.rejects:Rejects", "write", "", "rejected"),
     ("cdrsync.store.save:SqlStore", "_move", "", "moved"),
     ("cdrsync.store.save:", "compare", "", "compared"),
     ("cdrsync.store.save:", "write_back", "", "rewritten"),
@@ -42,12 +42,12 @@ _CROSSINGS = (  # where, which function, the point before it, the point after it
     ("sqlalchemy.engine.default:DefaultDialect", "do_commit", "commit", "committed"),
 )
 _OF_A_DATABASE = {
-    "sqlite": (("cdrsync.store.databases.sqlite:SqliteRows", "insert", "", "inserted"),),
+    "sqlite": (("cdrsync.store.databases.sqlite:Sqlite", "insert", "", "inserted"),),
     "postgresql": (
-        ("cdrsync.store.databases.postgresql:PostgresqlRows", "insert", "", "inserted"),
+        ("cdrsync.store.databases.postgresql:Postgresql", "insert", "", "inserted"),
         ("psycopg:Copy", "write_row", "", "row"),
     ),
-    "mariadb": (("cdrsync.store.databases.mysql:MysqlRows", "insert", "", "inserted"),),
+    "mariadb": (("cdrsync.store.databases.mysql:Mysql", "insert", "", "inserted"),),
 }
 
 

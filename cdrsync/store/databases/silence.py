@@ -27,11 +27,13 @@ LONG_SECONDS = 5.0  # for a look
 FRESH_SECONDS = 1.0  # a connection that was in use so lately needs no look whether it is still alive
 
 _heard: dict[Any, float] = {}  # driver's connections in use: when the server was last asked or heard, monotonic
+_closed: set[type[Exception]] = {OSError, ValueError}  # what is raised by a connection that is closed already
 _watching: threading.Thread | None = None
 
 
 def watch(engine: Engine) -> None:
     """Watch an engine's connections, and replace one that died while it was not in use."""
+    _closed.add(engine.dialect.loaded_dbapi.Error)
 
     @event.listens_for(engine, "checkout")
     def _checkout(connection: Any, record: Any, proxy: Any) -> None:
@@ -51,6 +53,11 @@ def watch(engine: Engine) -> None:
     def _checkin(connection: Any, record: Any) -> None:
         _heard.pop(connection, None)
         record.info[FRESH_SECONDS] = time.monotonic()
+
+    @event.listens_for(engine, "invalidate")
+    @event.listens_for(engine, "close")
+    def _gone(connection: Any, *_: Any) -> None:
+        _heard.pop(connection, None)
 
     @event.listens_for(engine, "before_cursor_execute")
     @event.listens_for(engine, "after_cursor_execute")
@@ -72,5 +79,5 @@ def _watch() -> None:
         now = time.monotonic()
         for connection, heard in list(_heard.items()):
             if now - heard > CUT_SECONDS and _heard.pop(connection, None) is not None and hasattr(connection, "fileno"):
-                with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(connection.fileno())) as one:
+                with contextlib.suppress(*_closed), socket.socket(fileno=os.dup(connection.fileno())) as one:
                     one.shutdown(socket.SHUT_RDWR)
