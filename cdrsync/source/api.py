@@ -33,7 +33,8 @@ T = TypeVar("T")
 
 __all__ = ["NoveroApi", "RequestDone", "Timeouts"]
 
-_PLACE = re.compile(r", line \d+, column \d+.*", re.DOTALL)
+_PLACE = re.compile(r"^the answer is not well-formed XML: |, line \d+, column \d+.*", re.DOTALL)
+"""What a parser says of a whole answer, and of the place in it: another page has the same record elsewhere."""
 
 
 class NoveroApi:

@@ -223,10 +223,16 @@ class Exchange:
                 found = self._judged(got, self._decoded(got, body), requests, now, began)
             return Answered(found, got.answered_at, got.date, len(got.body))
 
+        def again(body: bytes) -> Answered:
+            try:
+                return judged(body)
+            except session.SessionRefused:
+                raise BadAnswer("the session is refused in an answer that is broken besides") from None
+
         try:
             return judged(got.body)
         except BrokenXml as error:
-            raise Broken(error, error.body, judged) from None
+            raise Broken(error, error.body, again) from None
 
     def _judged(
         self, got: HttpAnswer, found: list[Response], requests: list[Request], now: session.Session | None, began: float

@@ -224,6 +224,22 @@ def test_a_truncated_or_garbled_answer_is_no_record() -> None:
             source.ask([CdrsAsk(limit=10, after_uid=0)])
 
 
+def test_a_refused_session_beside_a_broken_record_is_no_bug_of_ours() -> None:
+    """Whatever stands in the rest of a broken answer: a failure that is tried again."""
+    inner = Operator([(1, broken(1, "ampersand"))])
+
+    def served(request: httpx.Request) -> httpx.Response:
+        body = inner(request).read()
+        if inner.documents > 1:
+            body = body.replace(b"</CDRs></Response>", b"</CDRs></Response><Response Code='401'/>")
+        return httpx.Response(200, stream=httpx.ByteStream(body))
+
+    source = api(served)  # type: ignore[arg-type]
+    for _ in range(2):
+        with pytest.raises(BadAnswer):
+            source.ask([CdrsAsk(limit=1, after_uid=0)])
+
+
 def test_cutting_is_linear() -> None:
     """The lenient reader looks at each byte a bounded number of times, whatever is in them."""
     for body in (b"<CDR>" * 100_000, b"<CDR" * 100_000, b"</CDR>" * 100_000, b"<CDR><CDRs>" * 50_000):
