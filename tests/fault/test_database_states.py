@@ -185,18 +185,20 @@ def test_no_connection_left(migrated: Database) -> None:
     server = migrated.server
     with rig(migrated.url, calls=60, days=0.5) as r, contextlib.ExitStack() as crowd:
         if isinstance(server, MariadbServer):
-            server.execute("CREATE OR REPLACE USER crowd@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1")
+            server.execute("DROP USER IF EXISTS crowd@'127.0.0.1'")
+            server.execute("CREATE USER crowd@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1")
             server.execute(f"GRANT ALL ON {database_name(migrated.url)}.* TO crowd@'127.0.0.1'")
             url = migrated.url.replace("root@", "crowd@")
         else:
             assert isinstance(server, PostgresqlServer)
-            server.execute(f"ALTER DATABASE {database_name(migrated.url)} CONNECTION LIMIT 1")
             server.execute("DROP ROLE IF EXISTS crowd")
             server.execute("CREATE ROLE crowd LOGIN")
             url = migrated.url.replace("postgres@", "crowd@")
         engine = create_engine(url)
         crowd.callback(engine.dispose)
         crowd.enter_context(engine.connect())
+        if isinstance(server, PostgresqlServer):
+            server.execute(f"ALTER DATABASE {database_name(migrated.url)} CONNECTION LIMIT 1")
         with pytest.raises(DatabaseUnavailable):
             OwnStore(url, "default").open()
         if isinstance(server, PostgresqlServer):
