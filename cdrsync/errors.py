@@ -182,11 +182,12 @@ class SequenceReset(Stop):
 
     exit_code = EXIT_FOUND
     default_hint = (
-        "Ask the operator whether its sequence was restarted; if so, LastId leads to the old calls for as long as the "
-        "operator lists them: don't run this login any more, but give it a new name under [accounts.NAME] and read it "
-        "by date alone, each day: cdrsync backfill --account NAME --since DATE, DATE being the day after the restart "
-        "at first. What came on the day of the restart itself, later than is held under the old name: cdrsync fetch "
-        "--account OLD --uid N"
+        "Ask the operator whether its sequence was restarted; if so, LastId leads to the old calls as long as the "
+        "operator lists them: don't run this login under its name any more. Fetch what came on the day of the restart "
+        "itself, later than is held (cdrsync fetch --account OLD --uid N); free the login (cdrsync account retire OLD "
+        "--reason TEXT); give it a new name under [accounts.NAME] and read it by date alone, each day: cdrsync "
+        "backfill --account NAME --since DATE, DATE being the day after the restart at first. Where the mark itself is wrong: "
+        "cdrsync checkpoint set"
     )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs
 
 
-@click.group("account", short_help="The accounts of the database: list, rename, forget")
+@click.group("account", short_help="The accounts of the database: list, rename, retire, forget")
 def account() -> None:
     """Look at the accounts of the database, give one another name, or delete one.
 
@@ -71,6 +71,27 @@ def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
     with accounts.held_account(settings_of(inputs, credentials=False), old) as store:
         store.rename(new)
     return output.told("account rename", f"account {old} is now {new}", as_json=as_json, old=old, new=new)
+
+
+@account.command("retire", short_help="Have an account keep its calls, and free its login")
+@click.argument("name")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the runs.")
+@config_options
+@json_option
+def retire(inputs: Inputs, name: str, *, reason: str, as_json: bool) -> int:
+    """Keep what is held of an account, and let its login have another name: for a new sequence of uids.
+
+    Its daemon has to be stopped, and the configuration must not name it any more: whatever reads the login under the
+    new name must begin on the day after the new sequence did, else calls are held twice.
+
+    JSON: {"name"}.
+    """
+    from cdrsync.wiring import accounts
+
+    with accounts.held_account(settings_of(inputs, credentials=False), name) as store:
+        store.retire(reason)
+    text = f"account {name} keeps its calls; its login may have another name"
+    return output.told("account retire", text, as_json=as_json, name=name)
 
 
 @account.command("forget", short_help="Delete an account with all that is held of it")

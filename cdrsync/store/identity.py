@@ -74,6 +74,15 @@ class Identity:
             told |= dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0)
             connection.execute(insert(sync_run).values(told))
 
+    def retire(self, note: str) -> None:
+        """Keep what is held, but be the login no longer: after the operator has begun a new sequence of uids."""
+        with self._session.transaction() as connection:
+            connection.execute(update(account).where(account.c.id == self._session.account_id).values(login=None))
+            told = {"account_id": self._session.account_id, "origin": "retire", "outcome": "ok", "message": note}
+            told |= {"started_at": self._clock(), "ended_at": self._clock()}
+            told |= dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0)
+            connection.execute(insert(sync_run).values(told))
+
     def forget(self) -> int:
         """Delete the account with all that is held of it; answer how many calls that were."""
         with self._session.transaction() as connection:

@@ -134,3 +134,17 @@ def test_of_two_that_come_at_once_one_is_refused(migrated: Database, eyes: Eyes)
         (login,) = {row.login for row in eyes.rows(tables.account) if row.login}
         with pytest.raises(Exception, match=r"(?i)unique|duplicate"), eyes.engine.begin() as connection:
             connection.execute(update(tables.account).where(tables.account.c.name == "verkauf").values(login=login))
+
+
+def test_a_retired_account_keeps_its_calls_and_frees_its_login(migrated: Database, eyes: Eyes) -> None:
+    """For a new sequence of uids: another name may have the login, the old one may not come back to it."""
+    with opened(migrated.url, "sales") as store:
+        store.save(page(*calls(3)))
+        store.retire("the operator began anew")
+    with opened(migrated.url, "sales-2") as store:
+        assert store.save(page(*calls(3))).inserted == 3
+    assert names(eyes) == ["sales", "sales-2"]
+    assert len(eyes.rows(tables.cdr)) == 6
+    assert [run.message for run in eyes.rows(tables.sync_run)] == ["the operator began anew"]
+    with pytest.raises(ConfigError, match="as account sales-2"):
+        opened(migrated.url, "sales").__enter__()

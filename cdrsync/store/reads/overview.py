@@ -157,7 +157,7 @@ def _unsure(ids: list[int] | None) -> Select[Any]:
 
 def _runs() -> Select[Any]:
     """The last run that did all it should, and the last that failed."""
-    work = sync_run.c.origin != "checkpoint"  # a person's word
+    work = sync_run.c.origin.not_in(("checkpoint", "retire"))  # a person's word
     well = and_(work, sync_run.c.ended_at.is_not(None), sync_run.c.outcome.in_(ENDED_WELL))
     failed = and_(sync_run.c.ended_at.is_not(None), sync_run.c.outcome.not_in(ENDED_WELL))
     return select(
