@@ -186,8 +186,8 @@ class SequenceReset(Stop):
         "operator lists them: don't run this login under its name any more. Fetch what came on the day of the restart "
         "itself, later than is held (cdrsync fetch --account OLD --uid N); free the login (cdrsync account retire OLD "
         "--reason TEXT); give it a new name under [accounts.NAME] and read it by date alone, each day: cdrsync "
-        "backfill --account NAME --since DATE, DATE being the day after the restart at first. Where the mark itself is wrong: "
-        "cdrsync checkpoint set"
+        "backfill --account NAME --since DATE, DATE being the day after the restart at first. Where the mark itself "
+        "is wrong: cdrsync checkpoint set"
     )
 
 
