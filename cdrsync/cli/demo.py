@@ -136,7 +136,7 @@ def _clear(database: Path) -> None:
     from cdrsync.wiring.database import engine
 
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if database.exists():
             with database.open("rb") as earlier:
                 mark = earlier.read(MARK_AT.stop)[MARK_AT]

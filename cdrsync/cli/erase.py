@@ -11,7 +11,10 @@ from cdrsync.cli.options import account_option, config_options, json_option, set
 from cdrsync.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
-    from cdrsync.config import AccountSettings, Inputs, Settings
+    from collections.abc import Iterator
+
+    from cdrsync.config import Inputs, Settings
+    from cdrsync.store.privacy.eraser import Erased
 
 
 @click.command("erase", short_help="Erase one person's number, or what is too old to keep")
@@ -26,45 +29,51 @@ def erase(
 ) -> int:
     """Erase one person's number, or what is too old to keep. It can't be undone, and a daemon may go on meanwhile.
 
-    A number is erased wherever it is caller or destination, and replaced in whatever comes in later; calls, durations
-    and costs stay. pseudonym_key must be set: by it the number is known again, for it is kept nowhere.
+    A number is erased in every account of the database (--account: in this one) wherever it stands, however it is
+    written: as caller, destination or number called, in other texts of calls and their history, in quarantine and
+    runs. It is replaced in whatever comes in later; calls, durations and costs stay. pseudonym_key must be set: by it
+    the number is known again, for it is kept nowhere.
 
     \b
       cdrsync erase --number 07921255043
       cdrsync erase --expired
 
-    JSON: {"accounts": [{"name", "calls", "rejects"}]}.
+    JSON: {"accounts": [{"name", "calls", "rejects", "found": {table and column: number}}]}.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     if (number is None) == (not expired):
         raise click.UsageError("say either --number N or --expired")
-    settings = settings_of(inputs, names, credentials=False)
+    settings = settings_of(inputs, names if expired else (), credentials=False)
     if expired and settings.retention_months is None:
         raise ConfigError(["retention_months is not set: nothing is too old"])
     if not yes:
         click.confirm("This can't be undone. Go on?", abort=True, err=True)
     done = []
-    for account in settings.accounts:
-        calls, rejects = _expired(settings, account) if number is None else _number(settings, account, number)
-        done.append({"name": account.name, "calls": calls, "rejects": rejects})
+    for name, erased in _expired(settings) if number is None else _number(settings, names, number):
+        found = dict(erased.found)
+        done.append({"name": name, "calls": erased.calls, "rejects": erased.rejects, "found": found})
         if not as_json:
-            output.line(f"{account.name}: {calls} calls treated, {rejects} records deleted from quarantine")
+            where = "".join(f"; {place} {times}" for place, times in found.items())
+            output.line(f"{name}: {erased.calls} calls and {erased.rejects} records of the quarantine treated{where}")
     if as_json:
         output.emit("erase", accounts=done)
     return EXIT_OK
 
 
-def _number(settings: Settings, account: AccountSettings, number: str) -> tuple[int, int]:
+def _number(settings: Settings, names: tuple[str, ...], number: str) -> Iterator[tuple[str, Erased]]:
+    """In every account of the database, unless some are named: also in those that left the configuration."""
     from cdrsync.wiring import accounts
 
-    with accounts.eraser(settings, account) as made:
-        done = made.erase_number(number)
-    return done.calls, done.rejects
+    for name in accounts.account_names(settings, names):
+        with accounts.eraser(settings, name) as made:
+            yield name, made.erase_number(number)
 
 
-def _expired(settings: Settings, account: AccountSettings) -> tuple[int, int]:
+def _expired(settings: Settings) -> Iterator[tuple[str, Erased]]:
+    from cdrsync.store.privacy.eraser import Erased
     from cdrsync.wiring import accounts
 
-    calls = rejects = 0
-    for done in accounts.prune(settings, account):
-        calls, rejects = done.calls, done.rejects
-    return calls, rejects
+    for account in settings.accounts:
+        last = Erased()
+        for last in accounts.prune(settings, account):  # noqa: B007 - the last one has the sums
+            pass
+        yield account.name, last

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cdrsync.config import read
 from cdrsync.config.values import url_password
 from cdrsync.errors import EXIT_OK, EXIT_UNREACHABLE
+from cdrsync.wiring.database import open_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,4 +84,7 @@ def sqlite(path: Path) -> Finding:
         if os.access(target, os.F_OK) and not os.access(target, os.W_OK):
             remedy = f"Let this user write in {folder}"
             return Finding("permissions", "failed", f"{target} is read-only for this user", remedy, EXIT_UNREACHABLE)
+    if loose := open_to_others(path):
+        told = " ".join(map(str, loose))
+        return Finding("permissions", "warning", f"others may read or change {told}", f"chmod 600 {told}")
     return Finding("permissions", "ok", f"{path if os.access(path, os.F_OK) else folder} can be written")

@@ -100,6 +100,15 @@ class Service:
         names = ", ".join(self._pool.workers)
         self._log.info("started", accounts=names, page=self._web.url if self._web else None)
         self._notifier.ready(f"starting: {names}")
+        self._warn_of_files()
+
+    def _warn_of_files(self) -> None:
+        from cdrsync.wiring.database import open_to_others, sqlite_file
+
+        path = sqlite_file(self._settings.database_url)
+        if path is not None and (loose := open_to_others(path)):
+            told = " ".join(map(str, loose))
+            self._log.warning("others may read or change the database's files", files=told, hint=f"chmod 600 {told}")
 
     def _employ(self, settings: Settings, before: Settings | None) -> None:
         """Start a worker for each account that is new, changed or parked; stop those of accounts that are gone."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
 from cdrsync.model import MAX_UID
+from cdrsync.store.privacy.raw_record import fingerprint
 from cdrsync.store.schema.tables import reject
 from cdrsync.store.upsert import keep_reject
 
@@ -84,11 +84,6 @@ class Rejects:
         """That was committed."""
         self._open.difference_update(uids)
         self._open.update(record.uid for record in rejects if record.uid is not None)
-
-
-def fingerprint(record: Reject) -> str:
-    """By which a rejected record is known again."""
-    return hashlib.sha256(record.raw.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def holdable(text: str, most: int | None = None) -> str:

@@ -227,8 +227,8 @@ def held_account(settings: Settings, name: str) -> Iterator[SqlStore]:
 
 
 @contextlib.contextmanager
-def eraser(settings: Settings, account: AccountSettings) -> Iterator[Eraser]:
-    """Make what erases in an account, beside whoever writes there.
+def eraser(settings: Settings, name: str) -> Iterator[Eraser]:
+    """Make what erases in an account of the database, beside whoever writes there.
 
     Raises DatabaseUnavailable, SchemaMismatch, ConfigError where the account was never synced.
     """
@@ -236,7 +236,7 @@ def eraser(settings: Settings, account: AccountSettings) -> Iterator[Eraser]:
     from cdrsync.store.privacy.rules import Key
 
     with existing(settings) as opened:
-        yield Eraser(opened, account.name, Key(settings.pseudonym_key) if settings.pseudonym_key else None)
+        yield Eraser(opened, name, Key(settings.pseudonym_key) if settings.pseudonym_key else None)
 
 
 def prune(settings: Settings, account: AccountSettings) -> Iterator[Erased]:
@@ -251,7 +251,7 @@ def prune(settings: Settings, account: AccountSettings) -> Iterator[Erased]:
     if settings.retention_months is None:
         return
     before = months_before(datetime.now(account.timezone).date(), settings.retention_months)
-    with eraser(settings, account) as made:
+    with eraser(settings, account.name) as made:
         yield from made.prune(before, settings.retention_policy)
 
 
@@ -298,6 +298,15 @@ def sync_settings(account: AccountSettings) -> SyncSettings:
         sweep_days=account.sweep_days,
         workers=account.backfill_workers,
     )
+
+
+def account_names(settings: Settings, names: Collection[str] = ()) -> list[str]:
+    """The names of the database's accounts, or those of them that are asked for. Raises as `statuses`."""
+    from cdrsync.store.reads import status
+
+    with existing(settings) as opened:
+        _check_names(settings, opened, names)
+        return [name for name in status.names(opened) if not names or name in names]
 
 
 def account_named(settings: Settings, name: str | None) -> AccountSettings:

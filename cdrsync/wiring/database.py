@@ -136,6 +136,12 @@ def is_missing(path: Path) -> bool:
     return False
 
 
+def open_to_others(path: Path) -> list[Path]:
+    """Of SQLite's file and those beside it: which others may read, change or lock. Callers' numbers are in them."""
+    beside = [*sorted(path.parent.glob(f"{path.name}-*")), *sorted(path.parent.glob(f"{path.name}.*.lock"))]
+    return [one for one in (path, *beside) if one.is_file() and one.stat().st_mode & 0o066]
+
+
 def sqlite_file(database_url: str) -> Path | None:
     """Return the file of a SQLite database, None for the others."""
     if not database_url.startswith("sqlite"):

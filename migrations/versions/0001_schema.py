@@ -399,7 +399,8 @@ def _erasure() -> None:
         must("begun_at", instant(), "UTC. From then on it holds for whatever comes in"),
         may("ended_at", instant(), "When all that was held had been treated, UTC; NULL: not yet"),
         must("calls", sa.Integer(), "Calls treated"),
-        must("rejects", sa.Integer(), "Records deleted from quarantine"),
+        must("rejects", sa.Integer(), "Records of the quarantine treated"),
+        may("found", text(), "What was found where: table and column, and how often"),
     )
     index("ix_erasure_account_id", "erasure", "account_id")
 

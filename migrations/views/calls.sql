@@ -33,7 +33,7 @@ SELECT
     -- text: Caller, as sent: UK national without the leading 0; empty: withheld; ~ and letters: a pseudonym
     caller.e164 AS caller_e164,  -- text: Caller in international form, +44...; NULL: none, or no valid number
     caller.national AS caller_national,
-    -- text: Caller as dialled in the UK: 07921255043, or 00 and the country's code; NULL: no telephone number
+    -- text: Caller as dialled in the UK: 07700900123, or 00 and the country's code; NULL: no telephone number
     CASE
         WHEN {is_withheld} THEN 'withheld'
         WHEN SUBSTR(caller.e164, 1, 3) <> '+44' THEN 'international'

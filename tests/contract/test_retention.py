@@ -12,7 +12,8 @@ from cdrsync.errors import ConfigError
 from cdrsync.model import Cdr, Checkpoint, Reject
 from cdrsync.store import numbering
 from cdrsync.store.numbering import RULES_VERSION, classify
-from cdrsync.store.privacy.eraser import Erased, Eraser, forms_of, months_before
+from cdrsync.store.privacy.eraser import Erased, Eraser, months_before
+from cdrsync.store.privacy.person import normal_form
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema import tables
@@ -281,7 +282,7 @@ def test_what_is_missing_is_said(store: SqlStore, eyes: Eyes) -> None:
     with pytest.raises(ConfigError, match="no account 'mian'"):
         Eraser(eyes.engine, "mian", None)
     with pytest.raises(ConfigError, match="is no number"):
-        forms_of("Jo")
+        normal_form("Jo")
 
 
 def test_months() -> None:

@@ -47,7 +47,9 @@ def test_a_number(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Erased, and said how often; the number itself is in no output."""
     assert main(["erase", "--number", "07921255043", "--yes", "--json"]) == 0
     out = capsys.readouterr().out
-    assert json.loads(out)["accounts"] == [{"name": "default", "calls": 1, "rejects": 0}]
+    assert json.loads(out)["accounts"] == [
+        {"name": "default", "calls": 1, "rejects": 0, "found": {"cdr.anumber": 1, "number.number": 1}}
+    ]
     assert callers(url) == ["~erased"]
     assert "7921255043" not in out
 
@@ -57,7 +59,7 @@ def test_what_is_too_old(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("CDRSYNC_RETENTION_MONTHS", "12")
     monkeypatch.setenv("CDRSYNC_RETENTION_POLICY", "delete")
     assert main(["erase", "--expired", "--yes"]) == 0
-    assert capsys.readouterr().out == "default: 1 calls treated, 0 records deleted from quarantine\n"
+    assert capsys.readouterr().out.startswith("default: 1 calls and 0 records of the quarantine treated")
     assert callers(url) == []
 
 
@@ -69,3 +71,18 @@ def test_nothing_without_a_clear_wish(url: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["erase", "--number", "07921255043"]) == 130  # nobody there to say yes
     assert callers(url) == ["7921255043"]
+
+
+def test_every_account_of_the_database(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also one that left the configuration: the person is meant, not the account. --account limits it."""
+    store = SqlStore(url, "sold")
+    store.open()
+    store.save(page(FIRST._replace(uid=5, anumber="+447921255043")))
+    store.close()
+    assert main(["erase", "--number", "07921255043", "--yes", "--account", "sold", "--json"]) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["accounts"]] == ["sold"]
+    assert sorted(callers(url)) == ["7921255043", "~erased"]
+    assert main(["erase", "--number", "07921255043", "--yes", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["accounts"]
+    assert [(one["name"], one["calls"]) for one in told] == [("default", 1), ("sold", 0)]
+    assert callers(url) == ["~erased", "~erased"]

@@ -158,6 +158,10 @@ class DatabaseKind(ABC):
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """Write numbers that are not there yet; leave the others alone."""
 
+    def leave_no_trace(self, engine: Engine) -> None:
+        """Have what was deleted gone from the files, as far as that is ours to do: a server's are its own."""
+        del engine
+
     # ── statements ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod

@@ -6,6 +6,7 @@ a power cut. A connection whose file was replaced by another, or removed, is not
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -69,6 +70,7 @@ PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
+    "secure_delete=ON",  # what was deleted is overwritten: an erased number is in no page of the file
     "cache_size=-8000",  # kilobytes: the inner pages of a few million calls' indexes; more is hardly faster
     "wal_autocheckpoint=2500",  # pages, 40 MB: a catch-up writes each page of an index less often
 )
@@ -147,6 +149,18 @@ class Sqlite(DatabaseKind):
         seen = self.bound_instant(now)
         with driver(connection) as raw:
             raw.executemany(_INSERT, [(account_id, seen, seen, *form) for form in forms])
+
+    def leave_no_trace(self, engine: Engine) -> None:
+        """Write the log into the file and cut it to nothing, as soon as nobody reads or writes."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        with contextlib.closing(sqlite3.connect(sqlite_path(engine.url), timeout=0)) as connection:
+            while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailable(
+                        "the number is erased, but somebody reads the database, and its -wal file still has it",
+                        hint="Close what reads it, and run the command again",
+                    )
+                time.sleep(BUSY_PAUSE)
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """Write them the same way."""
@@ -276,6 +290,13 @@ def _check_access(path: Path) -> None:
         raise DatabaseUnavailable(f"you may not make {path}", hint=f"Let this user write in {path.parent}")
 
 
+def _make_private(url: URL) -> None:
+    """A new file is its owner's alone whatever the umask; SQLite gives its -wal and -shm files the same rights."""
+    if "mode" not in url.query and url.database not in (None, "", ":memory:"):
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(sqlite_path(url), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
 def _set_up(engine: Engine) -> None:
     opened: tuple[int, int] | None = None  # the file of the last connection
 
@@ -285,6 +306,7 @@ def _set_up(engine: Engine) -> None:
         if opened is not None and sqlite_file_identity(engine.url) is None:  # SQLite would make an empty one
             raise DatabaseUnavailable(f"the database file {sqlite_path(engine.url)} is gone", hint="Put it back")
         _check_access(sqlite_path(engine.url).absolute())
+        _make_private(engine.url)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: Any) -> None:

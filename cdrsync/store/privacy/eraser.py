@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import contextlib
 from calendar import monthrange
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
 from cdrsync.errors import ConfigError
-from cdrsync.model import Cdr, national, utc_now
+from cdrsync.model import Cdr, Reject, utc_now
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.lease import intervene
 from cdrsync.store.numbering import FINAL
-from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, Key, Rules
+from cdrsync.store.privacy.person import Person, normal_form
+from cdrsync.store.privacy.raw_record import fingerprint
+from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, TEXTS, Key, Rules
 from cdrsync.store.schema.tables import account, cdr, cdr_change, coverage, erasure, number, reject
 from cdrsync.store.summaries import mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Engine
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 BATCH = 1000  # calls of one transaction
 AT_ONCE = 500  # bound parameters of one statement
 PERSONAL = ("anumber", "dialled", "extra")
+WRITTEN = (*PERSONAL, "bnumber", *TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,9 @@ class Erased:
     """What a run has treated so far."""
 
     calls: int = 0
-    rejects: int = 0  # records deleted from quarantine: they hold numbers as sent
+    rejects: int = 0  # records of the quarantine
     day: date | None = None  # the day that was just done
+    found: Mapping[str, int] = field(default_factory=dict, compare=False)  # what was erased where: table and column
 
 
 def months_before(today: date, months: int) -> date:
@@ -77,9 +82,11 @@ class Eraser:
         key = None if policy == DELETE else self._needed_key()
         days = self._days(before, policy)
         rules = Rules(key=key, pseudonymise_before=date.max)
+        of_rejects = Rules(1, key, before if key is None else date.min, before)
+        aged = self._aged(of_rejects, before)
         seen: set[str] = set()
         done = Erased()
-        run = self._put_down(what=policy, before_day=before, key_check=key and key.check) if days else None
+        run = self._put_down(what=policy, before_day=before, key_check=key and key.check) if days or aged else None
         for day in days:
             for uids in self._batches(cdr.c.call_date == day):
                 with self._writing() as connection:
@@ -89,29 +96,27 @@ class Eraser:
                 connection.execute(update(coverage).where(here).values(pruned=policy))
             yield Erased(done.calls, day=day)
         if run is not None:
-            yield self._finish(run, done, seen, reject.c.last_seen_at < _midnight(before))
+            yield self._finish(run, done, seen, aged)
 
     def erase_number(self, wanted: str) -> Erased:
-        """Erase one person's number, in whatever form it is given, as caller and destination, now and for good.
+        """Erase one person's number, in whatever form it is given or was sent, wherever it stands, now and for good.
 
-        Raises ConfigError without a key, DatabaseUnavailable.
+        Raises ConfigError without a key or with another than before, DatabaseUnavailable.
         """
         key = self._needed_key()
-        forms = forms_of(wanted)
-        token = key.token(forms[0])
+        meant = normal_form(wanted)
+        token = key.token(meant)
         run = self._put_down(what=NUMBER, token=token, key_check=key.check)
-        rules = Rules(key=key, tokens=frozenset([token]))
-        seen = set(forms)
+        person = Person(self._account_id, Rules(1, key, tokens=frozenset([token])), meant)
+        with self._writing() as connection:
+            person.clean_texts(connection)
+            seen = set(person.forms(connection))
         done = Erased()
-        changed = select(cdr_change.c.uid).where(
-            cdr_change.c.account_id == self._account_id,
-            or_(cdr_change.c.old_value.in_(forms), cdr_change.c.new_value.in_(forms)),
-        )
-        for uids in self._batches(or_(cdr.c.anumber.in_(forms), cdr.c.dialled.in_(forms), cdr.c.uid.in_(changed))):
+        for uids in self._batches(person.calls(seen)):
             with self._writing() as connection:
-                done = Erased(done.calls + self._treat(connection, uids, rules, seen))
-        texts = [reject.c.raw.contains(f">{form}<", autoescape=True) for form in forms]
-        return self._finish(run, done, seen, or_(*texts))
+                done = Erased(done.calls + self._treat(connection, uids, person.rules, seen, person.found))
+        gone = [(row, None) for row, _ in self._treated_rejects(person.rules)]
+        return self._finish(run, done, seen, gone, person.found)
 
     # ── the steps ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -129,6 +134,15 @@ class Eraser:
             raise ConfigError(
                 ["erasing numbers needs a pseudonym_key"], hint="Set it to any long random text, and keep it for good"
             )
+        with self._transaction() as connection:
+            others = select(erasure.c.id).where(
+                erasure.c.key_check.is_not(None), erasure.c.key_check != self._key.check
+            )
+            if connection.execute(others.limit(1)).first() is not None:
+                raise ConfigError(
+                    ["pseudonym_key is not the one by which numbers were erased in this database before"],
+                    hint="Set it to what it was; it can't be changed: under another key erased numbers would come back",
+                )
         return self._key
 
     def _put_down(self, **rule: Any) -> int:
@@ -163,7 +177,9 @@ class Eraser:
             yield uids
             last = uids[-1]
 
-    def _treat(self, connection: Connection, uids: list[int], rules: Rules, seen: set[str]) -> int:
+    def _treat(
+        self, connection: Connection, uids: list[int], rules: Rules, seen: set[str], found: Counter[str] | None = None
+    ) -> int:
         """Treat some calls and the history of their changes; the numbers that went are added to `seen`."""
         columns = [cdr.c[name] for name in Cdr._fields]
         calls: list[Cdr] = []
@@ -172,7 +188,7 @@ class Eraser:
             calls += [Cdr._make(row) for row in connection.execute(select(*columns).where(here))]
         mark(connection, self._account_id, {call.call_date for call in calls})
         changes = self._changes(connection, uids)
-        seen.update(text for call in calls for text in (call.anumber, call.dialled) if text)
+        seen.update(text for call in calls for text in (call.anumber, call.dialled, call.bnumber) if text)
         seen.update(text for row in changes for text in (row.old_value, row.new_value) if text)
         if rules.key is None:
             for some in _pieces(uids):
@@ -184,13 +200,16 @@ class Eraser:
         treated = [(call, rules.one(call)) for call in calls]
         self._note_pseudonyms(connection, treated)
         self._write(connection, [new for old, new in treated if new != old])
+        if found is not None:
+            for before, after in treated:
+                found.update(f"cdr.{name}" for name in WRITTEN if getattr(before, name) != getattr(after, name))
         self._rewrite_changes(connection, changes, rules)
         return sum(new != old for old, new in treated)
 
     def _write(self, connection: Connection, calls: list[Cdr]) -> None:
         if calls:
             values = [
-                {"of_uid": call.uid, "of_account": self._account_id, **{name: getattr(call, name) for name in PERSONAL}}
+                {"of_uid": call.uid, "of_account": self._account_id, **{name: getattr(call, name) for name in WRITTEN}}
                 for call in calls
             ]
             connection.execute(_REPLACE, values)
@@ -219,7 +238,7 @@ class Eraser:
         became = {
             before: after
             for old, new in treated
-            for before, after in ((old.anumber, new.anumber), (old.dialled, new.dialled))
+            for before, after in zip(_numbers(old), _numbers(new), strict=True)
             if before and after and before != after
         }
         facts: dict[str, Any] = {}
@@ -231,8 +250,47 @@ class Eraser:
             ordered = [rows[after] for after in sorted(rows)]
             kind_of(connection.dialect.name).note_numbers(connection, ordered, self._clock())
 
-    def _finish(self, run: int, done: Erased, seen: Collection[str], quarantined: ColumnElement[bool]) -> Erased:
+    def _treated_rejects(self, rules: Rules) -> list[tuple[Any, Reject | None]]:
+        """The records of the quarantine that the rules change, and what becomes of each; None: it goes."""
+        found: list[tuple[Any, Reject | None]] = []
+        with self._transaction() as connection:
+            for row in connection.execute(select(reject).where(reject.c.account_id == self._account_id)).all():
+                record = Reject(row.uid, row.raw, row.problem)
+                (treated,) = rules.quarantine([record]) or (None,)
+                if treated != record:
+                    found.append((row, treated))
+        return found
+
+    def _aged(self, rules: Rules, before: date) -> list[tuple[Any, Reject | None]]:
+        """Records of old days; those that do not say their day are as old as their last appearance."""
+        found = {row.id: (row, treated) for row, treated in self._treated_rejects(rules)}
+        old = and_(reject.c.account_id == self._account_id, reject.c.last_seen_at < _midnight(before))
+        with self._transaction() as connection:
+            found |= {row.id: (row, None) for row in connection.execute(select(reject).where(old)).all()}
+        return list(found.values())
+
+    def _write_rejects(self, connection: Connection, treated: Collection[tuple[Any, Reject | None]]) -> None:
+        for row, record in treated:
+            here = reject.c.id == row.id
+            if record is not None:
+                again = fingerprint(record)
+                same = and_(reject.c.account_id == self._account_id, reject.c.fingerprint == again, ~here)
+                if connection.execute(select(reject.c.id).where(same)).first() is None:
+                    values = {"raw": record.raw, "problem": record.problem, "fingerprint": again}
+                    connection.execute(update(reject).where(here).values(values))
+                    continue
+            connection.execute(delete(reject).where(here))
+
+    def _finish(
+        self,
+        run: int,
+        done: Erased,
+        seen: Collection[str],
+        rejects: Collection[tuple[Any, Reject | None]],
+        found: Counter[str] | None = None,
+    ) -> Erased:
         """Numbers that no call has any more go, and the quarantine's records; the log says that it is done."""
+        found = found or Counter()
         open_runs = and_(erasure.c.account_id == self._account_id, erasure.c.ended_at.is_(None))
         with self._transaction() as connection:
             cut_off = connection.execute(select(erasure.c.id).where(open_runs, erasure.c.id != run)).first()
@@ -240,15 +298,20 @@ class Eraser:
                 seen = set(connection.execute(select(number.c.number)).scalars())
             forgotten = self._unused(connection, seen) if seen else []
         with self._writing() as connection:
-            gone = connection.execute(delete(reject).where(reject.c.account_id == self._account_id, quarantined))
+            self._write_rejects(connection, rejects)
             for some in _pieces(forgotten):
                 connection.execute(delete(number).where(number.c.number.in_(some)))
+                found["number.number"] += len(some)
+            if rejects:
+                found["reject.raw"] += len(rejects)
             here = account.c.id == self._account_id  # writers forget which numbers are in the table
             connection.execute(update(account).where(here).values(erasures=account.c.erasures + 1))
-            done = Erased(done.calls, gone.rowcount)
-            log = {"ended_at": self._clock(), "calls": done.calls, "rejects": done.rejects}
+            done = Erased(done.calls, len(rejects), found=dict(sorted(found.items())))
+            told = ", ".join(f"{where} {times}" for where, times in done.found.items())
+            log = {"ended_at": self._clock(), "calls": done.calls, "rejects": done.rejects, "found": told}
             connection.execute(update(erasure).where(erasure.c.id == run).values(log))
             connection.execute(update(erasure).where(open_runs).values(ended_at=self._clock()))
+        kind_of(self._engine.dialect.name).leave_no_trace(self._engine)
         return done
 
     def _unused(self, connection: Connection, seen: Collection[str]) -> list[str]:
@@ -262,19 +325,8 @@ class Eraser:
         return sorted(unused)
 
 
-def forms_of(wanted: str) -> list[str]:
-    """The ways in which the operator may send a number: national, with 0, with country code; or the text itself.
-
-    Raises ConfigError for a text that is neither a number nor a mailbox (`V:` and an e-mail address).
-    """
-    text = wanted.strip()
-    if text.startswith("V:"):
-        return [text]
-    digits = "".join(filter(str.isdigit, text)).removeprefix("00")
-    if not digits.strip("0"):
-        raise ConfigError([f"{wanted!r} is no number"])
-    plain = national(digits)
-    return [plain, f"0{plain}", f"44{plain}"]
+def _numbers(call: Cdr) -> tuple[str | None, ...]:
+    return call.anumber, call.dialled, call.bnumber
 
 
 @contextlib.contextmanager
@@ -304,5 +356,5 @@ def _midnight(day: date) -> datetime:
 _REPLACE = (
     update(cdr)
     .where(cdr.c.account_id == bindparam("of_account"), cdr.c.uid == bindparam("of_uid"))
-    .values({name: bindparam(name) for name in PERSONAL})
+    .values({name: bindparam(name) for name in WRITTEN})
 )

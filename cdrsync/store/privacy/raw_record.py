@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from cdrsync.model import FIELDS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cdrsync.model import Cdr
+    from cdrsync.model import Cdr, Reject
 
 _ELEMENTS = {field.column: field.element for field in FIELDS}
 _COLUMNS = {field.element: field.column for field in FIELDS}
@@ -42,6 +43,11 @@ def record_of(texts: Iterable[tuple[str, str]], extra: Iterable[str] = ()) -> st
     """`<CDR>…</CDR>` of (column, text), and elements of other names as they are."""
     known = (_element(_ELEMENTS[column], text) for column, text in texts)
     return f"<CDR>{''.join((*known, *extra))}</CDR>"
+
+
+def fingerprint(record: Reject) -> str:
+    """By which a rejected record is known again."""
+    return hashlib.sha256(record.raw.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _element(name: str, text: str) -> str:

@@ -4,7 +4,7 @@ Three rules of an account, each put down in `erasure` before it is carried out (
 
     delete          calls of days before a day are not stored
     pseudonymise    calls of days before a day have pseudonyms for the caller and the destination
-    number          a number that a person had erased is replaced wherever it is caller or destination
+    number          a number that a person had erased is replaced wherever it stands, however it is written
 
 A pseudonym is a keyed hash of the number: the same number has the same pseudonym, and a page that is read again is
 equal to what is held. Whoever puts down a rule locks the account's row, which `save` shares: no page that was begun
@@ -17,14 +17,14 @@ import hmac
 from base64 import b32encode
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from sqlalchemy import select
 
 from cdrsync.errors import ConfigError
-from cdrsync.model import national
 from cdrsync.store.privacy.raw_record import documented, record_of
 from cdrsync.store.schema.tables import account, erasure
+from cdrsync.store.spelling import readings, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 PSEUDONYMISE, DELETE, NUMBER = "pseudonymise", "delete", "number"
 ERASED = "~erased"
 """Stands for the number of a person who had it erased."""
+
+TEXTS = ("ref", "alias", "anumber_location", "dialled_location")
+"""Columns of a call in which a number may stand among other words."""
 
 _MARK = "~"  # begins every pseudonym; no number as sent has it
 _MAILBOX = "V:"
@@ -59,8 +62,8 @@ class Key:
         return self._hash("check", "")
 
     def token(self, number: str) -> str:
-        """By which a number that was erased is known again, whichever way it is sent."""
-        return self._hash("token", national(number) if number.isdigit() else number)
+        """By which a number that was erased is known again: of its normal form (`spelling`), or of a mailbox."""
+        return self._hash("token", number)
 
     def pseudonym(self, number: str | None) -> str | None:
         """What stands for a number. What is nobody's number, or stands for one already, stays."""
@@ -101,10 +104,13 @@ class Rules:
         """A call without what was erased. Elements we don't know go too: they may name anybody."""
         if self.key is None:
             return call
-        caller, destination = self.text(call.anumber, call.call_date), self.text(call.dialled, call.call_date)
-        if call.call_date >= self.pseudonymise_before and (caller, destination) == (call.anumber, call.dialled):
-            return call
-        return call._replace(anumber=caller, dialled=destination, extra=None)
+        day = call.call_date
+        treated = call._replace(anumber=self.text(call.anumber, day), dialled=self.text(call.dialled, day))
+        if self.tokens:
+            texts = {name: self.within(getattr(call, name)) for name in TEXTS}
+            treated = treated._replace(bnumber=self.text(call.bnumber, date.max), **texts)
+        kept = treated == call and day >= self.pseudonymise_before and self.within(call.extra) == call.extra
+        return call if kept else treated._replace(extra=None)
 
     def quarantine(self, records: Sequence[Reject]) -> list[Reject]:
         """The records as they may be kept in quarantine: treated like calls, as far as they can be read."""
@@ -113,24 +119,41 @@ class Rules:
         return [treated for record in records if (treated := self._record(record)) is not None]
 
     def _record(self, record: Reject) -> Reject | None:
+        if self.tokens:
+            record = record._replace(raw=self.within(record.raw), problem=self.within(record.problem))
         texts = documented(record.raw)
         day = _day(dict(texts).get("call_date", ""))
         if day < self.delete_before:
             return None
+        if day >= self.pseudonymise_before:
+            return record
         treated = [
             (column, self.text(text, day) or "" if column in ("anumber", "dialled") else text) for column, text in texts
         ]
-        if day >= self.pseudonymise_before and treated == texts:
-            return record
-        return record._replace(raw=record_of(treated))
+        told = replaced(record.problem, lambda _: True, ERASED)
+        return record._replace(raw=record_of(treated), problem=told)
 
     def text(self, number: str | None, day: date) -> str | None:
         """A caller or destination of a day as it may be stored."""
         if self.key is None or not number:
             return number
-        if self.tokens and self.key.token(number) in self.tokens:
-            return ERASED
+        if self.tokens:
+            mailbox = number.startswith(_MAILBOX)
+            meant = (number.casefold().replace("v:", _MAILBOX, 1),) if mailbox else readings(number)
+            number = ERASED if any(map(self.is_erased, meant)) else self.within(number)
         return self.key.pseudonym(number) if day < self.pseudonymise_before else number
+
+    @overload
+    def within(self, text: str) -> str: ...
+    @overload
+    def within(self, text: str | None) -> str | None: ...
+    def within(self, text: str | None) -> str | None:
+        """A text without the numbers that persons had erased."""
+        return replaced(text, self.is_erased, ERASED) if text and self.tokens else text
+
+    def is_erased(self, number: str) -> bool:
+        """Whether a person had this number (normal form) erased."""
+        return self.key is not None and self.key.token(number) in self.tokens
 
 
 def _day(text: str) -> date:

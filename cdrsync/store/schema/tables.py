@@ -312,7 +312,8 @@ erasure = _table(
     Column("begun_at", Instant, nullable=False, comment="UTC. From then on it holds for whatever comes in"),
     Column("ended_at", Instant, comment="When all that was held had been treated, UTC; NULL: not yet"),
     Column("calls", Integer, nullable=False, comment="Calls treated"),
-    Column("rejects", Integer, nullable=False, comment="Records deleted from quarantine"),
+    Column("rejects", Integer, nullable=False, comment="Records of the quarantine treated"),
+    Column("found", Exact, comment="What was found where: table and column, and how often"),
     Index(None, "account_id"),
 )
 
