@@ -1,14 +1,16 @@
 # One door for every task. `make` alone lists them; all they need is python3 (3.11 or newer), its venv module and make.
-# Every target builds its own virtual environment in .venv, with the exact versions of .ci/constraints.txt, and does so
-# again when these or pyproject.toml have changed.
+# Every target builds its own virtual environment in .venv, with the exact versions of .ci/requirements/ (hashes checked), and
+# does so again when these or pyproject.toml have changed.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test wheel bench profile cluster campaign clean
+.PHONY: help demo check unit test wheel bench profile cluster campaign clean
 
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 python := .venv/bin/python
 # The project itself is built by the pinned hatchling of .venv, not by whichever one is the newest today.
-pip := $(python) -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --no-build-isolation
+pip := -m pip install --quiet --disable-pip-version-check --no-deps
+locked := $(pip) --require-hashes --requirement .ci/requirements
+itself := $(python) $(pip) --no-build-isolation --editable .
 
 KILLS ?= 1000
 
@@ -28,11 +30,16 @@ check: .venv/development ## lint, format, types and architecture
 	@if [ -x .venv/bin/hadolint ]; then .venv/bin/hadolint deploy/container/Dockerfile; \
 	else echo "hadolint: no wheel for this machine, the Dockerfile is not linted"; fi
 
+unit: .venv/development ## what needs neither a database server nor a process of its own, in a minute
+	@$(python) -m pytest -n auto --dist loadgroup -m "not server" tests/unit tests/contract tests/integration tests/property $(ARGS)
+
 test: .venv/development ## the whole suite, on all processors; ARGS='-k lease -x' goes to pytest
 	@$(python) -m pytest -n auto --dist loadgroup $(ARGS)
 
-wheel: .venv/runtime ## wheel and source archive, into dist/
+wheel: .venv/development ## wheel, source archive and bill of materials (CycloneDX), into dist/
 	@$(python) -m hatchling build --clean --directory dist --target sdist --target wheel
+	@$(python) -m cyclonedx_py requirements .ci/requirements/image.txt --pyproject pyproject.toml --output-reproducible \
+	    --output-file dist/cdrsync.cdx.json
 
 bench: .venv/development .venv-bench/peers ## measure: cdrsync beside its peers, half an hour; ARGS=--quick: a minute
 	@$(python) -m tests.benchmarks.bench $(ARGS)
@@ -61,22 +68,20 @@ clean: ## remove .venv and everything that the other targets made
 	"$$python" -m venv .venv || { echo "Python's venv module is missing; Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@touch $@
 
-.venv/runtime: .venv/created pyproject.toml .ci/constraints.txt
+.venv/runtime: .venv/created pyproject.toml .ci/requirements/runtime.txt
 	@echo "Installing cdrsync and what it runs on into .venv (once) …"
-	@$(pip) hatchling
-	@$(pip) --editable .
+	@$(python) $(locked)/runtime.txt
+	@$(itself)
 	@touch $@
 
-# Dependency groups need a newer pip than Debian 12 brings: the pinned one comes first.
-.venv/development: .venv/runtime
+.venv/development: .venv/runtime .ci/requirements/development.txt
 	@echo "Installing the drivers and the tools of tests and checks into .venv (once) …"
-	@$(pip) pip
-	@$(pip) --editable '.[postgres,mysql,parquet,xlsx]' --group test --group check
+	@$(python) $(locked)/development.txt
 	@touch $@
 
 # The peers that `make bench` measures against never meet cdrsync's own environment.
-.venv-bench/peers: .venv/development
+.venv-bench/peers: .venv/development .ci/requirements/bench.txt
 	@echo "Installing the benchmark's peers into .venv-bench (once) …"
 	@$(python) -m venv .venv-bench
-	@$(python) -m pip --python .venv-bench/bin/python install --quiet --constraint .ci/constraints.txt --group bench
+	@.venv-bench/bin/python $(locked)/bench.txt
 	@touch $@

@@ -306,20 +306,6 @@ class PageSaved:
         return self.inserted + self.updated + self.unchanged + self.rejected
 
 
-UNKNOWN = "unknown"
-
-
-class NumberFacts(NamedTuple):
-    """What is known of a distinct number (A-number, B-number or dialled)."""
-
-    e164: str | None  # None where it is no telephone number, or none that is valid
-    kind: str  # mobile, landline, freephone, …, withheld, voicemail, none, unknown
-    region: str | None  # ISO 3166 country code
-    rules_version: str  # of the rules that said so: another version works it out anew
-    national: str | None = None  # as dialled in the UK: with 0, or 00 and the country's code
-    kind_source: str | None = None  # plan: the public numbering plans; operator: its own words for the number
-
-
 @dataclass(frozen=True, slots=True)
 class Held:
     """What the database holds of one UK day, counted from the rows themselves."""

@@ -30,8 +30,13 @@ class Database:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a server of their own share it: pytest-xdist gives them all to one process."""
+    """Mark what needs a server. Tests that need one of their own share it: pytest-xdist gives all to one process."""
     for item in items:
+        values = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        if any(value in KINDS[1:] for value in values if isinstance(value, str)):
+            item.add_marker(pytest.mark.server)
         if item.get_closest_marker("own_server") is not None and isinstance(item, pytest.Function):
             (kind,) = [value for value in item.callspec.params.values() if value in KINDS]
             item.add_marker(pytest.mark.xdist_group(f"own {kind}"))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from cdrsync.model import UNKNOWN, Cdr
+from cdrsync.model import Cdr
 from cdrsync.store.schema.tables import NUMBER_LENGTH
-from cdrsync.store.spelling import OPERATOR, kind_by_words
+from cdrsync.store.spelling import OPERATOR, UNKNOWN, kind_by_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cdrsync.model import NumberFacts
     from cdrsync.store.databases.port import Number
+    from cdrsync.store.spelling import NumberFacts
 
 REMEMBERED = 40_000
 """More than this, and what is remembered is forgotten: a number that comes twice is left alone in the table."""

@@ -14,11 +14,10 @@ import phonenumbers
 from phonenumbers import PhoneNumberType
 from sqlalchemy import bindparam, or_, select, update
 
-from cdrsync.model import UNKNOWN, NumberFacts
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.schema.tables import number
-from cdrsync.store.spelling import OPERATOR, UK, WITHHELD, readings, uk_national
+from cdrsync.store.spelling import OPERATOR, UK, UNKNOWN, WITHHELD, NumberFacts, readings, uk_national
 from cdrsync.store.summaries import mark_all
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 UK = "44"
 WITHHELD = ("", "-", "0", "anonymous", "private", "restricted", "unavailable", "unknown", "withheld")
 """What stands in a caller's place where there is none, in small letters."""
+
+UNKNOWN = "unknown"
+
+
+class NumberFacts(NamedTuple):
+    """What is known of a distinct number (A-number, B-number or dialled)."""
+
+    e164: str | None  # None where it is no telephone number, or none that is valid
+    kind: str  # mobile, landline, freephone, …, withheld, voicemail, none, unknown
+    region: str | None  # ISO 3166 country code
+    rules_version: str  # of the rules that said so: another version works it out anew
+    national: str | None = None  # as dialled in the UK: with 0, or 00 and the country's code
+    kind_source: str | None = None  # plan: the public numbering plans; operator: its own words for the number
+
 
 OPERATOR = "operator"
 _WORDS = ("mobile", "landline", "freephone", "premium", "voip", "pager")

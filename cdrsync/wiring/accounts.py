@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cdrsync.audit.audit import Audit
     from cdrsync.config import AccountSettings, Settings
-    from cdrsync.model import Checkpoint, NumberFacts, Period, Totals
+    from cdrsync.model import Checkpoint, Period, Totals
     from cdrsync.monitor.status import AccountStatus, Summary
     from cdrsync.source.api import NoveroApi, RequestDone
     from cdrsync.source.brake import Brake
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.reads.quarantine import Quarantine
     from cdrsync.store.save import SqlStore
+    from cdrsync.store.spelling import NumberFacts
     from cdrsync.sync.ports import SyncSettings
     from cdrsync.sync.position import Position
     from cdrsync.sync.steps import Sync

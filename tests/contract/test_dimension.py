@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cdrsync.model import NumberFacts
 from cdrsync.store import numbering
 from cdrsync.store.numbering import RULES_VERSION, classify
 from cdrsync.store.schema import tables
+from cdrsync.store.spelling import NumberFacts
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 from tests.support.stores import OwnStore
 

@@ -14,13 +14,14 @@ from cdrsync.model import Reject
 from cdrsync.store.numbering import classify
 from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
-from cdrsync.store.save import SqlStore
 from cdrsync.store.schema import tables
 from tests.contract.conftest import FIRST, Clock, Eyes, page
+from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
 
 SECRET = "a long random text"
@@ -45,7 +46,7 @@ DIGITS = (b"7921255043", b"921 255", b"921-255")
 
 @pytest.fixture
 def store(migrated: Database, clock: Clock) -> Iterator[SqlStore]:
-    store = SqlStore(migrated.url, "main", classify=classify, pseudonym_key=SECRET, clock=clock)
+    store = OwnStore(migrated.url, "main", classify=classify, pseudonym_key=SECRET, clock=clock)
     store.open()
     yield store
     store.close()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import delete
 
-from cdrsync.model import Cdr, Checkpoint, NumberFacts
+from cdrsync.model import Cdr, Checkpoint
 from cdrsync.store import known_numbers
 from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.schema import tables
+from cdrsync.store.spelling import NumberFacts
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 from tests.support.stores import OwnStore
 

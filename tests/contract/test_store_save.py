@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import select, text
 
 from cdrsync.errors import SequenceReset
-from cdrsync.model import Checkpoint, NumberFacts, Origin, PageSaved, Reject, Window
+from cdrsync.model import Checkpoint, Origin, PageSaved, Reject, Window
 from cdrsync.store.schema import tables
+from cdrsync.store.spelling import NumberFacts
 from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
 from tests.support.stores import OwnStore
 

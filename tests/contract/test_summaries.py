@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from cdrsync.model import Cdr, NumberFacts
+    from cdrsync.model import Cdr
     from cdrsync.store.save import SqlStore
+    from cdrsync.store.spelling import NumberFacts
     from tests.conftest import Database
 
 SECRET = "a long random text"
@@ -252,6 +253,7 @@ def test_nothing_is_summed_twice_or_lost_beside_who_erases(migrated: Database, e
             connection.execute(text("UPDATE coverage SET summed = (1 = 0)"))
         store._summed = False
         store.sum_days()
+        erasing.join(0.02)  # as long as a page takes to come: SQLite gives who waits no turn by itself
     erasing.join()
     assert failures == []
     store._summed = False

@@ -75,7 +75,7 @@ def test_nothing_without_a_clear_wish(url: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_every_account_of_the_database(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Also one that left the configuration: the person is meant, not the account. --account limits it."""
-    store = SqlStore(url, "sold")
+    store = OwnStore(url, "sold")
     store.open()
     store.save(page(FIRST._replace(uid=5, anumber="+447921255043")))
     store.close()

@@ -17,9 +17,12 @@ TOP_LEVEL = {
     *("Makefile", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
 }
 MOST_LINES = 400
+ENTRY = re.compile(
+    r"^([a-z0-9-]+)==([\w.]+)(?: ;[^\\\n]*)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
+)
 DRAWERS = {"utils.py", "util.py", "helpers.py", "helper.py", "manager.py", "base.py", "misc.py", "common.py"}
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-CONSTRAINTS = (REPOSITORY / ".ci/constraints.txt").read_text(encoding="utf-8")
+LOCKED = {path.stem: path.read_text(encoding="utf-8") for path in (REPOSITORY / ".ci/requirements").glob("*.txt")}
 
 
 def _files_of_the_project() -> list[Path]:
@@ -71,11 +74,15 @@ def test_make_help_names_every_target() -> None:
     assert re.findall(r"^  make (\w+)", run.stdout, re.MULTILINE) == phony[1].split()
 
 
-def test_every_dependency_is_pinned_exactly() -> None:
-    """Whatever `make` installs has one version: the same today and next year."""
-    pins = dict(re.findall(r"^([a-z0-9-]+)==([\w.]+)$", CONSTRAINTS, re.MULTILINE))
-    lines = [line for line in CONSTRAINTS.splitlines() if line and not line.startswith("#")]
-    assert len(pins) == len(lines)
+def test_every_dependency_is_pinned_exactly_and_by_hash() -> None:
+    """Whatever `make` and the image install has one version and known files: the same today and next year."""
+    pins: dict[str, str] = {}
+    for name, locked in LOCKED.items():
+        entries = ENTRY.findall(locked)
+        assert len(entries) == len(re.findall(r"^[^#\s]", locked, re.MULTILINE)) > 0, name
+        assert "://" not in locked
+        for package, version, _ in entries:
+            assert pins.setdefault(package, version) == version, f"{package} in {name}"
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [
         *project["build-system"]["requires"],

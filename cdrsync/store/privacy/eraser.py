@@ -121,11 +121,11 @@ class Eraser:
     # ── the steps ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _transaction(self) -> contextlib.AbstractContextManager[Connection]:
-        return _transaction(self._engine)
+        return _transaction(self._engine)  # reads
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._transaction() as connection:
+        with _transaction(self._engine, writer=True) as connection:
             intervene(connection, self._account_id)
             yield connection
 
@@ -330,9 +330,10 @@ def _numbers(call: Cdr) -> tuple[str | None, ...]:
 
 
 @contextlib.contextmanager
-def _transaction(engine: Engine) -> Iterator[Connection]:
+def _transaction(engine: Engine, *, writer: bool = False) -> Iterator[Connection]:
     with translated(), engine.connect() as connection:
-        connection.execution_options(**{WRITER: True})
+        if writer:
+            connection.execution_options(**{WRITER: True})
         with connection.begin():
             yield connection
 
