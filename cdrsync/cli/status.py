@@ -96,9 +96,10 @@ def _print_overview(known: Sequence[Summary], now: datetime) -> None:
             str(len(one.gaps)),
             f"{one.rejects_open:,}",
             output.when(one.audited_at)[:10],
+            one.holder or "-",
         )
         rows.append((worst, one.name, cells))
-    headings = ("ACCOUNT", "STATE", "LAST READ", "CALLS", "DAYS READ", "GAPS", "REJECTS", "LAST AUDIT")
+    headings = ("ACCOUNT", "STATE", "LAST READ", "CALLS", "DAYS READ", "GAPS", "REJECTS", "LAST AUDIT", "LEASE")
     output.table([cells for _, _, cells in sorted(rows)], headings, right=(3, 4, 5, 6), fit=True)
 
 

@@ -174,8 +174,12 @@ def _lines(now: Now, held: Mapping[str, Summary] | CdrsyncError, found: list[Tro
     for account in now.accounts:
         name = account.state.name
         own = of_account.get(name, [])
-        word = ", ".join(t.short for t in own if t.short) or str(account.state.phase)
-        lines.append(Line(account, _worst(own), word, summaries.get(name)))
+        summary = summaries.get(name)
+        phase = str(account.state.phase)
+        if account.state.phase is Phase.STANDING_BY and summary and summary.holder:
+            phase = f"with {summary.holder}"
+        word = ", ".join(t.short for t in own if t.short) or phase
+        lines.append(Line(account, _worst(own), word, summary))
     return sorted(lines, key=lambda line: (("bad", "warning", "good").index(line.weight), line.account.state.name))
 
 

@@ -18,7 +18,7 @@ from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
 from cdrsync.monitor.activity import AccountState, Phase
 from cdrsync.web import AccountNow, Doorbell, create_app, serve
 from tests.support.canary import DOORBELL_TOKEN
-from tests.support.web import AT, HOSTILE, LONDON, Shown, healthy, now, refused, troubled, well
+from tests.support.web import AT, HOSTILE, LONDON, Shown, healthy, healthy_status, now, refused, troubled, well
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,6 +185,18 @@ def test_page_says_that_a_configuration_was_refused() -> None:
     assert "a changed configuration was refused, the old one stays: page_size must be a whole number" in text
     assert "cdrsync config check" in text
     assert get(shown, "/readyz").text == "ready\n"
+
+
+def test_overview_says_who_works_on_an_account() -> None:
+    """Where replicas share the accounts, one that another replica has is well, and names it."""
+    away = replace(well("away").state, phase=Phase.STANDING_BY, last_success=None)
+    shown = Shown(
+        now(AccountNow(away, LONDON, 300), well()), {"away": healthy_status("away"), "default": healthy_status()}
+    )
+    text = get(shown, "/").text
+    assert "with process 4711 on cdr1" in text
+    assert "All is well" in text
+    assert "lease: process 4711 on cdr1" in get(shown, "/account/away").text
 
 
 def test_page_of_an_account_that_is_not_there() -> None:
