@@ -113,3 +113,33 @@ def test_links_within_documents_lead_somewhere(document: str) -> None:
     text = (REPOSITORY / document).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in link]
     assert [link for link in links if not (REPOSITORY / link).exists()] == []
+
+
+def test_the_picture_of_the_floors_is_the_contract() -> None:
+    """CONTRIBUTING shows what import-linter holds, floor by floor."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (picture,) = re.findall(r"```\n(__main__\n.*?)```", text, re.DOTALL)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    (contract,) = [one for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"]
+    shown = [re.split(r" {2,}", line)[0] for line in picture.splitlines()]
+    assert shown == contract["layers"]
+
+
+def test_what_contributing_names_is_there() -> None:
+    """Every path of the tree in it exists; a column of the API takes four files to edit and two new ones."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:cdrsync|tests|migrations|deploy|\.ci)/[\w./-]*)`", text)
+    assert [path for path in named if "NAME" not in path and not (REPOSITORY / path).exists()] == []
+    (column,) = re.findall(r"(?m)^\| a column of the API \|(.*)\|(.*)\|$", text)
+    assert (column[0].count("`"), column[1].count(",") + 1) == (8, 2)
+
+
+def test_two_builds_of_the_wheel_are_equal(tmp_path: Path) -> None:
+    """Whoever builds it from the same files gets the same bytes."""
+    wheels = []
+    for folder in ("first", "second"):
+        build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path / folder)]
+        subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
+        (wheel,) = (tmp_path / folder).glob("*.whl")
+        wheels.append(wheel.read_bytes())
+    assert wheels[0] == wheels[1]
