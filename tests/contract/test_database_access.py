@@ -84,6 +84,13 @@ def test_options_that_nobody_knows_are_named(url: str, words: str) -> None:
     assert refused.value.hint
 
 
+@pytest.mark.parametrize("url", [f"{POSTGRESQL}?connect_timeout=soon", f"{MYSQL}?connect_timeout=soon"])
+def test_an_option_that_is_to_be_a_number(url: str) -> None:
+    """Said before or at the first connection, and a matter of configuration."""
+    with pytest.raises(ConfigError, match=r"option that can't be read: .*soon"), translated():
+        open_engine(url).connect()
+
+
 @pytest.mark.parametrize(
     ("query", "verified", "host"),
     [

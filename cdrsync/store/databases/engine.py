@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
 
 
+OPTION_HINT = "Leave the option away, or write it as the driver wants it"
 POOL = 5  # connections of the status page, and of a command
 
 
@@ -39,7 +40,10 @@ def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) ->
     }
     watched = bool(writer) and pool.pop("pool_pre_ping", False)  # a look at a frozen server would not end
     arguments = kind.connect_arguments(parsed, writer=bool(writer))
-    engine = create_engine(kind.plain_url(parsed), connect_args=arguments, **kind.engine_options, **pool)
+    try:
+        engine = create_engine(kind.plain_url(parsed), connect_args=arguments, **kind.engine_options, **pool)
+    except ValueError as error:  # an option that is to be a number
+        raise ConfigError([f"database_url has an option that can't be read: {error}"], hint=OPTION_HINT) from None
     kind.set_up(engine, writer)
     if watched:
         watch(engine)

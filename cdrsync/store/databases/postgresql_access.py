@@ -34,6 +34,9 @@ _DENIED = (
 )
 
 
+_NUMBERS = frozenset(
+    {"connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
+)
 _LIBPQ = frozenset(option.keyword.decode() for option in Conninfo.get_defaults())
 _MODES = {
     "DISABLE": "disable", "DISABLED": "disable", "ALLOW": "allow", "PREFER": "prefer", "PREFERRED": "prefer",
@@ -69,6 +72,9 @@ def plain_url(url: URL) -> URL:
     """With libpq's own options; those of others are translated where their meaning is clear."""
     query: dict[str, Any] = {}
     for name, value in url.query.items():
+        if name in _NUMBERS and not str(value).isdigit():
+            problem = f"database_url has an option that can't be read: {name}={value}"
+            raise ConfigError([problem], hint="It is a number of seconds, or of what its name says")
         if name in _LIBPQ:
             query[name] = _MODES.get(str(value).upper(), value) if name == "sslmode" else value
         elif name in _TRANSLATED:
