@@ -1,7 +1,6 @@
-"""The things cdrsync moves, frozen and free of any library: what comes out of `source` and goes into `store`.
+"""The things cdrsync moves, frozen and free of any library.
 
-An `Ask` is answered by a `Batch` (GetCDRs) or by `Totals` (GetTotals). Batches become a `Page`, the unit of saving:
-records plus what is true once they are committed. Saving answers a `PageSaved`.
+An ask is answered by a `Batch` (GetCDRs) or by `Totals` (GetTotals). Batches become a `Page`, saving a `PageSaved`.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
-
-from cdrsync.errors import ApiUnreachable, BadAnswer, RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +26,7 @@ RECORD_BYTES = 1_000  # a record has some 650; what has more counts as several w
 
 
 class WallClock(StrEnum):
-    """How `started_at` follows from the UK wall clock where that is not plain. NULL in the table where it is."""
+    """How `started_at` follows from the UK wall clock where that is not plain."""
 
     REPEATED_FIRST = "repeated-first"  # autumn night, the first pass (summer time): `ref` said so
     REPEATED_SECOND = "repeated-second"  # autumn night, the second pass (winter time): `ref` said so
@@ -105,10 +102,7 @@ FIELDS = (
     Field("has_voicemail_recording", "HasVoicemailRecording", Kind.FLAG),
     Field("has_fax_document", "HasFaxDocument", Kind.FLAG),
 )
-"""Every field that the API sends, in the order of the operator's page (`noverocdr-api`, GetCDRs).
-
-The other columns of a Cdr are computed: `started_at`, `wall_clock`, `extra`.
-"""
+"""Every field that the API sends, in the order of the operator's page. The other columns of a Cdr are computed."""
 
 FLAGS = tuple(field.column for field in FIELDS if field.kind is Kind.FLAG)
 
@@ -119,13 +113,6 @@ class Reject(NamedTuple):
     uid: int | None  # where it could be read
     raw: str  # the record's XML, from <CDR> to </CDR>
     problem: str  # one line: which element, what is wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """Records after a uid (`LastId`, exclusive)."""
-
-    after_uid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +211,7 @@ class Document:
 class Checkpoint:
     """A position in a stream that is true once the page that carries it is committed.
 
-    `tail` carries the high-water mark, which moves backwards only where a checkpoint `lowers` it: a person's word, or
-    for a walk that begins anew. `backfill` carries its job: the window and when it began.
+    The high-water mark moves backwards only where a checkpoint `lowers` it: a person, or a walk that begins anew.
     """
 
     stream: str
@@ -377,17 +363,3 @@ def national(number: str) -> str:
 def utc_now() -> datetime:
     """Now, aware, UTC."""
     return datetime.now(UTC)
-
-
-def batches(document: Document) -> list[Batch]:
-    """The answers of a document of GetCDRs alone. Raises RequestRefused for the first request refused."""
-    answers = []
-    for answer in document.answers:
-        if isinstance(answer, Refusal) and answer.passing:
-            raise ApiUnreachable(f"the operator can't answer GetCDRs at the moment: {answer.message}")
-        if isinstance(answer, Refusal):
-            raise RequestRefused(f"the operator refused GetCDRs: {answer.message}", code=answer.code)
-        if not isinstance(answer, Batch):
-            raise BadAnswer("the answer to GetCDRs holds no CDRs")
-        answers.append(answer)
-    return answers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdrsync.model import BEGINNING, MAX_UID, TAIL_STREAM, CdrsAsk, Checkpoint, Origin, Page, PageSaved, Window, batches
+from cdrsync.model import BEGINNING, MAX_UID, TAIL_STREAM, CdrsAsk, Checkpoint, Origin, Page, PageSaved, Window
+from cdrsync.sync.ports import batches
 from cdrsync.sync.position import DEEP_SWEEP_STREAM, stream_of
 from cdrsync.sync.tail import by_offset, follows
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Page, batches
+from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Page
+from cdrsync.sync.ports import batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

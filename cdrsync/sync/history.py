@@ -17,8 +17,8 @@ from cdrsync.model import (
     Totals,
     TotalsAsk,
     Window,
-    batches,
 )
+from cdrsync.sync.ports import batches
 from cdrsync.sync.position import HISTORY_STREAM
 
 if TYPE_CHECKING:

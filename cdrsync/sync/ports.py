@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from cdrsync.errors import ApiUnreachable, BadAnswer, RequestRefused
+from cdrsync.model import Batch, Refusal
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, tzinfo
 
-    from cdrsync.model import Batch, CdrsAsk, Checkpoint, Document, Page, PageSaved, TotalsAsk, Window
+    from cdrsync.model import CdrsAsk, Checkpoint, Document, Page, PageSaved, TotalsAsk, Window
 
 
 class Source(Protocol):
@@ -75,3 +78,17 @@ class SyncSettings:
     lookback_interval: timedelta = timedelta(minutes=10)  # zero: no look-back
     sweep_days: int = 7
     workers: int = 2
+
+
+def batches(document: Document) -> list[Batch]:
+    """The answers of a document of GetCDRs alone. Raises RequestRefused for the first request refused."""
+    answers = []
+    for answer in document.answers:
+        if isinstance(answer, Refusal) and answer.passing:
+            raise ApiUnreachable(f"the operator can't answer GetCDRs at the moment: {answer.message}")
+        if isinstance(answer, Refusal):
+            raise RequestRefused(f"the operator refused GetCDRs: {answer.message}", code=answer.code)
+        if not isinstance(answer, Batch):
+            raise BadAnswer("the answer to GetCDRs holds no CDRs")
+        answers.append(answer)
+    return answers

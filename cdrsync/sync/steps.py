@@ -32,12 +32,12 @@ from cdrsync.model import (
     Page,
     PageSaved,
     Window,
-    batches,
     utc_now,
 )
 from cdrsync.sync.deep_sweep import DeepSweep
 from cdrsync.sync.high_water import RESET_MARGIN, HighWater, fallen
 from cdrsync.sync.history import History, counted
+from cdrsync.sync.ports import batches
 from cdrsync.sync.position import (
     BOOTSTRAP_STREAM,
     DEEP_SWEEP_STREAM,

@@ -6,9 +6,10 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, batches
+from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page
 from cdrsync.sync.high_water import HighWater
 from cdrsync.sync.offsets import Offsets, of_number
+from cdrsync.sync.ports import batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import RECORD_BYTES, Batch, Cdr, CdrsAsk, Origin, Page, Window, batches
+from cdrsync.model import RECORD_BYTES, Batch, Cdr, CdrsAsk, Origin, Page, Window
 from cdrsync.sync.offsets import Offsets, of_number
+from cdrsync.sync.ports import batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import BadAnswer, NoProgress, RequestRefused
-from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, Refusal, Reject, Totals, TotalsAsk, batches
+from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, Refusal, Reject, Totals, TotalsAsk
 from cdrsync.sync.high_water import PLAUSIBLE_STEP
+from cdrsync.sync.ports import batches
 from cdrsync.sync.tail import tail_pages
 from tests.support.listing import NOW, Listing, call
 
