@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.support.servers import Servers
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from tests.support.databases import DatabaseServer
 
 pytest_plugins = ("tests.support.canary",)
+
+# Speed is measured in benchmarks: how long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("cdrsync", deadline=None)
+hypothesis.settings.load_profile("cdrsync")
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 

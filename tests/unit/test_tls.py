@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ssl
 
+import certifi
 import pytest
-from sqlalchemy import event
+from sqlalchemy import make_url
 
-from cdrsync.store.databases.engine import open_engine
-
-
-class Told(Exception):
-    """What the driver would have been told."""
+from cdrsync.store.databases.choose import kind_of
 
 
 @pytest.mark.parametrize(
-    ("query", "disabled"),
+    ("query", "disabled", "verified"),
     [
-        ("", None),
-        ("?ssl_disabled=true", "true"),
-        ("?ssl_ca=/etc/ca.pem", None),
-        ("?unix_socket=/run/mysqld.sock", True),
-        ("?unix_socket=/run/mysqld.sock&ssl_ca=/etc/ca.pem", None),
+        ("", False, None),  # the driver's own way: TLS where the server has it
+        ("?ssl_disabled=true", True, None),
+        (f"?ssl_ca={certifi.where()}", False, ssl.CERT_REQUIRED),
+        ("?ssl_mode=REQUIRED", False, ssl.CERT_NONE),
+        ("?unix_socket=/run/mysqld.sock", True, None),
+        (f"?unix_socket=/run/mysqld.sock&ssl_ca={certifi.where()}", False, ssl.CERT_REQUIRED),
     ],
 )
-def test_what_the_url_says_of_tls_is_what_the_driver_is_told(query: str, disabled: object) -> None:
-    engine = open_engine(f"mysql+pymysql://user@db/calls{query}")
-
-    @event.listens_for(engine, "do_connect")
-    def look(dialect: Any, record: Any, arguments: Any, named: dict[str, Any]) -> None:
-        del dialect, record, arguments
-        raise Told(named.get("ssl_disabled"))
-
-    with pytest.raises(Told) as told:
-        engine.connect()
-    assert told.value.args == (disabled,)
+def test_what_the_url_says_of_tls_is_what_the_driver_is_told(
+    query: str, *, disabled: bool, verified: ssl.VerifyMode | None
+) -> None:
+    url = make_url(f"mysql+pymysql://user@db/calls{query}")
+    told = kind_of("mysql").connect_arguments(url, writer=False)
+    assert told.get("ssl_disabled", False) is disabled
+    context = told.get("ssl")
+    assert (context.verify_mode if context else None) == verified
