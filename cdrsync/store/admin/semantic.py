@@ -45,11 +45,6 @@ LINKS = (
 
 EXPOSURES = (
     ("grafana_calls", "The dashboard of calls in deploy/grafana", ("calls_daily", "calls_hourly", "numbers_daily")),
-    (
-        "superset_calls",
-        "The dashboard in deploy/superset",
-        ("calls_daily", "numbers_daily", "callbacks", "coverage_daily"),
-    ),
 )
 
 
