@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # name → (where it is, its line i
     "fetch": ("cdrsync.cli.work:fetch", "Fetch, store and print one record"),
     "totals": ("cdrsync.cli.totals:totals", "Print the operator's own totals"),
     "rejects": ("cdrsync.cli.rejects:rejects", "Records that can't be read: list, show, retry, dismiss"),
-    "account": ("cdrsync.cli.account:account", "The accounts of the database: list, rename, retire, forget"),
+    "account": ("cdrsync.cli.account:account", "The accounts: list, retry, rename, retire, forget"),
     "checkpoint": ("cdrsync.cli.checkpoint:checkpoint", "How far an account is read, and where it is to go on"),
     "export": ("cdrsync.cli.export:export", "Write the calls to a CSV, Excel or Parquet file"),
     "erase": ("cdrsync.cli.erase:erase", "Erase one person's number, or what is too old to keep"),

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs
 
 
-@click.group("account", short_help="The accounts of the database: list, rename, retire, forget")
+@click.group("account", short_help="The accounts: list, retry, rename, retire, forget")
 def account() -> None:
-    """Look at the accounts of the database, give one another name, or delete one.
+    """Look at the accounts of the database, have one tried at once, give one another name, or delete one.
 
     An account is one login. Under a second name the same login is refused, for every call would be held twice.
     """
@@ -46,6 +46,27 @@ def list_(inputs: Inputs, *, as_json: bool) -> int:
     else:
         shown = [(*row, "yes" if row[0] in configured else "no") for row in found]
         output.table(shown, ("ACCOUNT", "CALLS", "FIRST", "LAST", "CONFIGURED"), right=(1,))
+    return EXIT_OK
+
+
+@account.command("retry", short_help="Have the daemon try an account at once")
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@config_options
+@json_option
+def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
+    """Have the daemon try accounts at once, after a refused login was mended for example.
+
+    By itself it tries such an account again after half an hour, then ever more rarely. It hears of this within seconds.
+
+    JSON: {"asked": [NAME]}.
+    """
+    from cdrsync.wiring import accounts
+
+    accounts.ask_to_retry(settings_of(inputs, credentials=False), names)
+    if as_json:
+        output.emit("account retry", asked=list(names))
+    else:
+        output.line(f"the daemon tries {', '.join(names)} within seconds, if one is running")
     return EXIT_OK
 
 

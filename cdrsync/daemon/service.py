@@ -154,7 +154,7 @@ class Service:
         if self._sharing is not None:
             self._sharing.end()
         self._databases.append(database)
-        self._sharing = Sharing(database, lambda: list(self._pool.workers), self._assign, self._show_holders)
+        self._sharing = Sharing(database, lambda: list(self._pool.workers), self._assign, self._show_holders, self.ring)
         self._sharing.start()
 
     def _assign(self, ours: Collection[str], others: Collection[str]) -> None:

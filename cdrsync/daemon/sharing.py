@@ -26,7 +26,8 @@ UNCLAIMED = 2.0  # lease times after which an account that its own replica does 
 class Sharing:
     """Looks at the replicas, takes leases, and tells who has them.
 
-    `assign` is given, at each look, the accounts that are ours and those that are others'.
+    `assign` is given, at each look, the accounts that are ours and those that are others'; `retry` each account of ours
+    that a person wants to be tried at once.
 
     `names` are the accounts that this replica knows; `shown` is told the holder of those that are another's.
     """
@@ -37,11 +38,13 @@ class Sharing:
         names: Callable[[], Collection[str]],
         assign: Callable[[Collection[str], Collection[str]], None],
         shown: Callable[[Mapping[str, str]], None],
+        retry: Callable[[str], object],
     ) -> None:
         self._database = database
         self._names = names
         self._assign = assign
         self._shown = shown
+        self._retry = retry
         self._free_since: dict[str, float] = {}
         self._changed = threading.Event()
         self._ended = False
@@ -86,6 +89,8 @@ class Sharing:
         ours |= self._unclaimed(set(names) - ours, holders)
         replica.take(sorted(ours - replica.held()))
         self._assign(ours & replica.held(), set(names) - ours)
+        for name in replica.asked_to_retry():
+            self._retry(name)
         self._shown({name: peers.get(holder, "") for name, holder in holders.items() if holder != replica.name})
 
     def _unclaimed(self, others: Collection[str], holders: Mapping[str, str]) -> set[str]:

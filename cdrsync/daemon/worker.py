@@ -187,6 +187,7 @@ class Worker:
                     self._database.replica,
                     stop=self.stop_asked,
                     on_request=self._request_done,
+                    briefly=True,
                 )
             )
             self._work = Work(

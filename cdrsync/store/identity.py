@@ -9,13 +9,15 @@ from sqlalchemy import delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cdrsync.errors import ConfigError
+from cdrsync.model import utc_now
+from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import account, cdr, metadata, number, sync_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
 
     from cdrsync.store.session import WriterSession
 
@@ -100,3 +102,10 @@ def _delete(connection: Connection, account_id: int) -> None:
         if "account_id" in table.c:
             connection.execute(delete(table).where(table.c.account_id == account_id))
     connection.execute(delete(account).where(account.c.id == account_id))
+
+
+def ask_to_retry(engine: Engine, names: Collection[str]) -> None:
+    """Ask whoever works on these accounts to try at once. Raises DatabaseUnavailable."""
+    asked = update(account).where(account.c.name.in_(names)).values(retry_asked_at=utc_now())
+    with translated(), engine.begin() as connection:
+        connection.execute(asked)

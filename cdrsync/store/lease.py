@@ -179,6 +179,16 @@ class Replica:
             rows = connection.execute(query.where(lease.c.replica_id.is_not(None)))
             return {row.name: row.replica_id[:NAME_LENGTH] for row in rows}
 
+    def asked_to_retry(self) -> set[str]:
+        """The accounts of ours that a person wants to be tried at once (`identity`); they are told once."""
+        query = select(account.c.name).where(account.c.retry_asked_at.is_not(None))
+        with translated(), self.reading() as connection:
+            asked = self.held().intersection(connection.execute(query).scalars())
+        if asked:
+            done = update(account).where(account.c.name.in_(asked)).values(retry_asked_at=None)
+            self._write(lambda connection: connection.execute(done))
+        return asked
+
     @property
     def name(self) -> str:
         """The part of our id that stays when we have to join again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, false, func, null
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 FIGURES = ("calls", "duration", "charge")
 
 
+@functools.cache
 def count_day(kind: DatabaseKind) -> Insert:
     """Add to the ledger of a day; what an audit, the operator and a person said of it holds no longer."""
     return kind.upsert(
@@ -30,6 +32,7 @@ def count_day(kind: DatabaseKind) -> Insert:
     )
 
 
+@functools.cache
 def complete_day(kind: DatabaseKind) -> Insert:
     """Say when a day was last read to its end."""
     return kind.upsert(coverage, ["account_id", "call_date"], lambda new: {"downloaded_at": new("downloaded_at")})
@@ -49,6 +52,7 @@ def keep_reject(kind: DatabaseKind) -> Insert:
     )
 
 
+@functools.cache
 def move_checkpoint(kind: DatabaseKind) -> Insert:
     """Move a checkpoint; its high-water mark, and when it was reached, only ever upwards."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cdrsync.audit.audit import Audit
     from cdrsync.config import AccountSettings, Settings
-    from cdrsync.model import Checkpoint, Period, Totals
+    from cdrsync.model import Checkpoint, Page, PageSaved, Period, Totals
     from cdrsync.monitor.status import AccountStatus, Summary
     from cdrsync.source.api import NoveroApi, RequestDone
     from cdrsync.source.brake import Brake
@@ -69,9 +69,11 @@ def source(
     *,
     stop: threading.Event | None = None,
     on_request: Callable[[RequestDone], None] | None = None,
+    briefly: bool = False,
 ) -> Iterator[NoveroApi]:
-    """Make an account's way to the API; nothing is sent yet. `stop` ends every wait in it."""
+    """Make an account's way to the API. `stop` ends its waits; `briefly`: it gives up after seconds."""
     from cdrsync.source.api import NoveroApi
+    from cdrsync.source.retry import RetryPolicy
 
     made = NoveroApi(
         account.api_url,
@@ -79,6 +81,7 @@ def source(
         account.password,
         account.vkey,
         timezone=account.timezone,
+        retry=RetryPolicy(attempts=3, total=10.0, wait_max=2.0, retry_after_max=2.0) if briefly else None,
         stop=stop,
         on_request=on_request,
     )
@@ -96,12 +99,13 @@ def parts(
     *,
     stop: threading.Event | None = None,
     on_request: Callable[[RequestDone], None] | None = None,
+    briefly: bool = False,
 ) -> Iterator[AccountParts]:
-    """Make an account's parts; nothing is connected yet, `store.open()` takes the lease."""
+    """Make an account's parts, as `source` says; nothing is connected yet, `store.open()` takes the lease."""
     from cdrsync.sync.steps import Sync
 
     with contextlib.ExitStack() as stack:
-        api = stack.enter_context(source(account, stop=stop, on_request=on_request))
+        api = stack.enter_context(source(account, stop=stop, on_request=on_request, briefly=briefly))
         store = _store(settings, account, replica)
         stack.callback(_close, store)
         sync = Sync(api, store, sync_settings(account))
@@ -332,31 +336,17 @@ def quarantine(settings: Settings, names: Collection[str] = ()) -> Iterator[Quar
 
 
 def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, int]:
-    """Read an account's rejects again and store what now fits; answer how many were stored and how many are left.
-
-    A call that the database still can't hold is left. Raises LeaseHeld, DatabaseUnavailable, SchemaMismatch.
-    """
-    from cdrsync.errors import BadAnswer
-    from cdrsync.model import Cdr, Origin, Page, utc_now
+    """Read an account's rejects again, as `Quarantine.retry`. Raises LeaseHeld, DatabaseUnavailable, SchemaMismatch."""
     from cdrsync.source.decode import decode_record
 
-    with quarantine(settings) as kept_aside:
-        fitting: dict[int, Cdr] = {}
-        kept = kept_aside.records([account.name])
-        for one in kept:
-            with contextlib.suppress(BadAnswer):
-                record = decode_record(one.raw, timezone=account.timezone)
-                if isinstance(record, Cdr):
-                    fitting[one.number] = record
-        stored: list[int] = []
-        if fitting:
-            with contextlib.closing(Database(settings)) as database:
-                store = _store(settings, account, database.replica)
-                store.open()
-                saved = store.save(Page(Origin.REJECTS, list(fitting.values())))
-            stored = [number for number, record in fitting.items() if record.uid not in saved.unholdable]
-            kept_aside.resolve(stored, utc_now())
-        return len(stored), len(kept) - len(stored)
+    def save(page: Page) -> PageSaved:
+        with contextlib.closing(Database(settings)) as database:
+            store = _store(settings, account, database.replica)
+            store.open()
+            return store.save(page)
+
+    with quarantine(settings) as kept:
+        return kept.retry(account.name, functools.partial(decode_record, timezone=account.timezone), save)
 
 
 def statuses(settings: Settings, names: Collection[str] = ()) -> list[AccountStatus]:
@@ -387,6 +377,15 @@ def overview(settings: Settings, names: Collection[str] = ()) -> list[Summary]:
     with existing(settings) as opened:
         _check_names(settings, opened, names)
         return [one for one in status.overview(opened) if not names or one.name in names]
+
+
+def ask_to_retry(settings: Settings, names: Collection[str]) -> None:
+    """Ask the daemon that works on these accounts to try at once. Raises as `statuses`."""
+    from cdrsync.store.identity import ask_to_retry as ask
+
+    with existing(settings) as opened:
+        _check_names(settings, opened, names)
+        ask(opened, names)
 
 
 def _check_names(settings: Settings, opened: Engine, names: Collection[str]) -> None:

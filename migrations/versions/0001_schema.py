@@ -145,6 +145,7 @@ def _account() -> None:
             server_default="0",
         ),
         may("login", text(32), "Which login it is: a fingerprint of its username. NULL: not known yet"),
+        may("retry_asked_at", instant(), "When a person asked the daemon to try at once; NULL: nobody waits for it"),
         sa.UniqueConstraint("name", name="uq_account_name"),
         sa.UniqueConstraint("login", name="uq_account_login"),
     )

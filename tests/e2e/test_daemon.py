@@ -270,6 +270,8 @@ def test_a_refused_login_keeps_the_daemon_up_and_is_tried_when_told(world: World
             until(lambda: logins(world) == 3, "another login")
             run.signal(signal.SIGUSR1)
             until(lambda: logins(world) == 4, "and another")
+            assert cdrsync("account", "retry", "default", env=wrong).returncode == 0
+            until(lambda: logins(world) == 5, "and one more")
             world.account().login = Login(LOGIN.username, "wrong-password", LOGIN.vkey)  # now it is the right one
             run.signal(signal.SIGHUP)
             run.event("recovered")

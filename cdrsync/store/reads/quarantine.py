@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
+from cdrsync.errors import BadAnswer
+from cdrsync.model import Cdr, Origin, Page, utc_now
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.reads.ledger import still_open
 from cdrsync.store.schema.tables import account, reject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Engine, Row
+
+    from cdrsync.model import PageSaved, Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,27 @@ class Quarantine:
             for number in numbers:
                 where = (reject.c.id == number, reject.c.resolved_at.is_(None))
                 connection.execute(update(reject).where(*where).values(resolved_at=at))
+
+    def retry(
+        self, name: str, decode: Callable[[str], Cdr | Reject], save: Callable[[Page], PageSaved]
+    ) -> tuple[int, int]:
+        """Read an account's rejects again and store what now fits; answer how many were stored and how many are left.
+
+        A call that the database still can't hold is left.
+        """
+        fitting: dict[int, Cdr] = {}
+        kept = self.records([name])
+        for one in kept:
+            with contextlib.suppress(BadAnswer):
+                record = decode(one.raw)
+                if isinstance(record, Cdr):
+                    fitting[one.number] = record
+        stored: list[int] = []
+        if fitting:
+            unholdable = save(Page(Origin.REJECTS, list(fitting.values()))).unholdable
+            stored = [number for number, record in fitting.items() if record.uid not in unholdable]
+            self.resolve(stored, utc_now())
+        return len(stored), len(kept) - len(stored)
 
 
 def _query() -> Select[tuple[object, ...]]:

@@ -77,6 +77,9 @@ account = _table(
         comment="Grows with every erasure: a writer that knows of fewer reads the table erasure again",
     ),
     Column("login", Exact(32), comment="Which login it is: a fingerprint of its username. NULL: not known yet"),
+    Column(
+        "retry_asked_at", Instant, comment="When a person asked the daemon to try at once; NULL: nobody waits for it"
+    ),
     UniqueConstraint("name"),
     UniqueConstraint("login"),
 )
