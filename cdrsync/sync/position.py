@@ -171,11 +171,6 @@ class Position:
         return self._settings.lookback_interval if self._settings.lookback else timedelta()
 
 
-def audit_due(last: datetime | None, latest_time: datetime) -> bool:
-    """Whether an audit is due whose latest time of day was `latest_time`; both aware."""
-    return last is None or last < latest_time
-
-
 def stream_of(name: str, number: str | None) -> str:
     """The checkpoint stream of a number, of the whole account where it is limited to none."""
     return name if number is None else f"{name}:{number}"

@@ -45,19 +45,3 @@ class SqlReader(Positions):
 
     def __init__(self, engine: Engine, account_name: str) -> None:
         self._session = ReadSession(engine, account_name)
-
-
-class ConnectionReader(Positions):
-    """An account's position within a transaction that is open already."""
-
-    def __init__(self, connection: Connection, account_id: int) -> None:
-        self._session = _Within(connection, account_id)
-
-
-class _Within:
-    def __init__(self, connection: Connection, account_id: int) -> None:
-        self._connection = connection
-        self.account_id = account_id
-
-    def reading(self) -> contextlib.nullcontext[Connection]:
-        return contextlib.nullcontext(self._connection)
