@@ -23,8 +23,7 @@ from cdrsync.store.databases.port import CUT_SECONDS
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-LONG_SECONDS = 5.0  # for a look
-FRESH_SECONDS = 1.0  # a connection that was in use so lately needs no look whether it is still alive
+LONG_SECONDS = 5.0  # for a look whether a connection is alive
 
 _heard: dict[Any, float] = {}  # driver's connections in use: when the server was last asked or heard, monotonic
 _closed: set[type[Exception]] = {OSError, ValueError}  # what is raised by a connection that is closed already
@@ -37,22 +36,21 @@ def watch(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def _checkout(connection: Any, record: Any, proxy: Any) -> None:
-        del proxy
+        del record, proxy
         _mark(connection)
         begun = time.monotonic()
-        if begun - record.info.get(FRESH_SECONDS, 0.0) > FRESH_SECONDS:
-            try:
-                engine.dialect.do_ping(connection)
-            except engine.dialect.loaded_dbapi.Error as error:
-                _heard.pop(connection, None)
-                if time.monotonic() - begun > LONG_SECONDS:  # another connection would take as long
-                    raise DatabaseUnavailable("the database does not answer") from error
-                raise DisconnectionError(str(error)) from error
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            _heard.pop(connection, None)
+            if time.monotonic() - begun > LONG_SECONDS:  # another connection would take as long
+                raise DatabaseUnavailable("the database does not answer") from error
+            raise DisconnectionError(str(error)) from error
 
     @event.listens_for(engine, "checkin")
     def _checkin(connection: Any, record: Any) -> None:
+        del record
         _heard.pop(connection, None)
-        record.info[FRESH_SECONDS] = time.monotonic()
 
     @event.listens_for(engine, "invalidate")
     @event.listens_for(engine, "close")
