@@ -31,12 +31,12 @@ def list_(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"accounts": [{"name", "calls", "first_day", "last_day", "configured"}]}.
     """
-    from cdrsync.wiring import accounts
+    from cdrsync.wiring import reads
 
     settings = settings_of(inputs, credentials=False)
     configured = {one.name for one in settings.accounts}
     found = []
-    for one in accounts.statuses(settings):
+    for one in reads.statuses(settings):
         days = (one.ledger[0].day, one.ledger[-1].day) if one.ledger else (None, None)
         found.append((one.name, one.calls, *days))
     if as_json:
@@ -60,9 +60,9 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
     JSON: {"asked": [NAME]}.
     """
-    from cdrsync.wiring import accounts
+    from cdrsync.wiring import reads
 
-    accounts.ask_to_retry(settings_of(inputs, credentials=False), names)
+    reads.ask_to_retry(settings_of(inputs, credentials=False), names)
     if as_json:
         output.emit("account retry", asked=list(names))
     else:

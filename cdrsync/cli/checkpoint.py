@@ -39,9 +39,9 @@ def show(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     JSON: {"checkpoints": [{"account", "stream", "high_water_uid", "high_water_ended_at", "first", "last", "begun_at",
     "done"}]}.
     """
-    from cdrsync.wiring import accounts
+    from cdrsync.wiring import reads
 
-    kept = accounts.checkpoints(settings_of(inputs, credentials=False), names)
+    kept = reads.checkpoints(settings_of(inputs, credentials=False), names)
     rows = [(name, *_columns(one)) for name, one in kept]
     if as_json:
         keys = ("account", *HEADINGS)

@@ -61,9 +61,9 @@ def erase(
 
 def _number(settings: Settings, names: tuple[str, ...], number: str) -> Iterator[tuple[str, Erased]]:
     """In every account of the database, unless some are named: also in those that left the configuration."""
-    from cdrsync.wiring import accounts
+    from cdrsync.wiring import accounts, reads
 
-    for name in accounts.account_names(settings, names):
+    for name in reads.account_names(settings, names):
         with accounts.eraser(settings, name) as made:
             yield name, made.erase_number(number)
 

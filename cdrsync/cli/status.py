@@ -55,21 +55,21 @@ def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     "runs": [{"origin", "started_at", "ended_at", "outcome", "inserted", "updated", "rejected", "message"}]}]}; runs:
     the latest five, newest first; without "ended_at" it goes on or was killed.
     """
-    from cdrsync.wiring import accounts
+    from cdrsync.wiring import reads
 
     settings = settings_of(inputs, credentials=False)
     configured = {account.name: account for account in settings.accounts}
     now = utc_now()
     if as_json:
-        output.emit("status", accounts=[_as_object(one, now) for one in accounts.statuses(settings, names)])
+        output.emit("status", accounts=[_as_object(one, now) for one in reads.statuses(settings, names)])
         return EXIT_OK
-    known = accounts.overview(settings, names)
+    known = reads.overview(settings, names)
     if not known:
         output.line("no account has been synced yet: cdrsync sync")
     if len(known) > 1:
         _print_overview(known, now)
     if len(known) <= SHOWN_ACCOUNTS:
-        for one in accounts.statuses(settings, names):
+        for one in reads.statuses(settings, names):
             if len(known) > 1:
                 output.line()
             _print(one, configured.get(one.name), now)
