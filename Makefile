@@ -30,7 +30,7 @@ check: .venv/development ## lint, format, types and architecture
 	@if [ -x .venv/bin/hadolint ]; then .venv/bin/hadolint deploy/container/Dockerfile; \
 	else echo "hadolint: no wheel for this machine, the Dockerfile is not linted"; fi
 
-unit: .venv/development ## what needs neither a database server nor a process of its own, in a minute
+unit: .venv/development ## the part of the suite that needs no database server
 	@$(python) -m pytest -n auto --dist loadgroup -m "not server" tests/unit tests/contract tests/integration tests/property $(ARGS)
 
 test: .venv/development ## the whole suite, on all processors; ARGS='-k lease -x' goes to pytest
