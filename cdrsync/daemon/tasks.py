@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from cdrsync.config import AccountSettings
 
@@ -60,8 +61,7 @@ class Timetable:
         self._clock = clock
         self._wall = wall
         self._place = place(account.name)
-        self._timezone = account.timezone
-        self._audit_time = account.audit_time
+        self._audits = daily(account)
         self._audit_after = timedelta() if alone else AUDIT_SPREAD * self._place
         self._audited_at: datetime | None = None
         self._every = {Task.POLL: account.poll_interval.total_seconds(), Task.BACKFILL: UPKEEP_INTERVAL}
@@ -116,16 +116,25 @@ class Timetable:
 
     def _next_audit(self) -> float:
         """When the audit falls due if the wall clock goes on as it does now."""
-        if self._audit_time is None:
+        if self._audits is None:
             return NEVER
-        now = self._wall().astimezone(self._timezone)
-        latest = datetime.combine(now.date(), self._audit_time, self._timezone) + self._audit_after
-        if latest > now:
-            latest -= timedelta(days=1)
-        last = self._audited_at
-        if last is None or last < latest or last > now + timedelta(hours=1):  # the last: the clock was ahead then
+        wall, last = self._wall(), self._audited_at
+        if last is None or last > wall + timedelta(hours=1):  # the latter: the clock was ahead then
             return self._clock()
-        return self._clock() + (latest + timedelta(days=1) - now).total_seconds()
+        due: datetime = self._audits.get_next_fire_time(None, last - self._audit_after + timedelta.resolution)
+        return self._clock() + max(0.0, (due + self._audit_after - wall).total_seconds())
+
+
+def daily(account: AccountSettings) -> Any:
+    """The days' audit times on the account's wall clock, clock changes included; None where it has no audit.
+
+    APScheduler knows when; it does not wait, since it waits by the wall clock.
+    """
+    if account.audit_time is None:
+        return None
+    from apscheduler.triggers.cron import CronTrigger
+
+    return CronTrigger(hour=account.audit_time.hour, minute=account.audit_time.minute, timezone=account.timezone)
 
 
 def place(name: str) -> float:

@@ -26,7 +26,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdrsync.errors import EXIT_LEASE_HELD, EXIT_OK, EXIT_UNREACHABLE
+from cdrsync.errors import EXIT_FOUND, EXIT_LEASE_HELD, EXIT_OK, EXIT_UNREACHABLE
 from cdrsync.store.databases.engine import open_engine
 from tests.fault import points
 from tests.fault.stand_in import StandIn
@@ -45,6 +45,7 @@ KILLS_A_WORLD = 100
 DAYS = 3
 LEASE_SECONDS = 15.0  # how long a dead holder may block others, as promised
 PATIENCE = 60.0  # seconds for a run that nobody kills
+FINISHED = (EXIT_OK, EXIT_FOUND)  # the latter where records are new in quarantine
 LOOK_BACK = 7200.0  # seconds, the program's default
 FAULT_RATE = 0.01
 LEFT_OUT = (Fault.HUGE,)
@@ -231,7 +232,7 @@ class Campaign:
             self._wait_for_lease(world)
         elif code == EXIT_UNREACHABLE:
             self.figures.gave_up += 1
-        elif code == EXIT_OK:
+        elif code in FINISHED:
             self.figures.finished += 1
             self._typical += 0.1 * (time.monotonic() - begun - self._typical)
         else:
@@ -270,7 +271,7 @@ class Campaign:
         start = Start(start.args, start.env, str(self._folder / "last"), start.kind)
         Path(start.log).unlink(missing_ok=True)
         code = self._zygote.wait(self._zygote.start(start), PATIENCE)
-        if code != EXIT_OK:
+        if code not in FINISHED:
             return [f"the last sync ended with {code}: {log_of(start)}"]
         answer = next(line for line in Path(start.log).read_text(encoding="utf-8").splitlines() if line[:1] == "{")
         (account,) = json.loads(answer)["accounts"]
