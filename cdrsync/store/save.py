@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from cdrsync.model import Cdr, Checkpoint
-    from cdrsync.store.lease import Replica
+    from cdrsync.store.replica import Replica
     from cdrsync.store.spelling import NumberFacts
 
 ATTEMPTS = 9  # of a commit, before the last, where others come between

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, RootTransaction
 
-    from cdrsync.store.lease import Lease, Replica
+    from cdrsync.store.lease import Lease
+    from cdrsync.store.replica import Replica
 
 GONE_BACK_HINT = "It is read again from where the database is now; nothing of the page in hand was stored"
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from cdrsync.model import Period, Totals
     from cdrsync.source.api import NoveroApi, RequestDone
     from cdrsync.source.brake import Brake
-    from cdrsync.store.lease import Replica
     from cdrsync.store.privacy.eraser import Erased, Eraser
     from cdrsync.store.reads.ledger import SqlLedger
+    from cdrsync.store.replica import Replica
     from cdrsync.store.save import SqlStore
     from cdrsync.store.spelling import NumberFacts
     from cdrsync.sync.ports import SyncSettings

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from cdrsync.config import Settings
-    from cdrsync.store.lease import Replica
+    from cdrsync.store.replica import Replica
     from cdrsync.store.save import SqlStore
 
 BESIDE_WORKERS = 2  # connections: for beats, and for who looks on
@@ -38,7 +38,7 @@ class Database:
     @functools.cached_property
     def replica(self) -> Replica:
         """Holds every lease of this process; it joins the others with the first one."""
-        from cdrsync.store.lease import Replica
+        from cdrsync.store.replica import Replica
 
         return Replica(self._url, lease_seconds=self._lease_seconds, connections=self._connections, shares=self._shares)
 

@@ -14,7 +14,7 @@ from cdrsync.errors import LeaseHeld, LeaseLost, Retry
 from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.lease import Replica
+from cdrsync.store.replica import Replica
 from tests.support.clusters import galera
 from tests.support.stores import OwnStore
 

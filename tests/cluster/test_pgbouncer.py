@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from cdrsync.store.lease import Replica
+from cdrsync.store.replica import Replica
 from tests.support.clusters import pgbouncer
 from tests.support.databases import PostgresqlServer
 from tests.support.rig import rig

@@ -22,8 +22,8 @@ from cdrsync.errors import DatabaseUnavailable, LeaseHeld, LeaseLost, Retry
 from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store.databases import port
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.lease import Replica
 from cdrsync.store.process import this_process
+from cdrsync.store.replica import Replica
 from cdrsync.store.schema.tables import account, checkpoint, lease, replica
 from tests.fault.trouble import cut
 from tests.support.stores import OwnStore

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from cdrsync.errors import CdrsyncError, DatabaseUnavailable
-from cdrsync.store.lease import LEASE_SECONDS, Replica
+from cdrsync.store.replica import LEASE_SECONDS, Replica
 from cdrsync.store.save import SqlStore
 
 

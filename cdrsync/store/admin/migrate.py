@@ -17,7 +17,7 @@ from cdrsync.errors import DatabaseUnavailable, LeaseLost
 from cdrsync.store.admin import views
 from cdrsync.store.databases.errors import again, translated
 from cdrsync.store.databases.port import WRITER
-from cdrsync.store.lease import Replica
+from cdrsync.store.replica import Replica
 from cdrsync.store.schema.tables import UNDER_THE_MIGRATIONS, lease, metadata
 from cdrsync.store.schema.versions import (
     check_on,
