@@ -23,10 +23,11 @@ from sqlalchemy import insert, update
 from cdrsync.store.schema.tables import lease
 
 if TYPE_CHECKING:
-    from cdrsync.store.process import Process
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
+
+    from cdrsync.store.process import Process
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ _CROSSINGS = (  # where, which function, the point before it, the point after it
     ("cdrsync.store.save:SqlStore", "_move", "", "moved"),
     ("cdrsync.store.save:", "compare", "", "compared"),
     ("cdrsync.store.save:", "write_back", "", "rewritten"),
-    ("cdrsync.store.lease:Replica", "_take_ids", "", "lease"),
+    ("cdrsync.store.replica:Replica", "_take_ids", "", "lease"),
     ("sqlalchemy.engine.default:DefaultDialect", "do_commit", "commit", "committed"),
 )
 _OF_A_DATABASE = {
