@@ -1,7 +1,8 @@
 """One operator's patience: all accounts of the process that ask one host slow down together.
 
 An answer of 429, or one with `Retry-After`, closes the host for that time, and from then on requests are spaced a
-little wider than the host took them; every answer without one lets them come closer again, up to `limit`.
+little wider than the host took them, where enough answers came to say how many that is; answers without one let them
+come closer again, up to `limit`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 LONGEST = 900.0  # seconds: of a longer Retry-After only so much is believed
 SHORTEST = 1.0
 SLOWER = 0.9  # of what the host has taken
-FASTER = 1.002  # after each answer that does not complain
-LEAST = 0.2  # requests a second, however much the host complains
+FASTER = 1.04  # each second in which an answer does not complain
 MEASURED = 10.0  # seconds in which answers are counted
+FEWEST = 10  # answers within them from which a rate is concluded: fewer say nothing of what the host can take
 _FIRST = threading.Lock()  # two threads that come first must not make two brakes
 FORGOTTEN = 600.0  # seconds without a complaint after which there is no brake but `limit`
 
@@ -39,6 +40,7 @@ class Brake:
         self._next = 0.0
         self._closed_until = 0.0
         self._complained_at = 0.0
+        self._eased_at = 0.0
         self._taken: deque[float] = deque()
 
     def limit(self, rate: float | None) -> None:
@@ -84,19 +86,21 @@ class Brake:
                 self._taken.append(now)
                 self._ease(now)
                 return
-            if now >= self._closed_until:  # others that were on their way say nothing new
-                taken = len(self._taken) / min(MEASURED, max(1.0, now - self._taken[0])) if self._taken else LEAST
-                self._rate = max(LEAST, SLOWER * min(taken, self._rate or taken))
+            if now >= self._closed_until and len(self._taken) >= FEWEST:  # others on their way say nothing new
+                taken = len(self._taken) / max(1.0, now - self._taken[0])
+                self._rate = SLOWER * min(taken, self._rate or taken)
             self._closed_until = max(self._closed_until, now + min(LONGEST, max(SHORTEST, retry_after or SHORTEST)))
-            self._complained_at = now
+            self._complained_at, self._eased_at = now, self._closed_until
 
     def _ease(self, now: float) -> None:
         if self._rate is None or self._rate == self._limit:
             return
         if now - self._complained_at > FORGOTTEN:
             self._rate = self._limit
-        else:
-            self._rate = min(self._rate * FASTER, self._limit or self._rate * FASTER)
+            return
+        faster = self._rate * FASTER ** min(max(0.0, now - self._eased_at), MEASURED)
+        self._rate = min(faster, self._limit or faster)
+        self._eased_at = max(now, self._eased_at)
 
 
 def brake_of(url: str) -> Brake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
     from tests.conftest import Database
 
 PLANS = {
-    "sqlite": ("EXPLAIN QUERY PLAN ", ["SEARCH cdr USING PRIMARY KEY (account_id=? AND uid=?)"]),
-    "postgresql": ("EXPLAIN ", ["using pk_cdr on cdr", "AND (uid = wanted."]),
+    "sqlite": (
+        "EXPLAIN QUERY PLAN ",
+        [r"SEARCH cdr USING (PRIMARY KEY|COVERING INDEX ix_cdr_uid) \((account_id|uid)=\? AND (uid|account_id)=\?\)"],
+    ),
+    "postgresql": ("EXPLAIN ", ["using pk_cdr on cdr", r"AND \(uid = wanted\."]),
     "mariadb": ("EXPLAIN FORMAT=TRADITIONAL ", ["'range'", "'PRIMARY'"]),
 }
-"""How a database is asked for its plan, and what a plan that looks up each call in the primary key says."""
+"""How a database is asked for its plan, and what a plan that looks up each call by account and uid says."""
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["after new ones", "after known ones"])
@@ -81,13 +85,14 @@ def test_calls_are_looked_up_by_their_key_before_there_are_statistics(
 
     @event.listens_for(eyes.engine, "before_cursor_execute", retval=True)
     def _explain(*asked: Any) -> tuple[str, Any]:
-        return f"{explain}{asked[2]}", asked[3]
+        begins = asked[2].startswith("BEGIN")  # a transaction has no plan
+        return asked[2] if begins else f"{explain}{asked[2]}", asked[3]
 
     with eyes.engine.connect() as connection:
         statement = kind.by_uid(select(cdr.c.uid).where(cdr.c.account_id == 1), cdr.c.uid, uids)
         plans.append(str(connection.execute(statement).cursor.fetchall()))
         plans.append(str(connection.exec_driver_sql(*kind.stored_statement(1, uids)).cursor.fetchall()))
-    assert [[words for words in expected if words not in plan] for plan in plans] == [[], []], plans
+    assert [[words for words in expected if not re.search(words, plan)] for plan in plans] == [[], []], plans
 
 
 def test_calls_of_a_day_are_found_without_naming_an_account(store: SqlStore, eyes: Eyes, migrated: Database) -> None:
