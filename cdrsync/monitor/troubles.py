@@ -55,7 +55,9 @@ def of_account(summary: Summary, *, failing: bool = True) -> Iterator[Trouble]:
         yield Trouble(summary.name, Weight.WARNING, text, "cdrsync rejects list", short="quarantine")
     if summary.history is not None and not summary.history.complete and summary.read_at is not None:
         text = f"history is not held yet: {summary.history}"
-        yield Trouble(summary.name, Weight.WARNING, text, "It is read meanwhile", short="history unread")
+        yield Trouble(
+            summary.name, Weight.WARNING, text, "cdrsync sync, or the daemon, reads it", short="history unread"
+        )
     if summary.unsure:
         periods = ", ".join(summary.unsure)
         text = f"the audit can't say whether calls are missing ({periods})"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _CROSSINGS = (  # where, which function, the point before it, the point after it
     ("cdrsync.source.api:NoveroApi", "ask", "asking", "answered"),
     ("cdrsync.source.api:NoveroApi", "_answered", "request", "received"),
-    ("cdrsync.source.api:NoveroApi", "_batch_of", "", "decoded"),
+    ("cdrsync.source.exchange:Exchange", "_decoded", "", "decoded"),
     ("cdrsync.store.save:SqlStore", "save", "saving", "saved"),
     ("cdrsync.store.save:SqlStore", "_write", "begun", "written"),
     ("cdrsync.store.save:SqlStore", "_count", "", "ledger"),
