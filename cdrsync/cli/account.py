@@ -37,8 +37,8 @@ def list_(inputs: Inputs, *, as_json: bool) -> int:
     configured = {one.name for one in settings.accounts}
     found = []
     for one in reads.statuses(settings):
-        days = [line.day for line in one.ledger if line.calls] or [None]
-        found.append((one.name, one.calls, days[0], days[-1]))
+        days = [line.day for line in one.ledger if line.calls]
+        found.append((one.name, one.calls, min(days, default=None), max(days, default=None)))
     if as_json:
         keys = ("name", "calls", "first_day", "last_day")
         rows = [dict(zip(keys, row, strict=True)) | {"configured": row[0] in configured} for row in found]

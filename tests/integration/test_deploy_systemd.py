@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy/systemd/cdrsync.service"
-CONFINEMENT = ROOT / "tests/confinement.py"
+CONFINEMENT = ROOT / "tests/support/confinement.py"
 
 # What must fail inside, and the imports of every wheel with compiled code in it.
 PROBE = """
@@ -55,7 +55,7 @@ def confined(state: Path, *command: str, **environment: str) -> subprocess.Compl
     except OSError:
         missing("libseccomp is not installed (Debian: apt-get install libseccomp2)")
     return subprocess.run(
-        [sys.executable, str(CONFINEMENT), str(UNIT), str(state), sys.executable, *command],
+        [sys.executable, "-P", str(CONFINEMENT), str(UNIT), str(state), sys.executable, *command],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
