@@ -88,7 +88,7 @@ def _interrupted(env: Mapping[str, str], chance: random.Random, figures: Figures
         return False
     figures.interrupted += 1
     figures.longest = max(figures.longest, took)
-    if process.returncode != 128 + number or said.strip() != SAID or took > SECONDS:
+    if process.returncode != 128 + number or said.splitlines()[-1:] != [SAID] or took > SECONDS:
         figures.wrong.append(f"{n}: {number.name} after {delay:.3f} s: exit {process.returncode}, {took:.2f} s: {said}")
     return True
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from sqlalchemy import Column, Insert, Select, Table
-    from sqlalchemy.engine import URL, Connection, Dialect, Engine
+    from sqlalchemy.engine import URL, Connection, Dialect, Engine, ExceptionContext
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.types import TypeEngine
 
@@ -108,6 +108,7 @@ class Mysql(DatabaseKind):
         del replica
         event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _learn_packet)
+        event.listen(engine, "handle_error", _leave_read_only)
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[str]:
         """Each call as SQL literals."""
@@ -203,6 +204,12 @@ class Mysql(DatabaseKind):
 
 
 KIND = Mysql()
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Drop the pool's sessions: after a failover another server answers to the same name."""
+    if context.original_exception.args[:1] and context.original_exception.args[0] in READ_ONLY:
+        context.is_disconnect = True
 
 
 def _settings(writer: bool) -> str:  # noqa: FBT001 - a matter of this file

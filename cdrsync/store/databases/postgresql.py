@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from psycopg.abc import Buffer
     from sqlalchemy import Column, Insert, Select, Table
-    from sqlalchemy.engine import URL, Connection, Dialect, Engine
+    from sqlalchemy.engine import URL, Connection, Dialect, Engine, ExceptionContext
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.types import TypeEngine
 
@@ -128,6 +128,7 @@ class Postgresql(DatabaseKind):
     def set_up(self, engine: Engine, replica: str) -> None:
         """Say in each transaction what must hold in it: behind a pooler a session is anybody's."""
         event.listen(engine, "connect", _set_up)
+        event.listen(engine, "handle_error", _leave_read_only)
         said = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _settings(replica).items())
 
         @event.listens_for(engine, "begin")
@@ -204,6 +205,8 @@ class Postgresql(DatabaseKind):
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """By SQLSTATE."""
         state = getattr(error.orig, "sqlstate", None)
+        if state == READ_ONLY:
+            return unavailable(error, hint=postgresql_access.STANDBY_HINT)
         if state is None or error.connection_invalidated:
             return super().meaning(error)
         if state == NO_PRIVILEGE:
@@ -211,8 +214,6 @@ class Postgresql(DatabaseKind):
         if state == NO_SCHEMA:
             problem = f"the database has no schema to work in: {one_line(error.orig or error)}"
             return ConfigError([problem], hint=postgresql_access.NO_SCHEMA_HINT)
-        if state == READ_ONLY:
-            return unavailable(error, hint=postgresql_access.STANDBY_HINT)
         if state in COLLISIONS:
             return unavailable(error, Collision)
         return unavailable(error) if state.startswith(PASSING_STATES) else None
@@ -223,6 +224,12 @@ class Postgresql(DatabaseKind):
 
 
 KIND = Postgresql()
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Drop the pool's sessions: they stay read-only when the server, or another one, can be written again."""
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def _set_up(connection: Any, record: Any) -> None:
