@@ -169,8 +169,10 @@ def odd_url(odd: OddServer) -> Iterator[str]:
 def synced(url: str, *cdrs: Any) -> Any:
     """A first sync in a few words: schema, lease, one page."""
     engine = open_engine(url)
-    migrate.upgrade(engine)
-    engine.dispose()
+    try:
+        migrate.upgrade(engine)
+    finally:
+        engine.dispose()
     store = OwnStore(url, "main")
     store.open()
     try:
