@@ -82,7 +82,8 @@ def test_the_demo_ends_equal(tmp_path: Path, start: Start) -> None:
     assert int(caught[1]) > 0
     for heading in ("Calls per day", "Checkpoint", "The file to open", "Three queries to try"):
         assert heading in output
-    assert [line for line in output.splitlines() if len(line) > 100] == []
+    ours = output.replace(str(tmp_path), "/tmp/x")  # a temporary folder's name may be as long as it likes
+    assert [line for line in ours.splitlines() if len(line) > 100] == []
 
 
 def test_the_demo_may_be_run_again(tmp_path: Path, start: Start) -> None:
