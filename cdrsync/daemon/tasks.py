@@ -25,6 +25,7 @@ UPKEEP_INTERVAL = 3600.0  # seconds: how often unfinished history and a due swee
 AUDIT_SPREAD = timedelta(hours=1)  # after audit_time, in which the audits of many accounts begin
 LOOK_AT_CLOCK = 300.0  # seconds between two looks at a wall clock that may have stepped
 SOON = 0.1  # of an interval: a task that was done early is not done again so soon
+REST = 0.5  # of the time that a task took, where it took longer than its interval: the others have it
 NEVER = float("inf")
 
 
@@ -70,6 +71,7 @@ class Timetable:
         if account.sweep_days:
             self._every[Task.SWEEP] = UPKEEP_INTERVAL
         self._due: dict[Task, float] = {}
+        self._begun: dict[Task, float] = {}
         self._lock = threading.Lock()
 
     def begin(self, audited_at: datetime | None) -> None:
@@ -97,6 +99,7 @@ class Timetable:
         """Note that a task is being done: it falls due again at its next time."""
         now = self._clock()
         with self._lock:
+            self._begun[task] = now
             if task is Task.AUDIT:
                 self._audited_at = self._wall()
             interval = self._every.get(task, NEVER)
@@ -105,6 +108,18 @@ class Timetable:
                 return
             wait = interval - (now - self._place * interval) % interval
             self._due[task] = now + (wait if wait > interval * SOON else wait + interval)
+
+    def ended(self, task: Task) -> None:
+        """Note that a task is done. One that takes longer than its interval is not begun again before others had time.
+
+        With a slow operator polls would else follow each other without an end, and history be never read.
+        """
+        now = self._clock()
+        with self._lock:
+            took = now - self._begun.pop(task, now)
+            if task in self._due and took:
+                rest = min(took * REST, self._every.get(task, NEVER))
+                self._due[task] = max(self._due[task], now + rest)
 
     def next_runs(self, tasks: Iterable[Task] = Task) -> dict[str, datetime]:
         """When tasks fall due, by the wall clock as it is now, UTC."""

@@ -242,6 +242,8 @@ class Worker:
             self._urgent = None
         else:
             self._long = None
+        if not self._told:
+            self._timetable.ended(task)
         if not self.stop_asked.is_set():
             self._recovery.succeeded(task)
         if task is Task.POLL:

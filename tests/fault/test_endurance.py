@@ -6,14 +6,20 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from sqlalchemy import select
+
 from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.schema.tables import cdr
+from tests.fault.trouble import SQLITE
 from tests.support.canary import LOGIN
 from tests.support.operator import Fault, Settings, World, running
-from tests.support.processes import cdrsync, environment
+from tests.support.processes import cdrsync, daemon, environment, until
 from tests.support.rig import assert_equal
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from sqlalchemy.engine import Engine
 
     from tests.conftest import Database
 
@@ -54,3 +60,21 @@ def test_a_sync_gives_up_after_so_long_without_progress(tmp_path: Path) -> None:
     assert run.returncode == 69
     assert time.monotonic() - began < 60
     assert "it goes on by itself" in run.stderr
+
+
+@SQLITE
+def test_history_is_read_where_polls_take_longer_than_their_interval(migrated: Database) -> None:
+    """An operator that is slow to answer, calls that arrive all the time: polls alone would never come to an end."""
+    world = World(Settings(latency=0.6, rate=5.0), logins=[LOGIN], seed=5)
+    world.add_history(calls=2000, days=3)
+    history = {call.uid for call in world.records()}
+    with running(world) as url, daemon(environment(url, migrated.url, poll_interval="1s", page_size="500")) as program:
+        engine = open_engine(migrated.url)
+        until(lambda: history <= _held(engine), lambda: program.lines)
+        engine.dispose()
+        assert program.stop() == 0
+
+
+def _held(engine: Engine) -> set[int]:
+    with engine.connect() as connection:
+        return set(connection.execute(select(cdr.c.uid)).scalars())

@@ -175,6 +175,22 @@ def test_everything_may_be_due_at_the_start() -> None:
     assert Times(LOOKBACK_INTERVAL="0", SWEEP_DAYS="0").due() == [Task.POLL, Task.BACKFILL]
 
 
+def test_a_poll_that_takes_longer_than_its_interval_leaves_time_for_others() -> None:
+    """Half of what it took, and never more than an interval; a quick one changes nothing."""
+    times = Times()
+    for took, rest in ((90.0, 45.0), (600.0, 60.0)):
+        times.do(Task.POLL)
+        times.clock.now += took
+        assert times.due()[0] is Task.POLL
+        times.table.ended(Task.POLL)
+        assert times.table.at(Task.POLL) - times.clock.now == pytest.approx(rest)
+        times.clock.now = times.table.at(Task.POLL)
+    due = times.clock.now + times.do(Task.POLL)
+    times.clock.now += 1.0
+    times.table.ended(Task.POLL)
+    assert times.table.at(Task.POLL) == due
+
+
 def test_an_interval_is_kept_in_the_accounts_own_place() -> None:
     """However late a poll was: many accounts never come to ask at once."""
     times = Times()
