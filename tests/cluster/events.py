@@ -1,0 +1,257 @@
+"""Three replicas share a few accounts, and one of them is killed, stopped or cut off, again and again.
+
+    python -m tests.cluster.events --engine postgresql --engine galera --events 200
+
+After each event every account must be polled again within LIMIT seconds: a call that the operator makes in this moment
+is held by then. At the end there was no second writer, and no call is lost, doubled or other than the operator's. Most
+of an event is waiting, so that several fleets, each with a database of its own, are hit side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from tests.support.clusters import galera, pgbouncer
+from tests.support.databases import MariadbServer, PostgresqlServer, SqliteFiles, database_name
+from tests.support.fleet import LEASE_SECONDS, Fleet, Member
+from tests.support.network import Link
+from tests.support.processes import until
+
+LIMIT = 30.0  # seconds until every account is polled again
+REPLICAS = 3
+KILL, STOP, CUT = "kill -9", "SIGSTOP", "cut"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one replica reaches the database."""
+
+    url: str
+    links: Sequence[Link] = ()
+
+
+@dataclass
+class Figures:
+    """What a campaign on one engine showed."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # by event
+    writes: int = 0
+    leases: int = 0
+    compared: int = 0
+    double: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    put_off: int = 0  # SQLite: stops in the middle of a write
+
+    def lines(self, engine: str) -> Iterator[str]:
+        """As the campaign prints them."""
+        for event, seconds in self.seconds.items():
+            late = sum(one > LIMIT for one in seconds)
+            yield (
+                f"{engine:<11} {event:<8} {len(seconds):>4} events: polled again after"
+                f" {sum(seconds) / len(seconds):4.1f} s, {max(seconds):4.1f} s at most; {late} over {LIMIT:.0f} s"
+            )
+        yield (
+            f"{engine:<11} {len(self.double)} double writers in {self.writes} transactions by {self.leases} leases;"
+            f" {len(self.differences)} calls lost, doubled or other, or sums that differ, of {self.compared} calls"
+            + (f"; {self.put_off} stops in the middle of a write were put off" if self.put_off else "")
+        )
+        yield from (f"{engine:<11} {line}" for line in (*self.double, *self.differences[:20], *self.broken))
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything was not as it must be."""
+        late = any(one > LIMIT for seconds in self.seconds.values() for one in seconds)
+        return bool(late or self.double or self.differences or self.broken)
+
+
+def campaign(fleet: Fleet, ways: Sequence[Way], events: int, rng: random.Random, figures: Figures) -> None:
+    """Hit one of a fleet's replicas so often; then compare everything."""
+    kinds = (KILL, STOP, CUT) if ways[0].links else (KILL, STOP)
+    done = 0
+    while done < events:
+        until(fleet.settled, lambda: f"every account has a replica: {fleet.holders()}", 120)
+        time.sleep(rng.uniform(0.0, 2.0))
+        busy = set(fleet.holders().values())
+        at_work = [place for place, member in enumerate(fleet.members) if member.pid in busy]
+        if at_work:
+            place = rng.choice(at_work)
+            _event(fleet, fleet.members[place], ways[place], kinds[done % len(kinds)], figures)
+            done += 1
+    outcome = fleet.finish()
+    figures.writes += outcome.writes
+    figures.leases += outcome.leases
+    figures.compared += outcome.compared
+    figures.double += outcome.double
+    figures.differences += outcome.differences
+
+
+def _event(fleet: Fleet, member: Member, way: Way, event: str, figures: Figures) -> None:
+    """Hit a replica, see what the others do, and let it come back."""
+    before = fleet.beats(member)
+    if event == STOP and not way.links:
+        figures.put_off += _stop_between_writes(member)
+    else:
+        _hit(member, way, event)
+    figures.seconds[event].append(fleet.arrive())
+    _mend(member, way, event)
+    until(lambda: fleet.beats(member) not in ([], before), lambda: f"it is back: {member.log()}", 120)
+
+
+def _hit(member: Member, way: Way, event: str) -> None:
+    if event == KILL:
+        member.kill()
+    elif event == STOP:
+        member.pause()
+    for link in way.links if event == CUT else ():
+        link.cut()
+
+
+def _mend(member: Member, way: Way, event: str) -> None:
+    if event == KILL:
+        member.start()
+    elif event == STOP:
+        member.go_on()
+    for link in way.links if event == CUT else ():
+        link.mend()
+
+
+def _stop_between_writes(member: Member) -> int:
+    """Stop a process while it has not locked SQLite's file: it would keep everybody out until it goes on."""
+    for attempt in range(100):
+        member.pause()
+        if not any(line.split()[4] == str(member.pid) and "WRITE" in line for line in _locks()):
+            return attempt
+        member.go_on()
+        time.sleep(0.05)
+    raise AssertionError("it writes all the time")
+
+
+def _locks() -> list[str]:
+    return Path("/proc/locks").read_text(encoding="ascii").replace("-> ", "").splitlines()
+
+
+# ── engines ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+Make = Callable[[contextlib.ExitStack], tuple[str, list[Way]]]
+"""Makes a new database: its URL, and a way to it for each replica."""
+
+
+@contextlib.contextmanager
+def sqlite() -> Iterator[Make]:
+    """One file; there is no network to be cut."""
+    with contextlib.closing(SqliteFiles()) as files:
+
+        def make(_: contextlib.ExitStack) -> tuple[str, list[Way]]:
+            url = files.create()
+            return url, [Way(url)] * REPLICAS
+
+        yield make
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[Make]:
+    """One server."""
+    with contextlib.closing(PostgresqlServer(settings=("fsync=off", "max_connections=300"))) as server:
+        yield lambda stack: _linked(stack, server.create(), [server.port] * REPLICAS)
+
+
+@contextlib.contextmanager
+def behind_pgbouncer() -> Iterator[Make]:
+    """One server behind PgBouncer in transaction mode, with fewer sessions than clients."""
+    settings = ("fsync=off", "max_connections=300")
+    with contextlib.closing(PostgresqlServer(settings=settings)) as server, pgbouncer(server, server.url()) as url:
+        port = make_url(url).port
+        assert port is not None
+        yield lambda stack: _linked(stack, server.create(), [port] * REPLICAS)
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[Make]:
+    """One server."""
+    settings = ("--innodb-flush-log-at-trx-commit=2", "--max-connections=400")
+    with contextlib.closing(MariadbServer(settings=settings)) as server:
+        yield lambda stack: _linked(stack, server.create(), [server.port] * REPLICAS)
+
+
+@contextlib.contextmanager
+def on_galera() -> Iterator[Make]:
+    """Each replica has a node of its own."""
+    with galera(REPLICAS) as nodes:
+        yield lambda stack: _linked(stack, nodes[0].create(), [node.port for node in nodes])
+
+
+def _linked(stack: contextlib.ExitStack, url: str, ports: Sequence[int]) -> tuple[str, list[Way]]:
+    """A database, and for each replica a way to it through a link of its own."""
+    user = make_url(url)
+    plain = f"{user.drivername}://{user.username}@127.0.0.1:{{}}/{database_name(url)}"
+    links = [stack.enter_context(Link(port)) for port in ports]
+    return url, [Way(plain.format(link.port), (link,)) for link in links]
+
+
+ENGINES = {
+    "sqlite": sqlite,
+    "postgresql": postgresql,
+    "pgbouncer": behind_pgbouncer,
+    "mariadb": mariadb,
+    "galera": on_galera,
+}
+
+
+def run(engine: str, *, events: int, fleets: int, seed: int) -> Figures:
+    """So many events, over several fleets side by side."""
+    figures = Figures()
+
+    def one(make: Make, number: int) -> None:
+        share = events // fleets + (number < events % fleets)
+        with contextlib.ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cdrsync-events-")))
+            url, ways = make(stack)
+            fleet = stack.enter_context(Fleet(url, [way.url for way in ways], folder, seed=seed + number))
+            try:
+                campaign(fleet, ways, share, random.Random(seed + number), figures)
+            except AssertionError as error:
+                figures.broken.append(f"fleet {number}: {error}")
+
+    with ENGINES[engine]() as make, ThreadPoolExecutor(fleets) as side_by_side:
+        for ended in [side_by_side.submit(one, make, number) for number in range(fleets)]:
+            ended.result()
+    return figures
+
+
+def main() -> int:
+    """The command line; exit 1 where anything was not as it must be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.events", description=__doc__.split("\n")[0])
+    parser.add_argument("--engine", choices=ENGINES, action="append")
+    parser.add_argument("--events", type=int, default=200)
+    parser.add_argument("--fleets", type=int, default=5, help="side by side")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    failed = False
+    for engine in given.engine or ENGINES:
+        begun = time.monotonic()
+        figures = run(engine, events=given.events, fleets=given.fleets, seed=given.seed)
+        for line in figures.lines(engine):
+            print(line)
+        print(
+            f"{engine:<11} {time.monotonic() - begun:.0f} s, lease_seconds {LEASE_SECONDS}, seed {given.seed}",
+            flush=True,
+        )
+        failed |= figures.failed
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
