@@ -10,6 +10,7 @@ from cdrsync.cli import output
 from cdrsync.cli.options import config_options, json_option
 from cdrsync.config import KEYS, read
 from cdrsync.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from cdrsync.monitor import words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,7 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
     if as_json:
         output.emit("config check", ok=not problems, file=reading.file, accounts=names, problems=problems)
     elif not problems:
-        output.line(f"configuration is good: {_origin(reading)}, accounts: {', '.join(names)}")
+        output.line(f"configuration is good: {_origin(reading)}, accounts: {words.some(names)}")
     for problem in [] if as_json else problems:
         output.note(f"error: {problem}")
     return EXIT_CONFIG if problems else EXIT_OK

@@ -21,7 +21,7 @@ from cdrsync.daemon.notify import Notifier
 from cdrsync.daemon.signals import STOP_SIGNALS, Signals, listening
 from cdrsync.daemon.tasks import place
 from cdrsync.errors import EXIT_OK, ConfigError
-from cdrsync.monitor import logs
+from cdrsync.monitor import logs, words
 from cdrsync.monitor.activity import Activity, Phase
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Service:
         self._pool = Pool(self._settings.workers)
         self._serve()
         self._employ(self._settings, before=None)
-        names = ", ".join(self._pool.workers)
+        names = words.some(self._pool.workers)
         self._log.info("started", accounts=names, page=self._web.url if self._web else None)
         self._notifier.ready(f"starting: {names}")
         self._warn_of_files()
@@ -203,7 +203,7 @@ class Service:
         else:
             self._employ(self._settings, before)
             self._activity.reload_refused(None)
-            self._log.info("configuration read again", accounts=", ".join(self._pool.workers))
+            self._log.info("configuration read again", accounts=words.some(self._pool.workers))
         self._notifier.ready(_status(self._activity.snapshot()))
 
     def _stuck(self) -> str | None:
@@ -275,18 +275,18 @@ def _web(settings: Settings) -> tuple[object, ...]:
 
 def _status(snapshot: Snapshot) -> str:
     """Return one line: `default: last sync 12 s ago, lag 14 s; sales: failing: …`, of many those in trouble only."""
-    words = []
+    told = []
     states = snapshot.accounts
     if len(states) > FEW:
         states = tuple(state for state in states if state.phase in (Phase.FAILING, Phase.PARKED))
-        words.append(f"{len(snapshot.accounts)} accounts, {len(states)} in trouble")
+        told.append(f"{len(snapshot.accounts)} accounts, {len(states)} in trouble")
     for state in states[:FEW]:
         lag = state.lag(snapshot.taken_at)
         if state.phase in (Phase.FAILING, Phase.PARKED):
-            words.append(f"{state.name}: {state.phase}: {state.last_error}")
+            told.append(f"{state.name}: {state.phase}: {state.last_error}")
         elif state.last_success is None or lag is None:
-            words.append(f"{state.name}: {state.phase}")
+            told.append(f"{state.name}: {state.phase}")
         else:
             since = (snapshot.taken_at - state.last_success).total_seconds()
-            words.append(f"{state.name}: {state.phase}, last sync {since:.0f} s ago, lag {lag:.0f} s")
-    return " ".join("; ".join(words).split())[:500]
+            told.append(f"{state.name}: {state.phase}, last sync {since:.0f} s ago, lag {lag:.0f} s")
+    return " ".join("; ".join(told).split())[:500]

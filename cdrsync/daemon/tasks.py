@@ -130,14 +130,14 @@ class Timetable:
         return {task.value: wall + timedelta(seconds=max(0.0, at - now)) for task, at in times.items() if at != NEVER}
 
     def _next_audit(self) -> float:
-        """When the audit falls due if the wall clock goes on as it does now."""
+        """When the audit falls due, or fell due, if the wall clock goes on as it does now."""
         if self._audits is None:
             return NEVER
         wall, last = self._wall(), self._audited_at
         if last is None or last > wall + timedelta(hours=1):  # the latter: the clock was ahead then
-            return self._clock()
+            return 0.0
         due: datetime = self._audits.get_next_fire_time(None, last - self._audit_after + timedelta.resolution)
-        return self._clock() + max(0.0, (due + self._audit_after - wall).total_seconds())
+        return self._clock() + (due + self._audit_after - wall).total_seconds()
 
 
 def daily(account: AccountSettings) -> Any:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime, tzinfo
 
 SHORT, MINUTE, HOUR, DAY = 10, 60, 3600, 86400  # seconds; below SHORT the tenths are shown
@@ -49,6 +50,12 @@ def pounds(amount: Decimal) -> str:
 def wall(instant: datetime, zone: tzinfo) -> str:
     """The clock in the account's time zone: `Mon 24 Nov 2025, 14:05:09`."""
     return f"{instant.astimezone(zone):%a %-d %b %Y, %H:%M:%S}"
+
+
+def some(names: Collection[str], most: int = 8) -> str:
+    """Names in one line, however many there are: `a, b, c and 997 more`."""
+    more = len(names) - most
+    return ", ".join(list(names)[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def visible(text: object, *, keep: str = "") -> str:

@@ -37,6 +37,7 @@ MAX_CONNECTIONS = 64  # of all accounts together
 KEPT_CONNECTIONS = 16  # unused ones
 TOO_MANY = 429
 MAX_PORT = 65535
+LOOK_UPS = 2  # of names, at once: each has a thread
 CLOSING = 2.0  # seconds that the end of the connections may take
 
 
@@ -154,6 +155,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 @functools.cache
 def _started_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(LOOK_UPS, "look-up"))
     threading.Thread(target=loop.run_forever, name="cdrsync-http", daemon=True).start()
     return loop
 

@@ -327,10 +327,11 @@ class Sync:
         high: HighWater | None = None,
     ) -> Iterator[PageSaved]:
         """Read windows in a few threads that share them, and save their pages here, each shown to `see` before."""
-        first = next(windows, None)
-        if first is None:
+        parts = blocks(windows)
+        first = list(itertools.islice(parts, self._settings.workers))
+        if not first:
             return  # nothing is due: no threads, and none of what they need
-        shared, end_dates, today = Shared(blocks(itertools.chain([first], windows))), EndDates(), self.position.today()
+        shared, end_dates, today = Shared(itertools.chain(first, parts)), EndDates(), self.position.today()
         lanes = [
             window_pages(
                 self._source,
@@ -342,7 +343,7 @@ class Sync:
                 end_dates=end_dates,
                 high=high,
             )
-            for _ in range(self._settings.workers)
+            for _ in first  # no more threads than have something to read
         ]
         marks = [self._store.checkpoint(stream_of(TAIL_STREAM, number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)

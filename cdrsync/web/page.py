@@ -54,8 +54,7 @@ class Told:
     @property
     def names(self) -> str:
         """Some of the accounts."""
-        more = len(self.accounts) - NAMED_ACCOUNTS
-        return ", ".join(self.accounts[:NAMED_ACCOUNTS]) + (f" and {more:,} more" if more > 0 else "")
+        return words.some(self.accounts, NAMED_ACCOUNTS)
 
 
 @dataclass(frozen=True, slots=True)

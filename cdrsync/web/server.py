@@ -23,7 +23,7 @@ from cdrsync.web.app import LIVE, MAX_BODY_BYTES
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-THREADS = 8  # one may hang in the database (see state.Recent), the others answer
+THREADS = 4  # one may hang in the database (see state.Recent), the others answer
 CONNECTIONS = 256  # beyond them those that have waited longest are closed
 FEWEST_CONNECTIONS = 4
 REQUEST_SECONDS = 10.0  # for a request to arrive whole

@@ -1,8 +1,9 @@
 """Many accounts on one or a few replicas: `python -m tests.benchmarks.fleet --accounts 1000`.
 
-Everything on this machine: the operator in a process of its own, PostgreSQL with its stock max_connections = 100. Each
-account has a few calls of today and is polled once a minute. Printed: connections, threads, memory and CPU at rest, how
-long until every account was polled once, how late polls are, and how long /metrics and the page take.
+Everything on this machine: the operator in a process of its own, the database with its stock settings (PostgreSQL:
+max_connections = 100). Each account has a few calls of today and is polled once a minute. Printed of each fleet: how
+long until every account was polled once and until all its first work was done, then, at rest, connections, threads,
+memory and CPU, how late polls are, and how long /metrics and the page take.
 """
 
 from __future__ import annotations
@@ -11,118 +12,38 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import deque
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 from sqlalchemy.engine import make_url
 
-from tests.support.databases import PostgresqlServer
-from tests.support.operator import Login, World, app
-from tests.support.operator.wire import Server
-from tests.support.processes import REPOSITORY, environment, until
+from cdrsync.daemon.tasks import place
+from tests.benchmarks.fleet_operator import Operator, login
+from tests.support.databases import MariadbServer, PostgresqlServer, SqliteFiles
+from tests.support.processes import REPOSITORY, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from collections.abc import Callable, Iterator
+
+    from tests.support.databases import DatabaseServer
 
 INTERVAL = 60.0  # seconds between two polls of an account
 TICKS = os.sysconf("SC_CLK_TCK")
-
-
-# ── the operator ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Operator:
-    """The sandbox with many logins: notes who asked when, and refuses more than `limit` requests a second."""
-
-    def __init__(self, accounts: int, limit: float | None) -> None:
-        self.world = World(logins=[login(number) for number in range(accounts)], seed=5)
-        for number in range(accounts):
-            for _ in range(3):
-                self.world.add(username=login(number).username)
-        self._app: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = app(self.world)
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._recent: deque[float] = deque()
-        self.asked: list[tuple[float, str]] = []  # moment and login of each poll
-        self.refused: list[float] = []
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
-        if environ["PATH_INFO"] == "/_fleet":
-            with self._lock:
-                told = {"now": time.monotonic(), "asked": self.asked, "refused": self.refused}
-            start_response("200 OK", [("Content-Type", "application/json")])
-            return [json.dumps(told).encode()]
-        if environ["REQUEST_METHOD"] == "POST" and self._too_many():
-            start_response("429 Too Many Requests", [("Retry-After", "5"), ("Content-Length", "0")])
-            return [b""]
-        if environ["REQUEST_METHOD"] == "POST":
-            self._note(environ)
-        return self._app(environ, start_response)
-
-    def _too_many(self) -> bool:
-        now = time.monotonic()
-        with self._lock:
-            while self._recent and self._recent[0] < now - 1:
-                self._recent.popleft()
-            if self._limit is None or len(self._recent) < self._limit:
-                self._recent.append(now)
-                return False
-            self.refused.append(now)
-            return True
-
-    def _note(self, environ: WSGIEnvironment) -> None:
-        from io import BytesIO
-
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = BytesIO(body)
-        text = body.decode("utf-8", "replace")
-        named = re.search(r"fleet\d+@example\.com", text)
-        session = re.search(r"SessionId=\"([^\"]+)\"|<SessionId>([^<]+)<", text)
-        username = named[0] if named else ""
-        if not named and session is not None:
-            found = self.world.session_account(session[1] or session[2])
-            username = found.login.username if found is not None else ""
-        if username and ("LastId" in text or "StartDate" in text):
-            with self._lock:
-                self.asked.append((time.monotonic(), username))
-
-
-def login(number: int) -> Login:
-    """The login of an account."""
-    return Login(f"fleet{number}@example.com", f"fleet-password-{number}", f"fleet-vkey-{number:08d}")
-
-
-def serve(accounts: int, limit: float | None) -> None:
-    """Be the operator until standard input ends."""
-    with Server(Operator(accounts, limit), "127.0.0.1", 0) as server:
-        print(f"http://127.0.0.1:{server.port}/api/", flush=True)
-        sys.stdin.read()
-
-
-@contextlib.contextmanager
-def operator(accounts: int, limit: float | None) -> Iterator[str]:
-    """The operator in a process of its own; gives the API's URL."""
-    command = [sys.executable, "-m", "tests.benchmarks.fleet", "--serve", "--accounts", str(accounts)]
-    command += [] if limit is None else ["--limit", str(limit)]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.stdin.close()
+LONGEST_START = 600.0  # seconds
+AUDITED = "cdrsync_last_audit_timestamp_seconds{"
+SERVERS: dict[str, Callable[[], DatabaseServer]] = {
+    "postgresql": lambda: PostgresqlServer(settings=("max_connections=100",)),
+    "mariadb": lambda: MariadbServer(settings=()),
+    "sqlite": SqliteFiles,
+}
 
 
 # ── the replicas ──────────────────────────────────────────────────────────────────────────────────────────
@@ -130,20 +51,32 @@ def operator(accounts: int, limit: float | None) -> Iterator[str]:
 
 @dataclass
 class Replica:
-    """One running daemon."""
+    """One running daemon, and the most that was seen of it."""
 
     process: subprocess.Popen[bytes]
     url: str
+    threads: int = 0
+    live_seconds: float = 0.0  # the slowest answer of /livez
 
     def cpu(self) -> float:
         """Seconds of CPU so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return _cpu(self.process.pid)
 
     def status(self, name: str) -> int:
         """A figure of /proc/PID/status."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+    def look(self) -> None:
+        """Look at what may be more for a moment."""
+        self.threads = max(self.threads, self.status("Threads"))
+        with contextlib.suppress(httpx.ConnectError):  # it has not begun to listen
+            self.live_seconds = max(self.live_seconds, _timed(f"{self.url}/livez")[0])
+
+    def audited(self) -> int:
+        """How many accounts have done all that a first start does."""
+        lines = httpx.get(f"{self.url}/metrics", timeout=60, trust_env=False).text.splitlines()
+        return sum(line.startswith(AUDITED) for line in lines)
 
 
 @contextlib.contextmanager
@@ -153,9 +86,9 @@ def replica(folder: Path, api_url: str, database_url: str, accounts: int, **sett
     configuration.touch()
     (folder / "accounts.d").mkdir(exist_ok=True)
     for number in range(accounts):
-        one = login(number)
-        file = folder / "accounts.d" / f"a{number:04d}.toml"
-        file.write_text(f'username = "{one.username}"\npassword = "{one.password}"\nvkey = "{one.vkey}"\n')
+        username, password, vkey = login(number)
+        file = folder / "accounts.d" / f"{name_of(number)}.toml"
+        file.write_text(f'username = "{username}"\npassword = "{password}"\nvkey = "{vkey}"\n')
         file.chmod(0o600)
     port = _free_port()
     env = environment(
@@ -169,7 +102,6 @@ def replica(folder: Path, api_url: str, database_url: str, accounts: int, **sett
         try:
             yield Replica(process, f"http://127.0.0.1:{port}")
         finally:
-            process.send_signal(signal.SIGCONT)
             process.terminate()
             try:
                 process.wait(30)
@@ -177,6 +109,11 @@ def replica(folder: Path, api_url: str, database_url: str, accounts: int, **sett
                 process.kill()
                 process.wait()
             sys.stderr.write((folder / f"log{port}").read_text()[-2000:])
+
+
+def name_of(number: int) -> str:
+    """The name of an account in the configuration."""
+    return f"a{number:04d}"
 
 
 def _free_port() -> int:
@@ -192,78 +129,167 @@ def _free_port() -> int:
 
 @dataclass
 class Figures:
-    """Of one fleet."""
+    """Of one fleet; of several replicas the worst one's."""
 
+    database: str
     accounts: int
     replicas: int
-    first_polls: float  # seconds from the start until every account was polled
-    connections: int = 0
-    threads: int = 0
+    first_polls: float = 0.0  # seconds from the start until every account was polled
+    settled: float = 0.0  # … until each had done all that a first start does, audit included
+    connections: int | None = None  # of all replicas
+    threads: int = 0  # the most that were seen at once
     resident_mb: float = 0.0
-    cpu_percent: float = 0.0  # of one core, at rest, of the busiest replica
-    late_p99: float = 0.0  # seconds by which a poll came later than its interval
+    cpu_percent: float = 0.0  # of one core, at rest
+    late_p99: float = 0.0  # seconds from the moment at which a poll was due to its request
     metrics_seconds: float = 0.0
     page_seconds: float = 0.0
+    page_kb: int = 0
+    live_seconds: float = 0.0  # the slowest /livez since the start
+    requests_per_poll: float = 0.0  # look-backs among them
+    transactions_per_poll: float | None = None
     refused_percent: float = 0.0  # of the requests after the first minute
+    longest_wait: float = 0.0  # seconds between two polls of an account, after the first minute
+    operator_cpu_percent: float = 0.0
+    server_cpu_percent: float = 0.0
+    idle_percent: float = 0.0  # of the machine, at rest
+    start_cpu: float = 0.0  # CPU seconds of a replica until it had settled
+    shares: list[int] = field(default_factory=list)  # accounts of each replica
 
 
-def measure(accounts: int, *, replicas: int, seconds: float, limit: float | None, **settings: str) -> Figures:
-    """Start a fleet, watch it at rest."""
+def measure(kind: str, accounts: int, *, replicas: int, rest: float, limit: float | None, **settings: str) -> Figures:
+    """Start a fleet, watch it at rest for that many seconds."""
     with contextlib.ExitStack() as stack:
-        server = PostgresqlServer(settings=("max_connections=100",))
+        server = SERVERS[kind]()
         stack.callback(server.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        api_url = stack.enter_context(operator(accounts, limit))
+        operator = stack.enter_context(Operator(limit))
         database = server.create()
         begun = time.monotonic()
         running = [
-            stack.enter_context(replica(folder, api_url, database, accounts, **settings)) for _ in range(replicas)
+            stack.enter_context(replica(folder, operator.url, database, accounts, **settings)) for _ in range(replicas)
         ]
-        until(lambda: len(_polled(api_url)) == accounts, "every account's first poll", 600)
-        figures = Figures(accounts, replicas, round(time.monotonic() - begun, 1))
-        time.sleep(max(0.0, begun + INTERVAL + 20 - time.monotonic()))
-        cpu, at = [one.cpu() for one in running], time.monotonic()
-        time.sleep(seconds)
-        used = [after.cpu() - before for after, before in zip(running, cpu, strict=True)]
-        figures.cpu_percent = round(100 * max(used) / (time.monotonic() - at), 1)
-        name = make_url(database).database
-        counted = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
-        figures.connections = int(server.execute(counted)[0][0])
-        figures.threads = max(one.status("Threads") for one in running)
+        figures = Figures(kind, accounts, replicas)
+        figures.first_polls = _until(lambda: operator.told()["polled"] == accounts, running, begun, pause=0.5)
+        figures.settled = _until(lambda: sum(one.audited() for one in running) >= accounts, running, begun, pause=2.0)
+        figures.start_cpu = round(max(one.cpu() for one in running), 1)
+        _at_rest(figures, running, operator, server, rest)
+        figures.connections = _connections(server, database)
         figures.resident_mb = round(max(one.status("VmRSS") for one in running) / 1024, 1)
-        figures.metrics_seconds = _timed(f"{running[0].url}/metrics")
-        figures.page_seconds = _timed(f"{running[0].url}/")
-        figures.late_p99 = _late(api_url, at)
-        told = _told(api_url)
-        late = [moment for moment in told["refused"] if moment > begun + 60]
-        asked = [moment for moment, _ in told["asked"] if moment > begun + 60]
-        figures.refused_percent = round(100 * len(late) / max(1, len(late) + len(asked)), 2)
+        figures.metrics_seconds = max(_timed(f"{one.url}/metrics")[0] for one in running)
+        figures.page_seconds, size = max(_timed(f"{one.url}/") for one in running)
+        figures.page_kb = size // 1024
+        figures.threads = max(one.threads for one in running)
+        figures.live_seconds = max(one.live_seconds for one in running)
+        told = operator.told("all")
+        refused = [moment for moment in told["refused"] if moment > begun + 60]
+        asked = [one for one in told["asked"] if one[0] > begun + 60]
+        figures.refused_percent = round(100 * len(refused) / max(1, len(refused) + len(asked)), 2)
+        figures.longest_wait = _longest_wait(told, begun + 60)
+        figures.shares = [_share(one) for one in running]
         return figures
 
 
-def _told(api_url: str) -> Any:
-    return httpx.get(f"{api_url.removesuffix('/api/')}/_fleet", timeout=60, trust_env=False).json()
+def _until(condition: Callable[[], bool], running: list[Replica], begun: float, *, pause: float) -> float:
+    """Seconds since `begun` when the condition holds."""
+    while not condition():
+        if time.monotonic() - begun > LONGEST_START:
+            return float("inf")
+        for one in running:
+            one.look()
+        time.sleep(pause)
+    return round(time.monotonic() - begun, 1)
 
 
-def _polled(api_url: str) -> set[str]:
-    return {username for _, username in _told(api_url)["asked"]}
+def _at_rest(
+    figures: Figures, running: list[Replica], operator: Operator, server: DatabaseServer, seconds: float
+) -> None:
+    before, at = operator.told("all"), time.monotonic()
+    cpu, of_server, machine = [one.cpu() for one in running], _server_cpu(server), _machine()
+    transactions = _transactions(server)
+    while time.monotonic() < at + seconds:
+        for one in running:
+            one.look()
+        time.sleep(min(2.0, seconds))
+    passed = time.monotonic() - at
+    used = [one.cpu() - start for one, start in zip(running, cpu, strict=True)]
+    figures.cpu_percent = round(100 * max(used) / passed, 1)
+    figures.server_cpu_percent = round(100 * (_server_cpu(server) - of_server) / passed, 1)
+    busy, total = (after - start for after, start in zip(_machine(), machine, strict=True))
+    figures.idle_percent = round(100 * (1 - busy / total), 1)
+    told = operator.told("all")
+    figures.operator_cpu_percent = round(100 * (told["cpu"] - before["cpu"]) / passed, 1)
+    polls = [(moment, number) for moment, number, is_poll in told["asked"] if is_poll and moment > at]
+    late = sorted((moment - place(name_of(number)) * INTERVAL) % INTERVAL for moment, number in polls)
+    figures.late_p99 = round(late[int(len(late) * 0.99)], 3) if late else float("inf")
+    figures.requests_per_poll = round((told["requests"] - before["requests"]) / max(1, len(polls)), 2)
+    after = _transactions(server)
+    if transactions is not None and after is not None:
+        figures.transactions_per_poll = round((after - transactions) / max(1, len(polls)), 2)
 
 
-def _late(api_url: str, since: float) -> float:
-    last: dict[str, float] = {}
-    late = []
-    for moment, username in _told(api_url)["asked"]:
-        if username in last and moment > since:
-            late.append(max(0.0, moment - last[username] - INTERVAL))
-        last[username] = moment
-    late.sort()
-    return round(late[int(len(late) * 0.99)], 2) if late else float("nan")
+def _longest_wait(told: dict[str, Any], since: float) -> float:
+    last: dict[int, float] = {}
+    longest: float = 0.0
+    for moment, number, is_poll in told["asked"]:
+        if is_poll:
+            if number in last and moment > since:
+                longest = max(longest, moment - last[number])
+            last[number] = moment
+    return round(max([longest, *(float(told["now"]) - moment for moment in last.values())]), 1)
 
 
-def _timed(url: str) -> float:
+def _connections(server: DatabaseServer, database: str) -> int | None:
+    name = make_url(database).database
+    if isinstance(server, PostgresqlServer):
+        return int(server.execute(f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'")[0][0])
+    if isinstance(server, MariadbServer):
+        count = f"SELECT count(*) FROM information_schema.processlist WHERE db = '{name}'"
+        return int(server.execute(count)[0][0])
+    return None
+
+
+def _transactions(server: DatabaseServer) -> int | None:
+    """Of the whole server, where it counts them."""
+    if not isinstance(server, PostgresqlServer):
+        return None
+    time.sleep(1.2)  # sessions hand in their figures once a second
+    return int(server.execute("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database")[0][0])
+
+
+def _share(one: Replica) -> int:
+    lines = httpx.get(f"{one.url}/metrics", timeout=60, trust_env=False).text.splitlines()
+    return Counter(line.rpartition(" ")[2] for line in lines if line.startswith("cdrsync_lease_held{"))["1.0"]
+
+
+def _cpu(pid: int, *, with_ended: bool = False) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11 : 15 if with_ended else 13])) / TICKS
+
+
+def _server_cpu(server: DatabaseServer) -> float:
+    """Seconds of CPU of a server and its children so far."""
+    if isinstance(server, SqliteFiles):
+        return 0.0
+    pid = server.pid  # type: ignore[attr-defined]
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    total = _cpu(pid, with_ended=True)
+    for child in children:
+        with contextlib.suppress(FileNotFoundError):
+            total += _cpu(int(child))
+    return total
+
+
+def _machine() -> tuple[float, float]:
+    """Busy time and all time of the machine."""
+    times = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
+    return float(sum(times) - times[3] - times[4]), float(sum(times))
+
+
+def _timed(url: str) -> tuple[float, int]:
+    """Seconds and bytes of an answer."""
     begun = time.monotonic()
-    httpx.get(url, timeout=60, trust_env=False).raise_for_status()
-    return round(time.monotonic() - begun, 3)
+    answer = httpx.get(url, timeout=60, trust_env=False).raise_for_status()
+    return round(time.monotonic() - begun, 3), len(answer.content)
 
 
 def main() -> None:
@@ -271,15 +297,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fleet", description=__doc__.split("\n")[0])
     parser.add_argument("--accounts", type=int, nargs="+", default=[1, 10, 100, 1000])
     parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--database", choices=SERVERS, default="postgresql")
     parser.add_argument("--seconds", type=float, default=120.0, help="of rest that are watched")
     parser.add_argument("--limit", type=float, default=None, help="requests a second that the operator allows")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.serve:
-        serve(given.accounts[0], given.limit)
-        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # everything that was started ends
     for accounts in given.accounts:
-        figures = measure(accounts, replicas=given.replicas, seconds=given.seconds, limit=given.limit)
+        figures = measure(
+            given.database, accounts, replicas=given.replicas, rest=given.seconds, limit=given.limit
+        )  # fmt: skip
         print(json.dumps(asdict(figures)), flush=True)
 
 

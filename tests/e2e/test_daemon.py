@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -21,7 +22,6 @@ from tests.support.processes import REPOSITORY, cdrsync, daemon, environment, un
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import Database
 
@@ -139,6 +139,40 @@ def test_a_page_that_can_not_be_finished_is_rolled_back(api: str, world: World, 
         assert run.stop() == 0
     assert cdrsync("sync", env=env).returncode == 0
     assert held(file) == uids(world)
+
+
+def test_a_first_start_proves_itself_also_without_history(file: Path) -> None:
+    """No history that is read asks for an audit: it is due because there was none ever. Then nothing is done."""
+    world = World(logins=[LOGIN])
+    world.add()
+    with running(world) as url, daemon(environment(url, f"sqlite:///{file}", start_date="today")) as run:
+        run.event("proven for the first time: every call that the operator counts is held")
+        until(lambda: _cpu_seconds_of(run.pid, 1.0) < 0.3, "rest")
+        assert run.stop() == 0
+
+
+def _cpu_seconds_of(pid: int, seconds: float) -> float:
+    """What a process takes in so many seconds."""
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(seconds)
+    return (ticks() - before) / os.sysconf("SC_CLK_TCK")
+
+
+def test_page_and_metrics_without_a_schema(api: str, file: Path) -> None:
+    """As in the first seconds on an empty database; here it stays so, since nobody may make one."""
+    file.touch()
+    env = environment(api, f"sqlite:///{file}", auto_migrate="false", http_listen="127.0.0.1:0")
+    with daemon(env) as run:
+        page = run.event("started")["page"]
+        assert "has no schema yet" in httpx.get(page).text
+        assert httpx.get(f"{page}metrics").status_code == 200
+        assert httpx.get(f"{page}account/default").status_code == 200
+        assert run.stop() == 0
 
 
 def test_sigusr1_polls_now(api: str, world: World, file: Path) -> None:

@@ -26,8 +26,10 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.tick = 0.0  # at each look
 
     def __call__(self) -> float:
+        self.now += self.tick
         return self.now
 
 
@@ -244,6 +246,15 @@ def test_a_missed_audit_is_made_up_once(last: datetime | None, *, due: bool) -> 
     times.do(Task.AUDIT)
     assert Task.AUDIT not in times.due()
     assert times.table.next_runs()["audit"].astimezone(ZoneInfo("Europe/London")).time() == time(4, 30)
+
+
+@pytest.mark.parametrize("last", [None, NOW - timedelta(days=4), NOW + timedelta(days=3650)])
+def test_a_missed_audit_was_due_before_anybody_looked(last: datetime | None) -> None:
+    """One that is due by the clock of the look itself would never be due for who has read the clock before."""
+    times = Times(audited_at=last)
+    times.clock.tick = 1e-6
+    before = times.clock()
+    assert times.table.at(Task.AUDIT) < before
 
 
 def test_the_audit_follows_the_wall_clock_wherever_it_steps() -> None:

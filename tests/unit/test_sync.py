@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +60,20 @@ def test_where_nothing_is_due_nothing_is_read_ahead() -> None:
 
 def _no_reading_ahead(streams: Sequence[object]) -> Iterator[Page]:
     raise AssertionError(f"{len(streams)} threads")
+
+
+@pytest.mark.parametrize(("start", "most"), [("2026-05-10", 1), ("2026-05-03", 1), ("2026-04-01", 4)])
+def test_no_more_threads_read_than_have_something_to_read(start: str, most: int) -> None:
+    """The first poll of each of a thousand accounts asks for today alone: in one thread, whatever history may have."""
+    world = World([call(5)], start=date.fromisoformat(start), workers=4)
+    threads: list[int] = []
+
+    def counted(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
+        threads.append(len(streams))
+        return chain.from_iterable(streams)
+
+    run(Sync(world.source, world.store, world.settings, clock=world.clock, read_ahead=counted).catch_up())
+    assert (threads[0], max(threads)) == (1, most)
 
 
 def test_an_empty_account_costs_one_request_a_poll() -> None:
