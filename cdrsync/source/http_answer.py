@@ -95,12 +95,14 @@ def _body(response: httpx.Response, max_bytes: int) -> bytes:
     if encoding not in _PLAIN | _GZIPPED:
         raise BadAnswer(f"the answer's Content-Encoding is {encoding[:40]!r}, which was not asked for")
     pieces: Iterable[bytes] = response.iter_raw()
-    body = bytearray()
+    body: list[bytes] = []
+    left = max_bytes
     for piece in _unpacked(pieces) if encoding in _GZIPPED else pieces:
-        body += piece
-        if len(body) > max_bytes:
+        body.append(piece)
+        left -= len(piece)
+        if left < 0:
             raise BadAnswer(f"the answer is larger than {max_bytes} bytes")
-    return bytes(body)
+    return b"".join(body)  # of one piece, as the transport has it, that is no copy
 
 
 _PIECE = 64 * 1024  # bytes unpacked at once: a bomb is given up before it is large

@@ -20,6 +20,7 @@ from cdrsync.model import COST_PLACES, FIELDS, MAX_INT, Batch, Cdr, Field, Kind
 from cdrsync.source.clock import started_column
 from cdrsync.source.record import day_of
 from cdrsync.source.response import OK, Response
+from cdrsync.tuning import each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 _WHITE = " \t\n"
 _SPACE = f"[{_WHITE}]*+"
+_TEXT = r"[^<]*+"
+_ESCAPED_TEXT = r"[^<&]*+(?:&(?:amp|lt|gt|quot|apos);[^<&]*+)*+"
 _PATTERNS = {
-    Kind.TEXT: r"[^<&]*+(?:&(?:amp|lt|gt|quot|apos);[^<&]*+)*+",
     Kind.POUNDS: rf"[0-9]{{1,9}}\.[0-9]{{1,{COST_PLACES}}}",
     Kind.DATE: r"[0-9]{4}-[0-9]{2}-[0-9]{2}",
     Kind.TIME: r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]",
@@ -37,19 +39,19 @@ _PATTERNS = {
 _FIRST_GAP = re.compile(f"<CDR>([{_WHITE}]{{0,40}}+)<")
 
 
-def _pattern(field: Field) -> str:
+def _pattern(field: Field, text: str) -> str:
     if field.kind is not Kind.WHOLE:
-        return _PATTERNS[field.kind]
+        return _PATTERNS.get(field.kind, text)
     digits = 9 if field.high <= MAX_INT else 18
     return f"[1-9][0-9]{{0,{digits - 1}}}" if field.low > 0 else f"[0-9]{{1,{digits}}}"
 
 
 @cache
-def _record(gap: str) -> re.Pattern[str]:
-    """The pattern of one record that has `gap`, a pattern, before each element."""
+def _record(gap: str, any_text: str) -> re.Pattern[str]:
+    """The pattern of one record that has `gap`, a pattern, before each element, and texts of a pattern."""
 
     def element(field: Field) -> str:
-        text = f"{gap}<{field.element}>({_pattern(field)})</{field.element}>"
+        text = f"{gap}<{field.element}>({_pattern(field, any_text)})</{field.element}>"
         return f"(?:{text})?+" if field.kind is Kind.FLAG else text
 
     return re.compile(f"<CDR>{''.join(map(element, FIELDS))}{_SPACE}</CDR>{_SPACE}")
@@ -155,11 +157,12 @@ def _pieces(body: bytes, at: int, end: int) -> Iterator[str]:
 
 
 def _records(piece: str, timezone: ZoneInfo) -> Iterable[Cdr]:
-    # A pattern that knows which white space to expect takes two thirds of the time of one that takes any.
+    # A pattern that knows which white space to expect, and no `&`, takes half of the time of one that takes any.
+    any_text = _ESCAPED_TEXT if "&" in piece else _TEXT
     first = _FIRST_GAP.match(piece)
-    texts = _record(re.escape(first[1]) if first else _SPACE).split(piece)
+    texts = _record(re.escape(first[1]) if first else _SPACE, any_text).split(piece)
     if any(texts[::_WIDTH]):
-        texts = _record(_SPACE).split(piece)
+        texts = _record(_SPACE, any_text).split(piece)
     if any(texts[::_WIDTH]):
         raise _OtherForm
     return _typed([texts[place::_WIDTH] for place in range(1, _WIDTH)], timezone) if len(texts) > 1 else ()
@@ -193,7 +196,7 @@ def _unescaped(text: str) -> str:
 
 def _days(column: list[str]) -> Any:
     try:
-        return list(map(day_of, column))
+        return each(day_of, column)
     except ValueError:
         raise _OtherForm from None  # no such day: `xml_any` says which record it is
 

@@ -50,6 +50,8 @@ _GROUPS = 8  # of a number, at most: 0 7 9 …
 def readings(text: str) -> tuple[str, ...]:
     """The numbers that a text means which is a number and nothing else, the likeliest first; none: it is no number."""
     whole = text.strip()
+    if whole.isascii() and whole.isdigit():  # nearly all
+        return _meant(whole, abroad=False)
     if len(whole) > 4 * LONGEST or not _RUN.fullmatch(whole.strip("() ")):
         return ()
     return _meant(_digits(whole), abroad="+" in whole[:2])

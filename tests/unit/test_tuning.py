@@ -1,11 +1,16 @@
-"""Memory that a catch-up took is not kept by a daemon that idles afterwards."""
+"""What is there for speed does nothing else: it gives back memory, and writes what Python writes by itself."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, time, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdrsync import tuning
 
 MEASURE = """
 import ctypes, gc
@@ -38,3 +43,19 @@ def test_what_pages_needed_is_given_back() -> None:
     taken, left = map(int, done.stdout.split())
     assert taken >= 190
     assert left <= 10
+
+
+ZONES = st.sampled_from((UTC, timezone(timedelta(hours=1)), timezone(-timedelta(hours=9, minutes=30))))
+MOMENTS = st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=ZONES)  # noqa: DTZ001 - given a zone there
+
+
+@given(st.lists(st.one_of(MOMENTS, MOMENTS.map(lambda moment: moment.replace(microsecond=0)))))
+def test_instants_are_written_as_python_writes_them(moments: list[datetime]) -> None:
+    """Whatever their zone and fraction: the text that `str` makes of them in UTC."""
+    assert tuning.instants(moments) == [str(moment.astimezone(UTC).replace(tzinfo=None)) for moment in moments]
+
+
+@given(st.lists(st.one_of(st.times(), st.times().map(lambda clock: clock.replace(microsecond=0)))))
+def test_times_of_day_are_written_as_python_writes_them(clocks: list[time]) -> None:
+    """The text that `str` makes of them."""
+    assert tuning.clocks(clocks) == list(map(str, clocks))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from datetime import UTC
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pymysql
@@ -30,11 +31,11 @@ from cdrsync.store.databases.port import (
     no_rights,
     unavailable,
 )
-from cdrsync.tuning import each
+from cdrsync.tuning import clocks, each, instants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime, time
     from decimal import Decimal
 
     from sqlalchemy import Column, Insert, Select, Table
@@ -129,12 +130,12 @@ class Mysql(DatabaseKind):
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[str], now: datetime) -> None:
         """Write new calls, about a megabyte of them in a statement."""
-        seen = f",{_instant(now)}" * 2
+        seen = f",{_instants([now])[0]}" * 2
         _write(connection, forms, f"{_INSERT}({account_id},", f"{seen}),({account_id},", f"{seen})")
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """The same way. INSERT IGNORE would ignore bad values too."""
-        begin = f"({_instant(now)},"
+        begin = f"({_instants([now])[0]},"
         _write(connection, literals(numbers, NUMBER_COLUMNS), f"{_NOTE}{begin}", f"),{begin}", f"){_NOTED}")
 
     def by_uid(self, statement: Select[Any], uid: Column[int], uids: Sequence[int]) -> Select[Any]:
@@ -300,11 +301,15 @@ def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequenc
 def literals(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> list[str]:
     """Each row as SQL literals, separated by commas. `names` are its columns'."""
     columns = zip(names, zip(*rows, strict=True), strict=True)
-    written = [each(_LITERALS.get(name, _text), column) for name, column in columns]
+    written = [_LITERALS.get(name, _texts)(column) for name, column in columns]
     return list(map(",".join, zip(*written, strict=True)))
 
 
 _ESCAPING = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"})
+
+
+def _texts(column: Sequence[object]) -> Iterable[str]:
+    return each(_text, column)
 
 
 def _text(value: object) -> str:
@@ -315,10 +320,13 @@ def _text(value: object) -> str:
     return f"'{text}'" if text.isalnum() else f"'{text.translate(_ESCAPING)}'"
 
 
-def _instant(value: datetime) -> str:
-    """To the microsecond, as the server writes it."""
-    utc = value if value.tzinfo is UTC else value.astimezone(UTC)
-    return f"'{utc.isoformat(' ', 'microseconds')[:26]}'"
+def _instants(column: Sequence[datetime]) -> list[str]:
+    """To the microsecond, as the server writes them."""
+    return [f"'{text}'" if "." in text else f"'{text}.000000'" for text in instants(column)]
+
+
+def _clocks(column: Sequence[time]) -> list[str]:
+    return [f"'{text}'" for text in clocks(column)]
 
 
 def _pounds(value: Decimal) -> str:
@@ -330,15 +338,17 @@ def _whole(value: int | None) -> str:
     return "NULL" if value is None else str(int(value))
 
 
-_OF_KIND: dict[Kind, Callable[[Any], str]] = {
-    **dict.fromkeys((Kind.WHOLE, Kind.FLAG), _whole),
-    **dict.fromkeys((Kind.DATE, Kind.TIME), "'{}'".format),
-    Kind.POUNDS: _pounds,
+_OF_KIND: dict[Kind, Callable[[Sequence[Any]], Iterable[str]]] = {
+    **dict.fromkeys((Kind.WHOLE, Kind.FLAG), partial(each, _whole)),
+    Kind.DATE: partial(each, "'{}'".format),
+    Kind.TIME: _clocks,
+    Kind.POUNDS: partial(each, _pounds),
 }
-_LITERALS: dict[str, Callable[[Any], str]] = {
+_LITERALS: dict[str, Callable[[Sequence[Any]], Iterable[str]]] = {
     **{field.column: _OF_KIND[field.kind] for field in FIELDS if field.kind in _OF_KIND},
-    "uid": str,
-    "started_at": _instant,
+    "uid": partial(map, str),
+    "ref": partial(map, _text),
+    "started_at": _instants,
 }
 """How the values of a column that is no text are written."""
 

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from datetime import UTC
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,6 +33,7 @@ from cdrsync.store.databases.port import (
     micro,
     one_line,
 )
+from cdrsync.tuning import clocks, each, instants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -131,8 +133,8 @@ class Sqlite(DatabaseKind):
     def forms(self, calls: Sequence[Cdr]) -> Sequence[tuple[Any, ...]]:
         """Each call as SQLite stores it."""
         columns: list[Any] = list(zip(*calls, strict=True))
-        for place, write in _WRITTEN.items():
-            columns[place] = map(write, columns[place])
+        for place, written in _WRITTEN.items():
+            columns[place] = written(columns[place])
         return list(zip(*columns, strict=True))
 
     def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
@@ -237,11 +239,11 @@ class Sqlite(DatabaseKind):
 
 KIND = Sqlite()
 
-_WRITTEN: dict[int, Callable[[Any], Any]] = {
-    Cdr._fields.index("call_date"): str,
-    Cdr._fields.index("call_time"): str,
-    Cdr._fields.index("started_at"): KIND.bound_instant,
-    Cdr._fields.index("user_cost"): micro,
+_WRITTEN: dict[int, Callable[[Sequence[Any]], Sequence[Any]]] = {
+    Cdr._fields.index("call_date"): partial(each, str),
+    Cdr._fields.index("call_time"): clocks,
+    Cdr._fields.index("started_at"): instants,
+    Cdr._fields.index("user_cost"): partial(each, micro),
 }
 """Of the columns that SQLite has no type for: how their values are written. True and False are 1 and 0 to it."""
 
