@@ -34,11 +34,8 @@ SELECT
     caller.e164 AS caller_e164,  -- text: Caller in international form, +44...; NULL: none, or no valid number
     caller.national AS caller_national,
     -- text: Caller as dialled in the UK: 07700900123, or 00 and the country's code; NULL: no telephone number
-    CASE
-        WHEN {is_withheld} THEN 'withheld'
-        WHEN SUBSTR(caller.e164, 1, 3) <> '+44' THEN 'international'
-        ELSE COALESCE(caller.kind, 'unknown')
-    END AS caller_kind,  -- text: mobile, landline, freephone and so on; withheld, international (not +44), or unknown
+    {caller_kind: cdr.anumber} AS caller_kind,
+    -- text: mobile, landline, freephone and so on; withheld, international (not +44), or unknown
     CASE WHEN SUBSTR(caller.e164, 1, 3) <> '+44' THEN 'plan' ELSE caller.kind_source END AS caller_kind_source,
     -- text: Who says the kind: plan (the public numbering plans) or operator (its own words); NULL: nobody
     caller.region AS caller_region,  -- text: Caller's country, ISO 3166

@@ -304,15 +304,17 @@ def test_accounts_are_apart(eyes: Eyes, migrated: Database) -> None:
 
 def test_callbacks(filled: SqlStore, eyes: Eyes) -> None:
     """A missed call beside the same caller's next answered call; not an earlier one, nor one to voicemail."""
-    columns = "uid, caller_number, answered_uid, answered_at, seconds_between"
+    columns = "uid, caller_number, caller_national, caller_kind, answered_uid, answered_at, seconds_between"
     later = MISSED._replace(uid=106, started_at=ABROAD.started_at, call_date=ABROAD.call_date)
-    filled.save(page(later, later._replace(uid=107, anumber=""), later._replace(uid=108, anumber=None)))
+    hidden = [later._replace(uid=107 + n, anumber=caller) for n, caller in enumerate(("", "anonymous", None))]
+    filled.save(page(later, *hidden))
     rows = seen(eyes.engine, f"SELECT {columns} FROM callbacks ORDER BY uid")
     assert [tuple(row.values()) for row in rows] == [
-        (101, "7921255043", 102, "2013-08-03 19:59:58", 678),
-        (106, "7921255043", None, None, None),
-        (107, "", None, None, None),
-        (108, None, None, None, None),
+        (101, "7921255043", "07921255043", "mobile", 102, "2013-08-03 19:59:58", 678),
+        (106, "7921255043", "07921255043", "mobile", None, None, None),
+        (107, "", None, "withheld", None, None, None),
+        (108, "anonymous", None, "withheld", None, None, None),
+        (109, None, None, "unknown", None, None, None),
     ]
 
 
