@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from cdrsync.sandbox.calls import Call, Totals
 from cdrsync.sandbox.settings import DEMO_LOGIN, Login, Settings
-from cdrsync.sandbox.timeline import ManualClock
 from cdrsync.sandbox.world import RequestSeen, World
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ __all__ = [
     "DEMO_LOGIN",
     "Call",
     "Login",
-    "ManualClock",
     "RequestSeen",
     "Settings",
     "Totals",

@@ -1,4 +1,4 @@
-"""Time in the sandbox: a clock that tests can turn, and what is due at which moment."""
+"""What is due at which moment of the sandbox's time."""
 
 from __future__ import annotations
 
@@ -6,30 +6,8 @@ import heapq
 from itertools import count
 from typing import TYPE_CHECKING
 
-from cdrsync.sandbox.calls import unix
-
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
-
-
-class ManualClock:
-    """Unix seconds that move only when told. Give it to `World(clock=…)`, and `clock.advance` as its `sleep`."""
-
-    def __init__(self, instant: str | float | datetime) -> None:
-        self._now = unix(instant)
-
-    def __call__(self) -> float:
-        """Now."""
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._now += seconds
-
-    def set(self, instant: str | float | datetime) -> None:
-        """Jump, backwards too, as a host's clock may."""
-        self._now = unix(instant)
 
 
 class Timeline:

@@ -22,9 +22,10 @@ from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema import tables
-from tests.contract.conftest import FIRST, Eyes, calls, page
 from tests.support.canary import DATABASE_PASSWORD
 from tests.support.databases import MariadbServer, NotInstalled, PostgresqlServer, database_name
+from tests.support.examples import FIRST, calls, page
+from tests.support.eyes import Eyes
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from cdrsync.cli import main
 from cdrsync.store.admin import dictionary
 
 if TYPE_CHECKING:
-    from tests.contract.conftest import Eyes
+    from tests.support.eyes import Eyes
 
 SHORT = {
     "character varying": "text",

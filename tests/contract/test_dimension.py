@@ -10,12 +10,14 @@ from cdrsync.store import numbering
 from cdrsync.store.numbering import RULES_VERSION, classify
 from cdrsync.store.schema import tables
 from cdrsync.store.spelling import NumberFacts
-from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+from tests.support.examples import FIRST, calls, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.clock import Clock
+    from tests.support.eyes import Eyes
 
 MANY = [call._replace(anumber=f"79212550{n:02}") for n, call in enumerate(calls(25))]
 

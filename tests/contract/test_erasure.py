@@ -15,7 +15,7 @@ from cdrsync.store.numbering import classify
 from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.schema import tables
-from tests.contract.conftest import FIRST, Clock, Eyes, page
+from tests.support.examples import FIRST, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.clock import Clock
+    from tests.support.eyes import Eyes
 
 SECRET = "a long random text"
 NUMBER = "7921255043"

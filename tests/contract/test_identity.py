@@ -11,7 +11,7 @@ from sqlalchemy import update
 from cdrsync.errors import ConfigError
 from cdrsync.model import Checkpoint
 from cdrsync.store.schema import tables
-from tests.contract.conftest import FIRST, Eyes, calls, page
+from tests.support.examples import FIRST, calls, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.eyes import Eyes
 
 LOGIN = "boss@example.com at api.example.com"
 OTHER = "clerk@example.com at api.example.com"

@@ -17,8 +17,8 @@ from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.admin.views import tables_read
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import metadata
-from tests.contract.conftest import FIRST, page
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
+from tests.support.examples import FIRST, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

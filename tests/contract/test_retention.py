@@ -17,8 +17,8 @@ from cdrsync.store.privacy.person import normal_form
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema import tables
-from tests.contract.conftest import FIRST, Clock, Eyes, page
-from tests.contract.viewed import seen
+from tests.support.examples import FIRST, page
+from tests.support.eyes import Eyes, seen
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.clock import Clock
 
 SECRET = "a long random text"
 CALLER, OTHER, ABROAD = "7921255043", "7700900123", "33142685300"

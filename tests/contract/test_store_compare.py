@@ -11,11 +11,12 @@ from sqlalchemy import event, select
 
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.schema.tables import cdr
-from tests.contract.conftest import FIRST, Eyes, calls, page
+from tests.support.examples import FIRST, calls, page
 
 if TYPE_CHECKING:
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.eyes import Eyes
 
 PLANS = {
     "sqlite": (

@@ -18,8 +18,9 @@ from cdrsync.store.admin import migrate
 from cdrsync.store.databases import port, sqlite
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import coverage, number
-from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+from tests.support.clock import Clock
 from tests.support.databases import PostgresqlServer, database_name
+from tests.support.examples import FIRST, calls, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.eyes import Eyes
 
 LOCKS = {
     "sqlite": ("BEGIN IMMEDIATE", "ROLLBACK"),
@@ -84,7 +86,7 @@ def test_a_deadlock_is_over_before_anybody_hears_of_it(store: SqlStore, eyes: Ey
         if migrated.kind == "postgresql":
             other.exec_driver_sql("SET deadlock_timeout = '1min'")  # the other one finds it, and is undone
         else:  # the lighter one is undone
-            other.execute(insert(number), [{"number": f"heavy {n}", "first_seen_at": Clock().now} for n in range(500)])
+            other.execute(insert(number), [{"number": f"heavy {n}", "first_seen_at": Clock()()} for n in range(500)])
         for call in reversed(pair):
             other.execute(update(coverage).where(coverage.c.call_date == call.call_date).values(note="seen"))
             if call is pair[1]:

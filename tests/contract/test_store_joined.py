@@ -14,12 +14,14 @@ from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.schema import tables
 from cdrsync.store.spelling import NumberFacts
-from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+from tests.support.examples import FIRST, calls, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.clock import Clock
+    from tests.support.eyes import Eyes
 
 SECRET = "a secret that is long enough for a key"
 TABLES = (tables.cdr, tables.coverage, tables.cdr_change, tables.checkpoint)

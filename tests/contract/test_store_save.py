@@ -13,12 +13,14 @@ from cdrsync.errors import SequenceReset
 from cdrsync.model import Checkpoint, Origin, PageSaved, Reject, Window
 from cdrsync.store.schema import tables
 from cdrsync.store.spelling import NumberFacts
-from tests.contract.conftest import FIRST, Clock, Eyes, calls, page
+from tests.support.examples import FIRST, calls, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.clock import Clock
+    from tests.support.eyes import Eyes
 
 DAY = date(2013, 8, 3)
 
@@ -39,7 +41,7 @@ def test_the_same_page_again_rewrites_nothing(store: SqlStore, eyes: Eyes, clock
     store.save(page(*cdrs))
     before = eyes.rows(tables.cdr)
     versions = row_versions(eyes, migrated)
-    clock.forward(hours=1)
+    clock.advance(hours=1)
     saved = store.save(page(*cdrs))
     assert (saved.inserted, saved.updated, saved.unchanged) == (0, 0, 10)
     assert eyes.rows(tables.cdr) == before
@@ -70,17 +72,17 @@ def row_versions(eyes: Eyes, database: Database) -> list[tuple[object, ...]]:
 def test_only_the_changed_call_is_written(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
     """One call of many is re-rated: it alone moves its changed_at, and the old cost is in the history."""
     cdrs = calls(10)
-    begun = clock.now
+    begun = clock()
     store.save(page(*cdrs))
-    clock.forward(hours=1)
+    clock.advance(hours=1)
     cdrs[4] = cdrs[4]._replace(user_cost=Decimal("0.126"))
     saved = store.save(page(*cdrs))
     assert (saved.inserted, saved.updated, saved.unchanged) == (0, 1, 9)
     assert eyes.cdrs() == cdrs
-    assert [row.changed_at for row in eyes.rows(tables.cdr)] == [begun] * 4 + [clock.now] + [begun] * 5
+    assert [row.changed_at for row in eyes.rows(tables.cdr)] == [begun] * 4 + [clock()] + [begun] * 5
     assert {row.first_seen_at for row in eyes.rows(tables.cdr)} == {begun}
     assert [tuple(row)[2:] for row in eyes.rows(tables.cdr_change)] == [
-        (cdrs[4].uid, clock.now, "user_cost", "0.125", "0.126")
+        (cdrs[4].uid, clock(), "user_cost", "0.125", "0.126")
     ]
 
 
@@ -105,8 +107,8 @@ def test_a_uid_that_is_another_call_now_overwrites_nothing(store: SqlStore, eyes
 def test_an_absent_flag_never_overwrites_a_known_one(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
     """None is "the operator did not say": nothing is written for it."""
     store.save(page(FIRST))
-    begun = clock.now
-    clock.forward(hours=1)
+    begun = clock()
+    clock.advance(hours=1)
     silent = FIRST._replace(has_recorded_call=None, has_voicemail_recording=None, has_fax_document=None)
     saved = store.save(page(silent))
     assert (saved.updated, saved.unchanged) == (0, 1)
@@ -117,10 +119,10 @@ def test_an_absent_flag_never_overwrites_a_known_one(store: SqlStore, eyes: Eyes
 def test_a_flag_that_becomes_known_is_no_change_of_a_known_value(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
     """The row is updated, the history stays empty; a flag that flips later is a change."""
     store.save(page(FIRST))
-    clock.forward(hours=1)
+    clock.advance(hours=1)
     known = FIRST._replace(has_fax_document=True)
     assert store.save(page(known)).updated == 1
-    assert eyes.rows(tables.cdr)[0].changed_at == clock.now
+    assert eyes.rows(tables.cdr)[0].changed_at == clock()
     assert eyes.rows(tables.cdr_change) == []
     flipped = known._replace(has_fax_document=False, has_recorded_call=None)
     assert store.save(page(flipped)).updated == 1
@@ -159,8 +161,8 @@ def test_a_day_is_completed_by_the_page_that_ends_it(store: SqlStore, eyes: Eyes
     window = Window(date(2013, 8, 1), date(2013, 8, 31))
     assert store.days_downloaded(window) == {DAY, empty}
     assert store.days_downloaded(Window(DAY, DAY)) == {DAY}
-    assert store.days_downloaded(window, since=clock.now) == {DAY, empty}
-    assert store.days_downloaded(window, since=clock.now + timedelta(microseconds=1)) == set()
+    assert store.days_downloaded(window, since=clock()) == {DAY, empty}
+    assert store.days_downloaded(window, since=clock() + timedelta(microseconds=1)) == set()
     assert [(row.calls, row.verdict) for row in eyes.rows(tables.coverage)] == [(2, "unaudited"), (0, "unaudited")]
 
 
@@ -204,16 +206,16 @@ def test_a_reject_seen_again_is_counted_not_repeated(store: SqlStore, eyes: Eyes
     """Kept once as sent, with how often and when."""
     broken = Reject(7, "<CDR><uid>7</uid><duration>x</duration></CDR>", "duration: not a number")
     nameless = Reject(None, "<CDR/>", "uid: missing")
-    first = clock.now
+    first = clock()
     assert store.save(page(rejects=[broken, nameless])).rejected == 2
-    clock.forward(minutes=1)
+    clock.advance(minutes=1)
     assert store.save(page(rejects=[broken, broken])).rejected == 0
     assert [
         (row.uid, row.raw, row.problem, row.seen, row.first_seen_at, row.last_seen_at, row.resolved_at)
         for row in sorted(eyes.rows(tables.reject), key=lambda row: row.raw)
     ] == [
         (None, "<CDR/>", "uid: missing", 1, first, first, None),
-        (7, broken.raw, broken.problem, 3, first, clock.now, None),
+        (7, broken.raw, broken.problem, 3, first, clock(), None),
     ]
 
 
@@ -227,11 +229,11 @@ def test_a_record_that_can_be_stored_after_all_resolves_its_reject(
     other = OwnStore(migrated.url, "main", clock=clock)
     other.open()
     other.save(page(FIRST))
-    assert [row.resolved_at for row in eyes.rows(tables.reject)] == [clock.now]
+    assert [row.resolved_at for row in eyes.rows(tables.reject)] == [clock()]
     other.save(page(rejects=[broken]))
     assert [(row.seen, row.resolved_at) for row in eyes.rows(tables.reject)] == [(2, None)]
     other.save(page(FIRST))
-    assert [row.resolved_at for row in eyes.rows(tables.reject)] == [clock.now]
+    assert [row.resolved_at for row in eyes.rows(tables.reject)] == [clock()]
     other.close()
 
 

@@ -16,11 +16,12 @@ from sqlalchemy import func, select, text
 from cdrsync.model import COST_PLACES, MAX_UID, Cdr, Checkpoint, Period, Totals, WallClock
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema import tables
-from tests.contract.conftest import FIRST, Eyes, page
+from tests.support.examples import FIRST, page
 
 if TYPE_CHECKING:
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.eyes import Eyes
 
 XML_TEXT = st.text(
     st.one_of(

@@ -17,8 +17,8 @@ from cdrsync.store.numbering import RULES_VERSION, classify
 from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.schema import tables
-from tests.contract.conftest import FIRST, Eyes, page
-from tests.contract.viewed import seen
+from tests.support.examples import FIRST, page
+from tests.support.eyes import Eyes, seen
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from cdrsync.model import Checkpoint
 from cdrsync.store.admin import dictionary
 from cdrsync.store.numbering import classify
 from cdrsync.store.schema import tables
-from tests.contract.conftest import FIRST, Clock, Eyes, page
-from tests.contract.viewed import ABROAD, ANSWERED, CALLS, MISSED, VOICEMAIL, seen
+from tests.support.examples import FIRST, page
+from tests.support.eyes import Eyes, seen
+from tests.support.small_account import ABROAD, ANSWERED, CALLS, MISSED, VOICEMAIL
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
+    from tests.support.clock import Clock
 
 NOW = "2026-01-05 12:00:00.000250"
 FIGURES = ("calls", "answered", "voicemail", "missed", "unknown", "duration", "cost", "cost_micros")
@@ -223,7 +225,7 @@ def test_a_calendar_of_nothing_is_empty(eyes: Eyes) -> None:
 
 def test_changes(filled: SqlStore, eyes: Eyes, clock: Clock) -> None:
     """What the operator changed, beside the call that it changed."""
-    clock.forward(days=1)
+    clock.advance(days=1)
     filled.save(page(ANSWERED._replace(alias="Support")))
     assert seen(eyes.engine, "SELECT * FROM changes") == [
         {

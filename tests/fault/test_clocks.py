@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +29,7 @@ def step_our_clock(r: Rig, offset: float) -> Sync:
     """The same sync on a host whose clock is wrong by so many seconds."""
 
     def wrong() -> datetime:
-        return datetime.fromtimestamp(r.clock() + offset, UTC)
+        return r.clock() + timedelta(seconds=offset)
 
     r.store._clock = wrong
     return Sync(r.source, r.store, r.sync._settings, clock=wrong)

@@ -22,10 +22,10 @@ from cdrsync.store.databases import engine as store_engine
 from cdrsync.store.databases import errors
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import cdr
-from tests.contract.conftest import FIRST, page
 from tests.fault.fresh import upgraded
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, cut, persist
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
+from tests.support.examples import FIRST, page
 from tests.support.rig import rig
 from tests.support.stores import OwnStore
 from tests.support.tools import missing

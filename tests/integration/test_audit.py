@@ -107,7 +107,9 @@ def test_rows_altered_behind_its_back_name_their_day(migrated: Database, what: s
 def test_a_record_later_than_every_look_back_is_found_and_healed(migrated: Database) -> None:
     """With look-back and sweep off, a record that appears two days late is missed by all but the audit."""
     with rig(migrated.url, calls=1200, lookback_interval=timedelta(), sweep_days=1) as r:
-        late = r.world.add_late(2 * 86400, started=int(r.clock()) - 86400, duration=77, user_cost=Decimal("0.123"))
+        late = r.world.add_late(
+            2 * 86400, started=int(r.clock.seconds()) - 86400, duration=77, user_cost=Decimal("0.123")
+        )
         for seconds in (60, 86400):
             r.clock.advance(seconds)
             r.world.add()
@@ -152,7 +154,7 @@ def test_what_healing_can_not_mend_stays_and_is_not_read_again(migrated: Databas
     """A call that the operator counts but never lists is a gap after healing: reported, and asked for once only."""
     with rig(migrated.url, Settings(end_date_included=False), calls=600) as r:
         r.run()
-        unreadable = r.world.add(started=int(r.clock()) - 2 * 86400, duration=5, raw="<CDR><uid>x</uid></CDR>")
+        unreadable = r.world.add(started=int(r.clock.seconds()) - 2 * 86400, duration=5, raw="<CDR><uid>x</uid></CDR>")
         report = r.audit.run(ALL, heal=True)
         assert not report.clean
         assert "quarantine" in report.gaps[0].problem

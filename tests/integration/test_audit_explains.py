@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,9 @@ def plant(r: Rig) -> None:
     for n, place in enumerate(places):
         uid = next(uid for uid in range(place, place + 1000) if uid not in taken)
         taken.add(uid)
-        call = r.world.add(uid=uid, started=int(r.clock()) - 2 * 86400, duration=10 + n, user_cost=Decimal(n) / 100)
+        call = r.world.add(
+            uid=uid, started=int(r.clock.seconds()) - 2 * 86400, duration=10 + n, user_cost=Decimal(n) / 100
+        )
         if n % 2:
             raw = spoilt(call, 6)  # calltime 25:61:00
             r.world.change(uid, raw=raw)
@@ -76,7 +78,7 @@ def test_a_person_accepts_a_gap_until_something_changes(migrated: Database) -> N
     """No gap is left and the note is shown, audit after audit; another call of the day ends it."""
     with rig(migrated.url, calls=900) as r:
         r.run()
-        r.world.add(started=int(r.clock()) - 2 * 86400, duration=5, raw="<CDR><uid>x</uid></CDR>")
+        r.world.add(started=int(r.clock.seconds()) - 2 * 86400, duration=5, raw="<CDR><uid>x</uid></CDR>")
         assert not r.audit.run(ALL, heal=True).clean
         gap = r.audit.accept(DAY, "the operator deletes it")
         assert gap is not None
@@ -92,7 +94,7 @@ def test_a_person_accepts_a_gap_until_something_changes(migrated: Database) -> N
             ]
             r.clock.advance(86400)
             r.run()
-        r.world.add(started=int(r.clock()) - 4 * 86400, duration=5, raw="<CDR><uid>y</uid></CDR>")
+        r.world.add(started=int(r.clock.seconds()) - 4 * 86400, duration=5, raw="<CDR><uid>y</uid></CDR>")
         assert not r.audit.run(ALL).clean
 
 
@@ -127,7 +129,7 @@ def test_a_dismissed_reject_is_open_no_longer_and_explains_still(migrated: Datab
         r.run()
         quarantine = Quarantine(r.engine)
         (kept,) = quarantine.records()
-        assert quarantine.dismiss(kept.number, "a test call", datetime.fromtimestamp(r.clock(), UTC))
+        assert quarantine.dismiss(kept.number, "a test call", r.clock())
         assert (quarantine.records(), r.ledger.open_rejects()) == ([], 0)
         (shown,) = quarantine.records(resolved=True)
         assert shown.dismissed_note == "a test call"
@@ -138,4 +140,4 @@ def test_a_dismissed_reject_is_open_no_longer_and_explains_still(migrated: Datab
         r.world.change(bad.uid, raw=raw.replace("x", "y"))
         r.run("sweep")
         assert len(quarantine.records()) == 1
-        assert not quarantine.dismiss(99, "none of that number", datetime.fromtimestamp(r.clock(), UTC))
+        assert not quarantine.dismiss(99, "none of that number", r.clock())

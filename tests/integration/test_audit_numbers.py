@@ -53,7 +53,7 @@ def test_a_lost_call_of_one_number_is_found_and_healed(migrated: Database) -> No
         one, two = busiest(r, 2)
         limited = r.under(numbers=(one, two), lookback_interval=timedelta(), sweep_days=1)
         limited.run()
-        late = r.world.add_late(2 * 86400, started=int(r.clock()) - 86400, bnumber=two[1:], duration=77)
+        late = r.world.add_late(2 * 86400, started=int(r.clock.seconds()) - 86400, bnumber=two[1:], duration=77)
         for seconds in (60, 2 * 86400):
             r.clock.advance(seconds)
             r.world.add(bnumber=one[1:])

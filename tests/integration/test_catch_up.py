@@ -144,7 +144,7 @@ def test_a_late_record_is_picked_up_within_its_horizon(
 def test_a_changed_record_is_picked_up_with_its_history(migrated: Database, age: int) -> None:
     """Re-rated within the look-back or within the days of the sweep: the new value, and what it was before."""
     with rig(migrated.url, calls=300, days=4) as r:
-        old = r.world.add(started=int(r.clock()) - age, duration=62, user_cost=Decimal("0.100"))
+        old = r.world.add(started=int(r.clock.seconds()) - age, duration=62, user_cost=Decimal("0.100"))
         r.run()
         r.world.change(old.uid, user_cost=Decimal("0.123"))
         live(r, 1.9 * HOUR if age == HOUR else 1.5 * DAY, steps=8)
@@ -157,7 +157,7 @@ def test_a_changed_record_is_picked_up_with_its_history(migrated: Database, age:
 def test_a_first_run_that_was_cut_off_does_not_count_as_look_back_and_sweep(migrated: Database) -> None:
     """What the killed one had read already may have changed, or been joined by late records, before the next run."""
     with rig(migrated.url, calls=300, days=2, page_size=20) as r:
-        late = r.world.add_late(HOUR, started=int(r.clock()) - DAY // 2, duration=62)
+        late = r.world.add_late(HOUR, started=int(r.clock.seconds()) - DAY // 2, duration=62)
         r.world.add()  # with a higher uid, and at once
         for saved in r.sync.catch_up():
             if saved.high_water_uid is not None:
@@ -213,7 +213,7 @@ def test_today_is_the_day_of_the_first_poll(migrated: Database) -> None:
     """With start_date "today" nothing older is asked for, and that day stays complete after midnight."""
     with rig(migrated.url, now="2024-05-22T23:59:50+01:00", calls=500, days=2, start="today") as r:
         r.run()
-        r.world.add(started=int(r.clock()), duration=5)
+        r.world.add(started=int(r.clock.seconds()), duration=5)
         r.clock.advance(HOUR)
         r.run()
         assert days_held(r) == 1

@@ -11,8 +11,9 @@ from duckdb_extensions import import_extension
 from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.numbering import classify
-from tests.contract.conftest import page
-from tests.contract.viewed import CALLS, seen
+from tests.support.examples import page
+from tests.support.eyes import seen
+from tests.support.small_account import CALLS
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

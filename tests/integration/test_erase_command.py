@@ -11,8 +11,8 @@ import pytest
 from cdrsync.cli import main
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
-from tests.contract.conftest import FIRST, page
-from tests.contract.viewed import seen
+from tests.support.examples import FIRST, page
+from tests.support.eyes import seen
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

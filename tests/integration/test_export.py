@@ -21,8 +21,8 @@ from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.numbering import classify
 from cdrsync.store.reads import export
-from tests.contract.conftest import calls, page
-from tests.contract.viewed import ANSWERED, CALLS
+from tests.support.examples import calls, page
+from tests.support.small_account import ANSWERED, CALLS
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

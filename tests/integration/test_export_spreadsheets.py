@@ -18,8 +18,8 @@ from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import export
 from cdrsync.store.reads.formats import Columns, ExcelCsv, Xlsx
-from tests.contract.viewed import ANSWERED
 from tests.integration.test_export import COLUMNS, save
+from tests.support.small_account import ANSWERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

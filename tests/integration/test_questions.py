@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.numbering import classify
-from tests.contract.conftest import FIRST, page
-from tests.contract.viewed import seen
+from tests.support.examples import FIRST, page
+from tests.support.eyes import seen
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

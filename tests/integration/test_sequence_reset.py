@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,9 +40,7 @@ def test_the_remedy_for_a_restarted_sequence_doubles_and_misses_nothing(migrated
                 r.sync.fetch(uid=call.uid)
         store = OwnStore(migrated.url, "again")
         store.open()
-        again = Sync(
-            r.source, store, SyncSettings(timezone=LONDON), clock=lambda: datetime.fromtimestamp(r.clock(), UTC)
-        )
+        again = Sync(r.source, store, SyncSettings(timezone=LONDON), clock=r.clock)
         for day in (24, 25, 26):
             call_each_hour(r, 24)
             for _ in again.backfill(Window(date(2024, 5, 24), date(2024, 5, day))):

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from cdrsync.model import TAIL_STREAM, Cdr, Checkpoint, Page, Reject
 from cdrsync.sync.position import BOOTSTRAP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
-from tests.property.memory import held_as
 from tests.property.operator import LONDON, Call
 from tests.property.world import RESET_MARGIN, Plan
+from tests.support.memory import held_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.property.memory import MemoryStore
+    from tests.support.memory import MemoryStore
 
 
 class Violation(AssertionError):

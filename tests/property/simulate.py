@@ -21,9 +21,9 @@ from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry, SequenceReset,
 from cdrsync.sync.position import SWEEP_INTERVAL, SWEEP_STREAM
 from cdrsync.sync.steps import Sync
 from tests.property.invariants import Invariants, Violation
-from tests.property.memory import MemoryStore
 from tests.property.operator import Operator
 from tests.property.world import plan
+from tests.support.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -25,8 +25,10 @@ from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import cdr as cdr_table
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
-from tests.property.memory import MemoryStore
-from tests.support.listing import LONDON, NOW, Listing, call
+from tests.support.clock import LONDON, NOW
+from tests.support.examples import call
+from tests.support.listing import Listing
+from tests.support.memory import MemoryStore
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Final, Literal
 
-from cdrsync.model import Cdr, Reject
+from cdrsync.model import Reject
 from cdrsync.sync.ports import SyncSettings
 from tests.property.operator import LONDON, NUMBERS, Call, Habits, Order
+from tests.support.examples import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,28 +209,17 @@ def _records(rng: Random, call: Call, made: Plan) -> None:
     recorded: bool | None = rng.random() < 0.2
     for version in range(len(call.changed) + 1):
         duration = 0 if in_progress and version == 0 else call.end - call.start
-        record = Cdr(
+        record = FIRST._replace(
             uid=call.uid,
             ref=ref,
             call_date=call.day,
             call_time=clock.time(),
             started_at=datetime.fromtimestamp(call.start, UTC),
-            wall_clock=None,
-            anumber="7921255043",
-            anumber_location="UK O2 Mobile",
             bnumber=call.number,
-            alias="",
-            dialled="0",
-            dialled_location="Unknown",
             duration=duration,
             ring_time=rng.randrange(30),
             user_cost=Decimal(duration * (version + 1)) / 1000,
-            reason=1,
-            reason_q805=1,
             has_recorded_call=bool(recorded) or version > 0,
-            has_voicemail_recording=False,
-            has_fax_document=None,
-            extra=None,
         )
         bare = record._replace(has_recorded_call=None, has_voicemail_recording=None)
         call.records.append(bare if flags_absent == 2 else record)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Refusal, Reject, Totals, TotalsAsk
@@ -14,35 +13,6 @@ if TYPE_CHECKING:
 
 LONDON = ZoneInfo("Europe/London")
 NOW = datetime(2026, 5, 10, 12, tzinfo=UTC)
-
-
-def call(uid: int, began: str = "2026-05-10 10:00:00", **changes: Any) -> Cdr:
-    """A call of a uid that began at a UK wall clock time."""
-    clock = datetime.fromisoformat(began)
-    plain = Cdr(
-        uid=uid,
-        ref=f"ref-{uid}",
-        call_date=clock.date(),
-        call_time=clock.time(),
-        started_at=clock.replace(tzinfo=LONDON).astimezone(UTC),
-        wall_clock=None,
-        anumber="7921255043",
-        anumber_location="UK O2 Mobile",
-        bnumber="1245830144",
-        alias="",
-        dialled="0",
-        dialled_location="Unknown",
-        duration=60,
-        ring_time=4,
-        user_cost=Decimal("0.026"),
-        reason=1,
-        reason_q805=1,
-        has_recorded_call=None,
-        has_voicemail_recording=None,
-        has_fax_document=None,
-        extra=None,
-    )
-    return plain._replace(**changes)
 
 
 class Listing:

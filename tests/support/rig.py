@@ -24,7 +24,8 @@ from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
-from tests.support.operator import Call, ManualClock, Settings, World, transport
+from tests.support.clock import Clock
+from tests.support.operator import Call, Settings, World, transport
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Rig:
     """One account, its operator and its database."""
 
     world: World
-    clock: ManualClock
+    clock: Clock
     source: NoveroApi
     store: SqlStore
     engine: Engine
@@ -55,7 +56,7 @@ class Rig:
     def under(self, **settings: Any) -> Rig:
         """The same account and database under another configuration."""
         changed = dataclasses.replace(self.settings, **settings)
-        sync = Sync(self.source, self.store, changed, clock=lambda: datetime.fromtimestamp(self.clock(), UTC))
+        sync = Sync(self.source, self.store, changed, clock=self.clock)
         audit = Audit(self.source, self.ledger, sync.position, sync, timezone=LONDON, page_size=changed.page_size)
         return dataclasses.replace(self, sync=sync, audit=audit, settings=changed)
 
@@ -142,15 +143,12 @@ def rig(
     **sync_settings: Any,
 ) -> Iterator[Rig]:
     """Everything wired together on a migrated database; `start` is long before the first call unless said."""
-    clock = ManualClock(now)
-    world = World(operator or Settings(), clock=clock, sleep=clock.advance, seed=seed)
+    clock = Clock(now)
+    world = World(operator or Settings(), clock=clock.seconds, sleep=clock.advance, seed=seed)
     if calls:
         world.add_history(calls=calls, days=days)
 
-    def utc() -> datetime:
-        return datetime.fromtimestamp(clock(), UTC)
-
-    first_day = utc().date() - timedelta(days=int(days) + 1)
+    first_day = clock().date() - timedelta(days=int(days) + 1)
     chosen: dict[str, Any] = {"start": first_day, "page_size": 100} | sync_settings
     settings = SyncSettings(timezone=LONDON, **chosen)
     source = NoveroApi(
@@ -161,13 +159,13 @@ def rig(
         timezone=LONDON,
         transport=transport(world),
         retry=retry or RetryPolicy(attempts=1),
-        clock=utc,
-        monotonic=clock,
+        clock=clock,
+        monotonic=clock.seconds,
     )
-    store = OwnStore(url, "default", clock=utc)
+    store = OwnStore(url, "default", clock=clock)
     engine = open_engine(url)
     ledger = SqlLedger(engine, "default")
-    sync = Sync(source, store, settings, clock=utc)
+    sync = Sync(source, store, settings, clock=clock)
     audit = Audit(source, ledger, sync.position, sync, timezone=LONDON, page_size=settings.page_size)
     try:
         store.open()

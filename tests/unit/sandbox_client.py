@@ -7,7 +7,8 @@ from xml.etree import ElementTree as ET
 
 import httpx
 
-from tests.support.operator import Login, ManualClock, Settings, World, transport
+from tests.support.clock import Clock
+from tests.support.operator import Login, Settings, World, transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,14 +26,13 @@ GET_TOTALS = ("NoveroCDR", "GetTotals")
 
 def world(settings: Settings | None = None, **options: Any) -> World:
     """A world whose clock stands at NOON until told otherwise."""
-    clock = options.pop("clock", None) or ManualClock(NOON)
-    return World(settings, clock=clock, sleep=clock.advance, **options)
+    clock = options.pop("clock", None) or Clock(NOON)
+    return World(settings, clock=clock.seconds, sleep=clock.advance, **options)
 
 
 def turn(world: World, seconds: float) -> None:
     """Let time pass."""
-    assert isinstance(world.clock, ManualClock)
-    world.clock.advance(seconds)
+    world.sleep(seconds)
 
 
 class Client:

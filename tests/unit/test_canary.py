@@ -13,7 +13,8 @@ import pytest
 
 from cdrsync.sandbox import DEMO_LOGIN
 from tests.support.canary import CANARIES, LOGIN
-from tests.support.operator import ManualClock, World
+from tests.support.clock import Clock
+from tests.support.operator import World
 
 REPOSITORY = Path(__file__).parents[2]
 PROLOGUE = """\
@@ -156,7 +157,7 @@ def test_a_nameless_temporary_file_makes_nothing_else_in_its_directory_ours(tmp_
 
 def test_the_sandbox_opens_to_the_canaries_alone() -> None:
     """The suite's sandbox knows no other login: what logs in anywhere in the suite has handled canaries."""
-    world = World(clock=ManualClock("2024-05-23T09:30:00+01:00"))
+    world = World(clock=Clock("2024-05-23T09:30:00+01:00").seconds)
     assert world.logins == [LOGIN]
     assert LOGIN == DEMO_LOGIN
     session_id = world.log_in(*LOGIN)

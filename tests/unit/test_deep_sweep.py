@@ -9,19 +9,19 @@ import pytest
 
 from cdrsync.model import Cdr, Reject, Window
 from cdrsync.sync.position import DEEP_SWEEP_STREAM
-from tests.support.listing import call
-from tests.unit.account import World, run
+from tests.support.account import MemoryAccount, run
+from tests.support.examples import call
 
 DATED = [call(100 * n, f"2026-05-{n:02} 10:00:00") for n in range(1, 10)]
 HIDDEN = [Reject(150 + 100 * n, f"<CDR>{n}</CDR>", "calldate: no such day: '0000-00-00'") for n in range(8)]
 UNDATED = call(455, "2013-02-28 10:00:00")
 
 
-def world(*, page_size: int = 1000, numbers: tuple[str, ...] = ()) -> World:
+def world(*, page_size: int = 1000, numbers: tuple[str, ...] = ()) -> MemoryAccount:
     """An operator whose dates hide eight records that can't be typed, and a call under a wrong date."""
     records: list[Cdr | Reject] = [*DATED, *HIDDEN, UNDATED]
     records.sort(key=lambda one: one.uid or 0)
-    made = World(records, page_size=page_size, numbers=numbers)
+    made = MemoryAccount(records, page_size=page_size, numbers=numbers)
     made.source.dateless = {*(one.uid for one in HIDDEN if one.uid), UNDATED.uid}
     run(made.sync.catch_up())
     return made
@@ -91,7 +91,7 @@ def test_a_day_of_which_nothing_is_held_has_uids_too() -> None:
 
 
 def test_an_account_without_a_mark_has_nothing_to_walk_over() -> None:
-    made = World([])
+    made = MemoryAccount([])
     run(made.sync.poll())
     run(made.sync.deep_sweep())
     assert made.sync.reread_uids(Window(date(2026, 5, 1), date(2026, 5, 9))) == 0

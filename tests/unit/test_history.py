@@ -9,14 +9,16 @@ import pytest
 
 from cdrsync.model import Window
 from cdrsync.sync.position import HISTORY_STREAM
-from tests.support.listing import call
-from tests.unit.account import World, run
+from tests.support.account import MemoryAccount, run
+from tests.support.examples import call
 
 # ── start_date = "all" ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_all_walks_back_until_a_year_is_empty() -> None:
-    world = World([call(1, "2025-01-15 10:00:00"), call(2, "2025-12-24 10:00:00"), call(3)], start="all", workers=2)
+    world = MemoryAccount(
+        [call(1, "2025-01-15 10:00:00"), call(2, "2025-12-24 10:00:00"), call(3)], start="all", workers=2
+    )
     run(world.sync.poll())
     run(world.sync.backfill())
     assert world.held() == [1, 2, 3]
@@ -28,7 +30,7 @@ def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None
     """What it had come through was forgotten, and empty months already downloaded counted as full ones: each new start
     went a year further back.
     """
-    world = World([call(3)], start="all")
+    world = MemoryAccount([call(3)], start="all")
     run(world.sync.poll())
     for _ in range(100):
         pages = world.sync.backfill()
@@ -40,7 +42,7 @@ def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None
 
 
 def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
-    world = World([call(3)], start="all")
+    world = MemoryAccount([call(3)], start="all")
     run(world.sync.poll())
     pages = world.sync.backfill()
     while world.store.checkpoint(HISTORY_STREAM) is None:
@@ -51,7 +53,7 @@ def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
 def test_months_that_were_read_before_are_not_taken_for_empty() -> None:
     """An account that was read since a date for more than a year, and is to hold everything from now on."""
     calls = [call(1, "2020-02-03 10:00:00"), *(call(n, f"2024-{n:02}-10 10:00:00") for n in range(2, 13)), call(20)]
-    world = World(calls, start=date(2024, 6, 1))
+    world = MemoryAccount(calls, start=date(2024, 6, 1))
     run(world.sync.catch_up())
     assert world.held() == [*range(6, 13), 20]
     world.configure(start="all")
@@ -61,7 +63,7 @@ def test_months_that_were_read_before_are_not_taken_for_empty() -> None:
 
 def test_a_walk_may_stop_behind_the_page_that_completes_a_month() -> None:
     """What the month held was forgotten with the checkpoint that never came, and it counted as an empty one."""
-    world = World([call(1, "2024-07-10 10:00:00"), call(2, "2025-06-10 10:00:00"), call(3)], start="all")
+    world = MemoryAccount([call(1, "2024-07-10 10:00:00"), call(2, "2025-06-10 10:00:00"), call(3)], start="all")
     run(world.sync.poll())
     pages = world.sync.backfill()
     while not set(Window(date(2025, 6, 1), date(2025, 6, 30)).days()) <= world.store.downloaded.keys():
@@ -72,7 +74,9 @@ def test_a_walk_may_stop_behind_the_page_that_completes_a_month() -> None:
 
 def test_years_without_a_call_do_not_hide_what_lies_before_them() -> None:
     """The operator is asked whether there is any older call before the walk ends."""
-    world = World([call(1, "2012-07-10 10:00:00"), call(2, "2019-06-10 10:00:00"), call(3)], start="all", workers=2)
+    world = MemoryAccount(
+        [call(1, "2012-07-10 10:00:00"), call(2, "2019-06-10 10:00:00"), call(3)], start="all", workers=2
+    )
     run(world.sync.catch_up())
     assert world.held() == [1, 2, 3]
     assert world.sync.position.start_day() == date(2011, 7, 1)
@@ -80,7 +84,7 @@ def test_years_without_a_call_do_not_hide_what_lies_before_them() -> None:
 
 def test_a_walk_that_ended_too_early_can_be_opened_again() -> None:
     """Calls that the operator shows only later, years before all others; without such ones nothing is opened."""
-    world = World([call(3)], start="all")
+    world = MemoryAccount([call(3)], start="all")
     run(world.sync.catch_up())
     assert run(world.sync.reopen_history()) == 0
     assert world.sync.position.start_day() == date(2025, 5, 1)
@@ -99,7 +103,7 @@ def test_a_walk_that_ended_too_early_can_be_opened_again() -> None:
 def test_days_are_read_again_for_a_number_that_is_wanted_later(start: object, wanted: tuple[str, ...]) -> None:
     """They were read to their end, but without its calls."""
     calls = [call(n, f"2026-05-{n:02} 10:00:00", bnumber=("one", "two")[n % 2]) for n in range(1, 11)]
-    world = World(calls, start=start, numbers=("one",))
+    world = MemoryAccount(calls, start=start, numbers=("one",))
     run(world.sync.catch_up())
     assert world.held() == [2, 4, 6, 8, 10]
     world.clock.set("2026-05-10 12:10:00")
@@ -110,7 +114,7 @@ def test_days_are_read_again_for_a_number_that_is_wanted_later(start: object, wa
 
 
 def test_days_are_read_once_for_numbers_that_are_wanted_from_the_beginning() -> None:
-    world = World([call(3)], start=date(2026, 5, 1), numbers=("one", "two"))
+    world = MemoryAccount([call(3)], start=date(2026, 5, 1), numbers=("one", "two"))
     run(world.sync.catch_up())
     world.source.documents.clear()
     run(world.sync.backfill())
@@ -126,7 +130,7 @@ OLD = [call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)]
 @pytest.mark.parametrize("pages", [1, 2, 5, 9])
 def test_a_first_run_that_was_cut_off_does_not_forget_its_history(pages: int, later: date | str) -> None:
     """Cut off after any page, and gone on with by settings that want less."""
-    world = World(OLD, start=date(2026, 5, 1))
+    world = MemoryAccount(OLD, start=date(2026, 5, 1))
     list(islice(world.sync.catch_up(), pages))
     world.configure(start=later)
     assert not world.sync.position.history().complete
@@ -137,7 +141,7 @@ def test_a_first_run_that_was_cut_off_does_not_forget_its_history(pages: int, la
 
 
 def test_an_earlier_start_widens_what_is_wanted_and_only_a_person_narrows_it() -> None:
-    world = World(OLD, start=date(2026, 5, 8))
+    world = MemoryAccount(OLD, start=date(2026, 5, 8))
     run(world.sync.catch_up())
     world.configure(start=date(2026, 5, 3))
     assert str(world.sync.position.history()) == "2 of 7 days read"
@@ -153,7 +157,7 @@ def test_an_earlier_start_widens_what_is_wanted_and_only_a_person_narrows_it() -
 
 def test_while_the_first_call_is_looked_for_nobody_knows_how_many_days_are_wanted() -> None:
     """`start_date = "all"`: the walk back is kept, too, whatever the next settings say."""
-    world = World(OLD, start="all")
+    world = MemoryAccount(OLD, start="all")
     list(islice(world.sync.catch_up(), 5))
     world.configure(start="today")
     assert world.sync.position.wants_all
@@ -165,7 +169,7 @@ def test_while_the_first_call_is_looked_for_nobody_knows_how_many_days_are_wante
 
 
 def test_where_only_today_is_wanted_nothing_is_unread() -> None:
-    world = World(OLD, start="today")
+    world = MemoryAccount(OLD, start="today")
     run(world.sync.catch_up())
     assert str(world.sync.position.history()) == "0 of 0 days read"
     assert world.sync.position.history().complete

@@ -12,7 +12,9 @@ from cdrsync.model import Batch, Cdr, Document, Origin, Refusal, Reject, Totals,
 from cdrsync.sync.offsets import PASSES, Offsets
 from cdrsync.sync.tail import tail_pages
 from cdrsync.sync.windows import EndDates, window_pages
-from tests.support.listing import NOW, Listing, call
+from tests.support.clock import NOW
+from tests.support.examples import call
+from tests.support.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

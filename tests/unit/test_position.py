@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cdrsync.sync.position import LOOKBACK_STREAM, SWEEP_STREAM
-from tests.unit.account import World, run
+from tests.support.account import MemoryAccount, run
 
 OFF: list[dict[str, Any]] = [{"lookback_interval": timedelta()}, {"lookback": timedelta()}]
 
@@ -16,7 +16,7 @@ OFF: list[dict[str, Any]] = [{"lookback_interval": timedelta()}, {"lookback": ti
 @pytest.mark.parametrize("settings", OFF)
 def test_a_look_back_that_is_switched_off_is_never_due(settings: dict[str, Any]) -> None:
     """Neither before the first one nor ever after, whoever asks."""
-    world = World(**settings)
+    world = MemoryAccount(**settings)
     assert not world.sync.position.due(LOOKBACK_STREAM)
     run(world.sync.poll())
     world.clock.set("2026-07-01 12:00:00")
@@ -24,7 +24,7 @@ def test_a_look_back_that_is_switched_off_is_never_due(settings: dict[str, Any])
 
 
 def test_a_sweep_that_is_switched_off_is_never_due() -> None:
-    world = World(sweep_days=0)
+    world = MemoryAccount(sweep_days=0)
     run(world.sync.catch_up())
     world.clock.set("2026-07-01 12:00:00")
     assert not world.sync.position.due(SWEEP_STREAM)
@@ -39,7 +39,7 @@ def test_a_sweep_that_is_switched_off_is_never_due() -> None:
 )
 def test_what_was_read_is_due_an_interval_later(stream: str, step: str, early: str, late: str) -> None:
     """Or a moment before that: a scheduler may be early. A clock that was set back by as much makes it due, too."""
-    world = World()
+    world = MemoryAccount()
     assert world.sync.position.due(stream)
     run(getattr(world.sync, step)())
     due = []

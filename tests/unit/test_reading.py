@@ -13,7 +13,9 @@ from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, Refusal, 
 from cdrsync.sync.high_water import PLAUSIBLE_STEP
 from cdrsync.sync.ports import batches
 from cdrsync.sync.tail import tail_pages
-from tests.support.listing import NOW, Listing, call
+from tests.support.clock import NOW
+from tests.support.examples import call
+from tests.support.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

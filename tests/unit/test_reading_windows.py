@@ -13,7 +13,9 @@ from cdrsync.errors import NoProgress
 from cdrsync.model import Batch, Cdr, CdrsAsk, Document, Origin, Page, Reject, Window
 from cdrsync.sync.high_water import HighWater
 from cdrsync.sync.windows import DOCUMENT_RECORDS, DOCUMENT_REQUESTS, DOCUMENT_ROOM, EndDates, window_pages
-from tests.support.listing import NOW, Listing, call
+from tests.support.clock import NOW
+from tests.support.examples import call
+from tests.support.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,8 @@ import pytest
 
 from cdrsync.sandbox import DEMO_LOGIN
 from cdrsync.sandbox.render import spoken
-from tests.support.operator import Login, ManualClock, Settings, World
+from tests.support.clock import Clock
+from tests.support.operator import Login, Settings, World
 from tests.unit.sandbox_client import (
     GET_CDR,
     GET_CDRS,
@@ -203,7 +204,7 @@ def test_periods_are_uk_days_and_weeks_begin_on_monday(period: str) -> None:
 
 def test_a_day_begins_at_midnight_in_london() -> None:
     """Half past midnight of British Summer Time is the evening before in UTC."""
-    place = world(clock=ManualClock("2024-05-23T00:30:00+01:00"))
+    place = world(clock=Clock("2024-05-23T00:30:00+01:00"))
     place.add(started=int(place.clock()) - 1200, calldate="2024-05-23")
     place.add(started=int(place.clock()) - 2400)
     assert place.totals("day").calls == 1
@@ -361,7 +362,7 @@ def test_an_address_that_is_not_allowed_is_refused() -> None:
 def test_logins_see_their_own_records_only() -> None:
     """Two accounts of one platform: one sequence of uids, two sets of records."""
     other = Login("other@example.com", "other-password", "other-vkey")
-    place = World(logins=[DEMO_LOGIN, other], clock=ManualClock("2024-05-23T12:00:00+01:00"))
+    place = World(logins=[DEMO_LOGIN, other], clock=Clock("2024-05-23T12:00:00+01:00").seconds)
     place.add_history(calls=50, days=1)
     place.add_history(calls=50, days=1, username=other.username)
     mine, others = Client(place), Client(place, login=other)

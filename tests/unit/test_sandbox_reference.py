@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.operator import Call, Login, ManualClock, World
+from tests.support.clock import Clock
+from tests.support.operator import Call, Login, World
 from tests.unit.sandbox_client import Client, nested, printed, world
 
 PAGE = Path(__file__).parents[1] / "data/sandbox"
@@ -41,7 +42,7 @@ NO_FLAGS: dict[str, Any] = dict.fromkeys(FLAGS)
 
 
 def _world(now: str, **options: Any) -> World:
-    return world(clock=ManualClock(now), **options)
+    return world(clock=Clock(now), **options)
 
 
 def _with_session(document: str, client: Client) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,11 @@ from cdrsync.model import CdrsAsk, Reject, Window
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.position import LOOKBACK_STREAM, SWEEP_STREAM
 from cdrsync.sync.steps import Sync
-from tests.property.memory import MemoryStore
-from tests.support.listing import LONDON, Listing, call
-from tests.unit.account import Clock, World, run
+from tests.support.account import MemoryAccount, run
+from tests.support.clock import LONDON, Clock
+from tests.support.examples import call
+from tests.support.listing import Listing
+from tests.support.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,14 +29,14 @@ if TYPE_CHECKING:
 
 
 def test_the_first_poll_reads_today_and_sets_the_mark() -> None:
-    world = World([call(1, "2026-05-09 10:00:00"), call(5), call(7)])
+    world = MemoryAccount([call(1, "2026-05-09 10:00:00"), call(5), call(7)])
     run(world.sync.poll())
     assert (world.held(), world.mark()) == ([5, 7], 7)
 
 
 def test_the_mark_is_set_after_the_last_page_never_before() -> None:
     """Newest first, one page out of two: the mark of the first page alone would hide the second for ever."""
-    world = World([call(9), call(8), call(7)], page_size=2)
+    world = MemoryAccount([call(9), call(8), call(7)], page_size=2)
     pages = world.sync.poll()
     while not world.held():
         next(pages)
@@ -44,7 +46,7 @@ def test_the_mark_is_set_after_the_last_page_never_before() -> None:
 
 
 def test_an_idle_poll_is_one_request_and_no_commit() -> None:
-    world = World([call(5)])
+    world = MemoryAccount([call(5)])
     run(world.sync.poll())
     world.source.documents.clear()
     assert (run(world.sync.poll()), len(world.source.asked)) == (0, 1)
@@ -52,7 +54,7 @@ def test_an_idle_poll_is_one_request_and_no_commit() -> None:
 
 def test_where_nothing_is_due_nothing_is_read_ahead() -> None:
     """Threads, and what makes room for pages, take longer to come about than an idle catch-up does."""
-    world = World([call(5)])
+    world = MemoryAccount([call(5)])
     run(world.sync.catch_up())
     idle = Sync(world.source, world.store, world.settings, clock=world.clock, read_ahead=_no_reading_ahead)
     assert run(idle.catch_up()) == 0
@@ -65,7 +67,7 @@ def _no_reading_ahead(streams: Sequence[object]) -> Iterator[Page]:
 @pytest.mark.parametrize(("start", "most"), [("2026-05-10", 1), ("2026-05-03", 1), ("2026-04-01", 4)])
 def test_no_more_threads_read_than_have_something_to_read(start: str, most: int) -> None:
     """The first poll of each of a thousand accounts asks for today alone: in one thread, whatever history may have."""
-    world = World([call(5)], start=date.fromisoformat(start), workers=4)
+    world = MemoryAccount([call(5)], start=date.fromisoformat(start), workers=4)
     threads: list[int] = []
 
     def counted(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
@@ -77,7 +79,7 @@ def test_no_more_threads_read_than_have_something_to_read(start: str, most: int)
 
 
 def test_an_empty_account_costs_one_request_a_poll() -> None:
-    world = World(start="today")
+    world = MemoryAccount(start="today")
     run(world.sync.poll())
     world.source.documents.clear()
     assert (run(world.sync.poll()), len(world.source.asked)) == (1, 1)
@@ -85,7 +87,7 @@ def test_an_empty_account_costs_one_request_a_poll() -> None:
 
 
 def test_without_a_call_today_the_first_poll_goes_back_in_growing_steps() -> None:
-    world = World([call(3, "2026-05-04 10:00:00")])
+    world = MemoryAccount([call(3, "2026-05-04 10:00:00")])
     run(world.sync.poll())
     assert (world.held(), world.mark()) == ([3], 3)
     windows = {(ask.start_date, ask.end_date) for ask in world.source.asked if ask.start_date is not None}
@@ -98,7 +100,7 @@ def test_without_a_call_today_the_first_poll_goes_back_in_growing_steps() -> Non
 
 
 def test_a_first_poll_that_fails_before_midnight_still_wants_that_day() -> None:
-    world = World([call(1, "2026-05-10 23:59:59")], clock="2026-05-10 23:59:58", start="today")
+    world = MemoryAccount([call(1, "2026-05-10 23:59:59")], clock="2026-05-10 23:59:58", start="today")
     world.source._before = _unreachable
     with pytest.raises(ApiUnreachable):
         run(world.sync.poll())
@@ -114,7 +116,7 @@ def _unreachable() -> None:
 
 def test_finding_the_newest_calls_of_one_number_does_not_mark_days_downloaded_for_the_others() -> None:
     """The first poll went back to the 9th for number one; number two's calls of that day were never read."""
-    world = World(
+    world = MemoryAccount(
         [call(1, "2026-05-09 10:00:00", bnumber="one"), call(2, "2026-05-09 11:00:00", bnumber="two")],
         numbers=("one", "two"),
     )
@@ -128,7 +130,9 @@ def test_finding_the_newest_calls_of_one_number_does_not_mark_days_downloaded_fo
 
 
 def test_each_number_has_a_mark_of_its_own() -> None:
-    world = World([call(1, bnumber="one"), call(2, bnumber="two"), call(3, bnumber="three")], numbers=("one", "two"))
+    world = MemoryAccount(
+        [call(1, bnumber="one"), call(2, bnumber="two"), call(3, bnumber="three")], numbers=("one", "two")
+    )
     run(world.sync.poll())
     assert (world.held(), world.mark("tail:one"), world.mark("tail:two")) == ([1, 2], 1, 2)
 
@@ -137,7 +141,9 @@ def test_each_number_has_a_mark_of_its_own() -> None:
 
 
 def test_a_look_back_finds_what_appeared_below_the_mark() -> None:
-    world = World([call(1, "2026-05-10 09:00:00"), call(2, "2026-05-10 11:00:00"), call(4, "2026-05-10 11:30:00")])
+    world = MemoryAccount(
+        [call(1, "2026-05-10 09:00:00"), call(2, "2026-05-10 11:00:00"), call(4, "2026-05-10 11:30:00")]
+    )
     run(world.sync.poll())
     world.source.records.insert(2, call(3, "2026-05-10 11:20:00"))
     run(world.sync.poll())
@@ -149,7 +155,7 @@ def test_a_look_back_finds_what_appeared_below_the_mark() -> None:
 
 def test_a_look_back_after_a_long_pause_reaches_back_from_the_last_one() -> None:
     """A call of 11:50 came at 12:05, cdrsync was stopped until the next day: two hours back from then is too late."""
-    world = World([call(1, "2026-05-10 11:00:00"), call(3, "2026-05-10 11:55:00")])
+    world = MemoryAccount([call(1, "2026-05-10 11:00:00"), call(3, "2026-05-10 11:55:00")])
     run(world.sync.poll())
     run(world.sync.look_back())
     world.source.records.insert(1, call(2, "2026-05-10 11:50:00"))
@@ -164,7 +170,7 @@ def test_a_look_back_starts_again_where_the_last_one_ended_not_where_the_tail_ju
     """In order of visibility [3, 9], [5]: the tail takes the first page for ascending, and all three began days ago, so
     none tells the look-back where to begin.
     """
-    world = World([call(1)], page_size=2)
+    world = MemoryAccount([call(1)], page_size=2)
     run(world.sync.poll())
     run(world.sync.look_back())
     world.source.records += [call(uid, "2026-05-02 10:00:00") for uid in (3, 9, 5)]
@@ -176,7 +182,7 @@ def test_a_look_back_starts_again_where_the_last_one_ended_not_where_the_tail_ju
 
 
 def test_a_look_back_reads_changed_records_again() -> None:
-    world = World([call(1, duration=0)])
+    world = MemoryAccount([call(1, duration=0)])
     run(world.sync.poll())
     world.source.records[0] = call(1, duration=75)
     run(world.sync.look_back())
@@ -187,7 +193,7 @@ def test_a_look_back_reads_changed_records_again() -> None:
 
 
 def test_lower_uids_than_before_stop_the_account_before_anything_is_stored() -> None:
-    world = World([call(1000, "2026-05-10 11:00:00")])
+    world = MemoryAccount([call(1000, "2026-05-10 11:00:00")])
     run(world.sync.poll())
     world.source.records.append(call(3, "2026-05-10 14:30:00"))
     world.clock.set("2026-05-10 14:40:00")
@@ -198,7 +204,7 @@ def test_lower_uids_than_before_stop_the_account_before_anything_is_stored() -> 
 
 def test_a_sweep_notices_lower_uids_that_todays_first_page_does_not_show() -> None:
     earlier = call(500, "2026-05-10 01:00:00")
-    world = World([earlier, *(call(uid, "2026-05-10 11:00:00") for uid in (1000, 1001))], page_size=2)
+    world = MemoryAccount([earlier, *(call(uid, "2026-05-10 11:00:00") for uid in (1000, 1001))], page_size=2)
     run(world.sync.poll())
     world.source.records.append(call(3, "2026-05-10 14:30:00"))
     world.clock.set("2026-05-10 14:40:00")
@@ -208,7 +214,7 @@ def test_a_sweep_notices_lower_uids_that_todays_first_page_does_not_show() -> No
 
 
 def test_a_fall_is_noticed_although_the_mark_is_an_unreadable_record() -> None:
-    world = World([call(1000, "2026-05-10 11:00:00")])
+    world = MemoryAccount([call(1000, "2026-05-10 11:00:00")])
     run(world.sync.poll())
     world.source.records.append(Reject(1001, "<CDR>1001</CDR>", "duration: not a number"))
     run(world.sync.poll())
@@ -221,7 +227,7 @@ def test_a_fall_is_noticed_although_the_mark_is_an_unreadable_record() -> None:
 
 def test_look_backs_do_not_put_off_the_moment_at_which_a_fall_is_noticed() -> None:
     """A look-back reads calls of the new sequence, too; the mark is as old as the last call that raised it."""
-    world = World([call(uid, "2026-05-10 11:00:00") for uid in (900, 1000)], page_size=1)
+    world = MemoryAccount([call(uid, "2026-05-10 11:00:00") for uid in (900, 1000)], page_size=1)
     run(world.sync.poll())
     for uid, clock in ((901, "13:00"), (902, "13:30"), (903, "13:55")):
         world.source.records.append(call(uid, f"2026-05-10 {clock}:00"))
@@ -235,7 +241,7 @@ def test_look_backs_do_not_put_off_the_moment_at_which_a_fall_is_noticed() -> No
 
 def test_a_late_call_with_a_high_uid_is_no_fall() -> None:
     """Uids handed out when records are written: 1001 is days old, 1000 began just now and appears after it."""
-    world = World([call(900, "2026-05-10 09:00:00"), call(1001, "2026-05-07 10:00:00")])
+    world = MemoryAccount([call(900, "2026-05-10 09:00:00"), call(1001, "2026-05-07 10:00:00")])
     run(world.sync.poll())
     run(world.sync.poll())
     world.source.records.insert(1, call(1000, "2026-05-10 11:59:00"))
@@ -247,7 +253,7 @@ def test_a_late_call_with_a_high_uid_is_no_fall() -> None:
 def test_a_fall_that_the_operator_unsays_is_a_garbled_answer() -> None:
     """Asked for that very record, it has another time, or none: nothing is stored, and it is tried again."""
     for otherwise in ([], [call(3, "2026-05-01 14:30:00")]):
-        world = World([call(1000, "2026-05-10 11:00:00")])
+        world = MemoryAccount([call(1000, "2026-05-10 11:00:00")])
         run(world.sync.poll())
         world.source.records.append(call(3, "2026-05-10 14:30:00"))
         world.source.told = otherwise
@@ -267,7 +273,7 @@ def test_garbled_uids_at_the_first_sync_and_later_do_not_carry_the_mark_away(
     for first in (True, False):
         bad = [call(uid + n, "2026-05-10 09:00:00") for n in range(garbled)]
         good = [call(n, "2026-05-10 09:00:00") for n in (1000, 1001, 1002)]
-        world = World([*bad, *good] if first else good, page_size=page_size)
+        world = MemoryAccount([*bad, *good] if first else good, page_size=page_size)
         run(world.sync.catch_up())
         world.source.records = [*bad, *good]
         run(world.sync.poll())
@@ -280,7 +286,7 @@ def test_garbled_uids_at_the_first_sync_and_later_do_not_carry_the_mark_away(
 
 
 def test_a_call_said_to_begin_in_the_future_is_no_fall() -> None:
-    world = World([call(1000, "2026-05-10 11:00:00")])
+    world = MemoryAccount([call(1000, "2026-05-10 11:00:00")])
     run(world.sync.poll())
     world.source.records.append(call(999, "2026-05-10 23:00:00"))
     run(world.sync.look_back())
@@ -291,7 +297,7 @@ def test_a_call_said_to_begin_in_the_future_is_no_fall() -> None:
 
 
 def test_a_backfill_reads_newest_days_first_and_none_twice() -> None:
-    world = World([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)])
+    world = MemoryAccount([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)])
     run(world.sync.poll())
     world.source.documents.clear()
     run(world.sync.backfill())
@@ -303,7 +309,7 @@ def test_a_backfill_reads_newest_days_first_and_none_twice() -> None:
 
 
 def test_a_backfill_of_a_window_goes_on_where_it_was_stopped_and_can_be_repeated() -> None:
-    world = World([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)], page_size=1)
+    world = MemoryAccount([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)], page_size=1)
     window = Window(date(2026, 5, 2), date(2026, 5, 6))
     pages = world.sync.backfill(window)
     while date(2026, 5, 6) not in world.store.downloaded:
@@ -319,7 +325,7 @@ def test_a_backfill_of_a_window_goes_on_where_it_was_stopped_and_can_be_repeated
 
 
 def test_a_sweep_reads_its_days_today_included_and_none_before_the_start() -> None:
-    world = World(start=date(2026, 5, 8))
+    world = MemoryAccount(start=date(2026, 5, 8))
     run(world.sync.poll())
     world.source.documents.clear()
     run(world.sync.sweep())
@@ -330,7 +336,7 @@ def test_a_sweep_after_a_long_pause_counts_its_days_from_the_last_one() -> None:
     """A call of the 9th came on the 11th, when cdrsync was stopped until the 25th: its day is downloaded, and seven
     days back from then is too late.
     """
-    world = World([call(1, "2026-05-09 10:00:00"), call(5)])
+    world = MemoryAccount([call(1, "2026-05-09 10:00:00"), call(5)])
     run(world.sync.catch_up())
     run(world.sync.sweep())
     assert date(2026, 5, 9) in world.store.downloaded
@@ -341,7 +347,7 @@ def test_a_sweep_after_a_long_pause_counts_its_days_from_the_last_one() -> None:
 
 
 def test_a_first_run_that_was_killed_does_not_count_as_the_first_sweep_days_later() -> None:
-    world = World([call(1, "2026-05-09 10:00:00"), call(5)])
+    world = MemoryAccount([call(1, "2026-05-09 10:00:00"), call(5)])
     run(world.sync.poll())
     run(world.sync.backfill())
     world.source.records.append(call(2, "2026-05-09 11:00:00"))
@@ -352,7 +358,7 @@ def test_a_first_run_that_was_killed_does_not_count_as_the_first_sweep_days_late
 
 def test_a_first_run_counts_as_a_sweep_of_when_it_began_not_of_when_it_ended() -> None:
     """Killed before it could say so, it went on the next morning: what changed in between is for the next sweep."""
-    world = World([call(1, "2026-05-08 10:00:00"), call(5)], sweep_days=3)
+    world = MemoryAccount([call(1, "2026-05-08 10:00:00"), call(5)], sweep_days=3)
     run(world.sync.poll())
     run(world.sync.backfill())
     world.source.records[0] = call(1, "2026-05-08 10:00:00", duration=75)
@@ -364,7 +370,7 @@ def test_a_first_run_counts_as_a_sweep_of_when_it_began_not_of_when_it_ended() -
 
 
 def test_a_first_run_counts_as_look_back_and_sweep() -> None:
-    world = World([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)])
+    world = MemoryAccount([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)])
     run(world.sync.catch_up())
     assert world.held() == list(range(1, 11))
     assert {LOOKBACK_STREAM, SWEEP_STREAM} <= world.store.checkpoints.keys()
@@ -395,7 +401,7 @@ def test_a_step_that_fails_goes_on_from_what_was_committed() -> None:
             run(sync.poll())
             run(sync.backfill())
         except ApiUnreachable:
-            clock.now += timedelta(seconds=1)
+            clock.advance(1)
         else:
             break
     assert sorted(store.rows) == [record.uid for record in records]

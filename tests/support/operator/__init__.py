@@ -2,8 +2,8 @@
 
 In-process, without a socket, time in the test's hand:
 
-    clock = ManualClock("2024-05-23T09:30:00+01:00")
-    world = World(Settings(end_date_included=False), clock=clock, sleep=clock.advance, seed=7)
+    clock = Clock("2024-05-23T09:30:00+01:00")
+    world = World(Settings(end_date_included=False), clock=clock.seconds, sleep=clock.advance, seed=7)
     world.add_history(calls=5_000, days=3)
     client = httpx.Client(transport=transport(world))      # any http:// URL reaches it
     world.faults.script(Fault.HTTP_503, None, Fault.TRUNCATED)
@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import httpx
 
 from cdrsync.sandbox import Call, Login, RequestSeen, Totals
-from cdrsync.sandbox.timeline import ManualClock
 from tests.support.operator.faults import Fault
 from tests.support.operator.server import app
 from tests.support.operator.wire import Server
@@ -37,7 +36,6 @@ __all__ = [
     "Call",
     "Fault",
     "Login",
-    "ManualClock",
     "RequestSeen",
     "Settings",
     "Totals",

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
-from tests.property.memory import MemoryStore
-from tests.support.listing import LONDON, Listing
+from tests.support.clock import LONDON, Clock
+from tests.support.listing import Listing
+from tests.support.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Clock:
-    """A clock that tests turn, by UK wall clock times."""
-
-    def __init__(self, now: str = "2026-05-10 12:00:00") -> None:
-        self.now = datetime.fromisoformat(now).replace(tzinfo=LONDON)
-
-    def __call__(self) -> datetime:
-        return self.now.astimezone(UTC)
-
-    def set(self, now: str) -> None:
-        self.now = datetime.fromisoformat(now).replace(tzinfo=LONDON)
-
-
-class World:
+class MemoryAccount:
     """An account: operator, database and clock, and the real core between them.
 
     Pages are read and saved one by one, so that a test can stop between any two.

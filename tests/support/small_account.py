@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import text
 
 from cdrsync.model import WallClock
-from tests.contract.conftest import FIRST
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
+from tests.support.examples import FIRST
 
 MISSED = FIRST._replace(
     uid=101,
@@ -99,25 +92,3 @@ ODD = ABROAD._replace(
     extra='{"new":"1"}',
 )
 CALLS = [MISSED, ANSWERED, VOICEMAIL, ABROAD, ODD]
-
-
-def seen(engine: Engine, query: str) -> list[dict[str, Any]]:
-    """The rows of a query, each value as all three databases would say it."""
-    with engine.connect() as connection:
-        return [
-            {name: _alike(value) for name, value in row.items()} for row in connection.execute(text(query)).mappings()
-        ]
-
-
-def _alike(value: object) -> object:
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, datetime):
-        return str(value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value)
-    if isinstance(value, timedelta):  # MySQL's time of day
-        return str((datetime(2000, 1, 1) + value).time())  # noqa: DTZ001 - only the time is used
-    if isinstance(value, Decimal | float):
-        return f"{Decimal(str(value)).normalize():f}"  # a float's 15 digits are the exact cost
-    if isinstance(value, dict):  # PostgreSQL's json
-        return json.dumps(value, separators=(",", ":"))
-    return str(value) if isinstance(value, date | time) else value
