@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,15 @@ class Recovery:
 
     def after(self, task: Task | None, error: Exception) -> Decision:
         """Tell of an error where it is news, and say what to do."""
+        decision = self._decided(task, error)
+        if decision.seconds:
+            next_try = utc_now() + timedelta(seconds=decision.seconds)
+            self._activity.publish(self._account, next_runs={"next try": next_try})
+        if decision.reopen:
+            self._activity.publish(self._account, lease_held=False)
+        return decision
+
+    def _decided(self, task: Task | None, error: Exception) -> Decision:
         match error:
             case LeaseHeld():
                 return self._stand_by(error)

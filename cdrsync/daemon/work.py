@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdrsync import tuning
 from cdrsync.daemon.failures import Failures
+from cdrsync.daemon.jobs import PHASES
 from cdrsync.daemon.tasks import URGENT, Task
 from cdrsync.model import TAIL_STREAM, Checkpoint, Origin, Page, Period, utc_now
 from cdrsync.monitor import logs
@@ -19,7 +20,7 @@ from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator
     from datetime import datetime
 
     from cdrsync.config import AccountSettings, Settings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cdrsync.model import PageSaved
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
+    from cdrsync.source.api import RequestDone
     from cdrsync.sync.runs import Tally
     from cdrsync.wiring.accounts import AccountParts
     from cdrsync.wiring.database import Database
@@ -45,6 +47,7 @@ class Work:
         settings: Settings,
         account: AccountSettings,
         parts: AccountParts,
+        database: Database,
         *,
         timetable: Timetable,
         stop: threading.Event,
@@ -54,6 +57,7 @@ class Work:
         self._settings = settings
         self._account = account
         self._parts = parts
+        self._database = database
         self._timetable = timetable
         self._stop = stop
         self._activity = activity
@@ -63,25 +67,31 @@ class Work:
         self._trace_left = -math.inf
         self._failures = Failures(parts.store)
 
-    def show_position(self, database: Database) -> datetime | None:
-        """Publish what the database knows from earlier runs: an alert must not end because the daemon began anew.
+    def take_up(self) -> datetime | None:
+        """Get schema and lease, and publish what the database knows: no alert ends because the daemon began anew.
 
         Return when the last audit was.
         """
         name = self._parts.name
+        self._database.open(self._parts.store)
         mark = self._parts.store.checkpoint(TAIL_STREAM)
         if mark is not None:
             self._activity.publish(name, high_water_uid=mark.high_water_uid)
         self._metrics.rejects_open(name, self._parts.ledger.open_rejects())
-        audited_at, gaps, newest_call = database.last_audit(name)
+        audited_at, gaps, newest_call = self._database.last_audit(name)
         self._activity.publish(name, newest_call=newest_call)
         if audited_at is not None:
             self._metrics.audited(name, gaps=gaps, at=audited_at.timestamp())
         return audited_at
 
+    def leave(self) -> None:
+        """Let another replica have the account."""
+        self._parts.store.close()
+
     def pages(self, task: Task) -> Generator[PageSaved]:
         """Do a task: an item for each commit."""
         began = time.monotonic()
+        self._activity.publish(self._parts.name, phase=PHASES[task])
         with self._tallied(task) as tally:
             if task is Task.AUDIT:
                 self._audit()
@@ -204,3 +214,24 @@ class Work:
         if saved.high_water_uid is not None:
             self._activity.publish(name, high_water_uid=saved.high_water_uid)
         self._log.debug("page saved", origin=saved.origin.value, records=saved.records, inserted=saved.inserted)
+
+
+@contextmanager
+def opened(
+    settings: Settings,
+    account: AccountSettings,
+    database: Database,
+    *,
+    stop: threading.Event,
+    metrics: Metrics,
+    alive: Callable[[], None],
+    **told: Any,
+) -> Iterator[Work]:
+    """An account's work with all that it needs; `alive` is called at each answer of the API."""
+
+    def answered(done: RequestDone) -> None:
+        alive()
+        metrics.request_done(account.name, seconds=done.seconds, size=done.bytes, outcome=done.outcome)
+
+    with accounts.parts(settings, account, database.replica, stop=stop, on_request=answered, briefly=True) as parts:
+        yield Work(settings, account, parts, database, stop=stop, metrics=metrics, **told)
