@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cdrsync.cli.each import Report
     from cdrsync.config import AccountSettings, Inputs, Settings
     from cdrsync.model import PageSaved
-    from cdrsync.source.api import RequestDone
+    from cdrsync.source.exchange import RequestDone
     from cdrsync.sync.runs import Tally
     from cdrsync.wiring.accounts import AccountParts
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cdrsync.model import PageSaved
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
-    from cdrsync.source.api import RequestDone
+    from cdrsync.source.exchange import RequestDone
     from cdrsync.sync.runs import Tally
     from cdrsync.wiring.accounts import AccountParts
     from cdrsync.wiring.database import Database

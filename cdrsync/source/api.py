@@ -7,76 +7,39 @@ too large for the operator are asked for smaller (`limits`).
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from cdrsync.errors import ApiUnreachable, BadAnswer
-from cdrsync.model import Batch, CdrsAsk, Document, Refusal, Totals, TotalsAsk, utc_now
+from cdrsync.model import Batch, CdrsAsk, Document, Refusal, Totals, TotalsAsk
 from cdrsync.source import salvage, session
 from cdrsync.source.answers import answer, fetched, says_none
-from cdrsync.source.exchange import MAX_BYTES, Answered, Broken, Exchange, RequestDone, Timeouts
+from cdrsync.source.exchange import Answered, Broken, Exchange
 from cdrsync.source.http_answer import LATER
 from cdrsync.source.limits import Limits
-from cdrsync.source.request import Ask, Login, RecordAsk
+from cdrsync.source.request import Ask, RecordAsk
 from cdrsync.source.retry import RetryPolicy, run
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Sequence
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
-
-    import httpx
 
 T = TypeVar("T")
-
-__all__ = ["NoveroApi", "RequestDone", "Timeouts"]
 
 _PLACE = re.compile(r"^the answer is not well-formed XML: |, line \d+, column \d+.*", re.DOTALL)
 """What a parser says of a whole answer, and of the place in it: another page has the same record elsewhere."""
 
 
 class NoveroApi:
-    """One account's way to the API: session, limits, retries. Every thread of an account may use it at once.
+    """One account's way to the API: an exchange, limits, retries. Every thread of an account may use it at once.
 
-    Raises ConfigError where `url` is not https (plain http only to this machine), a credential can't be sent in XML,
-    or the environment names a proxy or certificates that can't be used. `stop`, once set, ends every wait within a
-    second by ApiUnreachable, as `close()` does.
+    The exchange's `stop`, once set, ends every wait within a second by ApiUnreachable, as `close()` does.
     """
 
-    def __init__(
-        self,
-        url: str,
-        username: str,
-        password: str,
-        vkey: str,
-        *,
-        timezone: ZoneInfo,
-        timeouts: Timeouts | None = None,
-        retry: RetryPolicy | None = None,
-        max_bytes: int = MAX_BYTES,
-        transport: httpx.BaseTransport | None = None,
-        on_request: Callable[[RequestDone], None] | None = None,
-        stop: threading.Event | None = None,
-        clock: Callable[[], datetime] = utc_now,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, exchange: Exchange, *, retry: RetryPolicy | None = None) -> None:
+        self._exchange = exchange
         self._retry = retry or RetryPolicy()
         self._salvage = salvage.Salvage()
         self.limits = Limits()
-        self._exchange = Exchange(
-            url,
-            Login(username, password, vkey),
-            timezone=timezone,
-            timeouts=timeouts,
-            max_bytes=max_bytes,
-            transport=transport,
-            on_request=on_request,
-            stop=stop,
-            clock=clock,
-            monotonic=monotonic,
-        )
 
     def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
         """Send the asks in one document; give their answers in order, a Refusal for each that was refused.

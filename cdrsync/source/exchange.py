@@ -13,20 +13,17 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import httpx
-
-from cdrsync import __version__
 from cdrsync.errors import ApiUnreachable, BadAnswer, CdrsyncError, LoginRefused
 from cdrsync.model import utc_now
 from cdrsync.source import session
 from cdrsync.source.answers import match
 from cdrsync.source.decode import BrokenXml, decode, without_noise
-from cdrsync.source.http_answer import OK, HttpAnswer, read
+from cdrsync.source.http_answer import OK, HttpAnswer
 from cdrsync.source.masks import Masks
-from cdrsync.source.reach import way
+from cdrsync.source.post import DEFAULT_BOUNDS, Bounds, Post, stopping
 from cdrsync.source.request import Ask, Login, Request, checked, document, request
 from cdrsync.source.stop import StopEvent
-from cdrsync.source.transport import Transport, proxy_for
+from cdrsync.source.transport import proxy_for
 
 if TYPE_CHECKING:
     import threading
@@ -34,28 +31,24 @@ if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
+    import httpx
+
     from cdrsync.source.response import Response
 
 _log = logging.getLogger(__name__)
 
-HEADERS = {
-    "User-Agent": f"cdrsync/{__version__}",
-    "Content-Type": "text/xml",
-    "Accept": "text/xml",
-    "Accept-Encoding": "gzip",
-}
-MAX_BYTES = 16 * 1024 * 1024  # of one decoded answer: some 25,000 records
 NOISE_TOLD = 86400.0  # seconds between two warnings of the same thing
 LONGEST_WORDS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long one document may take, in seconds."""
+class Endpoint:
+    """An account at the operator: where, who asks, and the time zone of the days that it names."""
 
-    connect: float = 10.0
-    read: float = 120.0  # between two pieces of an answer; the operator's own client waits as long
-    total: float = 300.0  # from the first byte sent to the last one received
+    url: str
+    login: Login
+    timezone: ZoneInfo
+    bounds: Bounds = DEFAULT_BOUNDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +82,14 @@ class Broken(BadAnswer):
 class Exchange:
     """One account's way to the API. Every thread of an account may use it at once.
 
-    Raises ConfigError where `url` is not https (plain http only to this machine), a credential can't be sent in XML,
-    or the environment names a proxy or certificates that can't be used.
+    Raises ConfigError where its address is not https (plain http only to this machine), a credential can't be sent in
+    XML, or the environment names a proxy or certificates that can't be used.
     """
 
     def __init__(
         self,
-        url: str,
-        login: Login,
+        endpoint: Endpoint,
         *,
-        timezone: ZoneInfo,
-        timeouts: Timeouts | None = None,
-        max_bytes: int = MAX_BYTES,
         transport: httpx.BaseTransport | None = None,
         on_request: Callable[[RequestDone], None] | None = None,
         stop: threading.Event | None = None,
@@ -108,28 +97,26 @@ class Exchange:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stop = StopEvent(stop)
-        self._login = login
-        self._url = checked(url, login)
-        self._timezone = timezone
-        self._timeouts = timeouts or Timeouts()
-        self._max_bytes = max_bytes
+        self._login = login = endpoint.login
+        self._timezone = endpoint.timezone
         self._on_request = on_request
-        self._clock = clock
         self._monotonic = monotonic
-        proxy = None if transport else proxy_for(self._url)
-        self._way = way(self._url, proxy)
+        url = checked(endpoint.url, login)
+        proxy = None if transport else proxy_for(url)
         self._masks = Masks(
             login.password, login.vkey, (proxy.raw_auth[1].decode() if proxy and proxy.raw_auth else "")
+        )
+        self._post = Post(
+            url, endpoint.bounds, proxy=proxy, masks=self._masks, stop=self.stop, clock=clock, transport=transport
         )
         self._sessions = session.Sessions(self.stop, monotonic)
         self._ids = itertools.count(1)
         self._noise_told_at = float("-inf")
-        self._transport = transport or Transport(self._url, self.stop, max_bytes)
 
     def close(self) -> None:
         """End every wait, then close the connections. Asking afterwards raises ApiUnreachable."""
         self.stop.set()
-        self._transport.close()
+        self._post.close()
 
     def send(self, asks: Sequence[Ask]) -> Answered:
         """One document and its answers, with one silent login where the session is refused.
@@ -179,7 +166,7 @@ class Exchange:
     def _one_login(self) -> Iterator[None]:
         with self._sessions.login() as held:
             if not held:
-                raise _stopping()
+                raise stopping()
             yield
 
     def _round_trip(self, asks: Sequence[Ask], now: session.Session | None) -> Answered:
@@ -199,23 +186,6 @@ class Exchange:
         finally:
             if self._on_request:
                 self._on_request(RequestDone(self._monotonic() - began, size, len(asks), outcome))
-
-    def _post(self, content: bytes) -> HttpAnswer:
-        if self.stop.is_set():
-            raise _stopping()
-        deadline = time.monotonic() + self._timeouts.total
-        timeout = httpx.Timeout(self._timeouts.read, connect=self._timeouts.connect).as_dict()
-        extensions = {"timeout": timeout, "deadline": deadline}
-        sent = httpx.Request("POST", self._url, headers=HEADERS, content=content, extensions=extensions)
-        try:
-            with contextlib.closing(self._transport.handle_request(sent)) as response:
-                return read(response, self._url, self._clock(), self._max_bytes)
-        except httpx.TimeoutException as error:
-            raise ApiUnreachable(f"no answer from {self._way} in time: {self.masked(_first_line(error))}") from None
-        except httpx.HTTPError as error:
-            if self.stop.is_set():
-                raise _stopping() from None
-            raise ApiUnreachable(f"the connection to {self._way} failed: {self.masked(_first_line(error))}") from None
 
     def _read(self, got: HttpAnswer, requests: list[Request], now: session.Session | None, began: float) -> Answered:
         def judged(body: bytes) -> Answered:
@@ -302,11 +272,3 @@ class Exchange:
 
     def _login_refused(self, response: Response) -> LoginRefused:
         return LoginRefused(f"the operator refused the login: {self.said(response)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
-
-
-def _stopping() -> ApiUnreachable:
-    return ApiUnreachable("cdrsync is stopping; the question to the operator was given up", hint="")

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from cdrsync.audit.audit import Audit
     from cdrsync.config import AccountSettings, Settings
     from cdrsync.model import Period, Totals
-    from cdrsync.source.api import NoveroApi, RequestDone
+    from cdrsync.source.api import NoveroApi
     from cdrsync.source.brake import Brake
+    from cdrsync.source.exchange import RequestDone
     from cdrsync.store.privacy.eraser import Erased, Eraser
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.replica import Replica
@@ -71,17 +72,15 @@ def source(
 ) -> Iterator[NoveroApi]:
     """Make an account's way to the API. `stop` ends its waits; `briefly`: it gives up after seconds."""
     from cdrsync.source.api import NoveroApi
+    from cdrsync.source.exchange import Endpoint, Exchange
+    from cdrsync.source.request import Login
     from cdrsync.source.retry import RetryPolicy
 
+    login = Login(account.username, account.password, account.vkey)
+    endpoint = Endpoint(account.api_url, login, account.timezone)
     made = NoveroApi(
-        account.api_url,
-        account.username,
-        account.password,
-        account.vkey,
-        timezone=account.timezone,
+        Exchange(endpoint, stop=stop, on_request=on_request),
         retry=RetryPolicy(attempts=3, total=10.0, wait_max=2.0, retry_after_max=2.0) if briefly else None,
-        stop=stop,
-        on_request=on_request,
     )
     try:
         yield made

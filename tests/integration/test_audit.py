@@ -17,8 +17,9 @@ from cdrsync.model import Checkpoint, Origin, Page, Period, Verdict, Window
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import cdr, coverage
 from cdrsync.sync.position import HISTORY_STREAM
+from tests.support.clock import LONDON
 from tests.support.operator import Fault, Settings
-from tests.support.rig import LONDON, rig
+from tests.support.rig import rig
 
 if TYPE_CHECKING:
     from tests.conftest import Database

@@ -13,7 +13,8 @@ from cdrsync.model import Window
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
-from tests.support.rig import LONDON, Rig, rig
+from tests.support.clock import LONDON
+from tests.support.rig import Rig, rig
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:

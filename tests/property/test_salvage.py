@@ -15,14 +15,15 @@ from lxml import etree
 from cdrsync.errors import ApiUnreachable, BadAnswer
 from cdrsync.model import Batch, CdrsAsk, Origin
 from cdrsync.source import salvage
-from cdrsync.source.api import NoveroApi
 from cdrsync.source.retry import RetryPolicy
 from cdrsync.sync.tail import tail_pages
-from tests.support.answers import LONDON, logged_in, record
-from tests.support.canary import PASSWORD, VKEY
+from tests.support.answers import logged_in, record
+from tests.support.api import api
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cdrsync.source.api import NoveroApi
 
 BREAKS = {
     "ampersand": b"R&D",
@@ -98,16 +99,8 @@ def broken(uid: int, how: str) -> bytes:
     return record(uid=str(uid), alias="@@").encode().replace(b"@@", BREAKS[how])
 
 
-def api(operator: Operator) -> NoveroApi:
-    return NoveroApi(
-        "http://127.0.0.1/",
-        "user@example.com",
-        PASSWORD,
-        VKEY,
-        timezone=LONDON,
-        transport=httpx.MockTransport(operator),
-        retry=RetryPolicy(attempts=6, wait_initial=0, wait_jitter=0),
-    )
+def over(operator: Operator) -> NoveroApi:
+    return api(transport=httpx.MockTransport(operator), retry=RetryPolicy(attempts=6, wait_initial=0, wait_jitter=0))
 
 
 def told(batch: Batch) -> tuple[list[int], list[int]]:
@@ -120,7 +113,7 @@ def test_the_others_come_and_it_is_kept(how: str, count: int, place: int) -> Non
     """Whatever breaks it, and wherever it stands: all others are read, it is a Reject with its uid and its text."""
     records = [(uid, broken(uid, how) if uid == place + 1 else good(uid)) for uid in range(1, count + 1)]
     operator = Operator(records)
-    source = api(operator)
+    source = over(operator)
     (batch,) = source.ask([CdrsAsk(limit=1000, after_uid=0)]).answers
     assert isinstance(batch, Batch)
 
@@ -139,7 +132,7 @@ def test_the_tail_moves_on(page_size: int, bad: set[int]) -> None:
     """Whatever the page's size, and with many broken records, the mark reaches the last call."""
     chance = random.Random(1)
     operator = Operator([(n, broken(n, chance.choice(PROVABLE)) if n in bad else good(n)) for n in range(1, 51)])
-    pages = list(tail_pages(api(operator), origin=Origin.TAIL, stream="tail", after_uid=0, mark=0, limit=page_size))
+    pages = list(tail_pages(over(operator), origin=Origin.TAIL, stream="tail", after_uid=0, mark=0, limit=page_size))
 
     assert {cdr.uid for page in pages for cdr in page.cdrs} == set(range(1, 51)) - bad
     assert {reject.uid for page in pages for reject in page.rejects} == bad
@@ -150,7 +143,7 @@ def test_the_tail_moves_on(page_size: int, bad: set[int]) -> None:
 def test_without_a_uid_it_is_kept_all_the_same() -> None:
     """Where not even the uid can be read, the Reject has none."""
     nameless = broken(2, "latin").replace(b"<uid>2</uid>", b"<uid>\xff</uid>")
-    (batch,) = api(Operator([(1, good(1)), (2, nameless), (3, good(3))])).ask([CdrsAsk(limit=10, after_uid=0)]).answers
+    (batch,) = over(Operator([(1, good(1)), (2, nameless), (3, good(3))])).ask([CdrsAsk(limit=10, after_uid=0)]).answers
     assert isinstance(batch, Batch)
 
     assert told(batch) == ([1, 3], [0])
@@ -177,7 +170,7 @@ def test_under_faults_and_changing_pages(
     operator = Operator(
         list(records), clamp, faults, [(1000 + n, good(1000 + n)) for n in range(arrivals)], random.Random(seed)
     )
-    source = api(operator)
+    source = over(operator)
     cdrs: set[int] = set()
     rejects: set[int | None] = set()
     for _ in range(200):
@@ -219,7 +212,7 @@ def test_a_truncated_or_garbled_answer_is_no_record() -> None:
             body = inner(request).read()  # noqa: B023
             return httpx.Response(200, stream=httpx.ByteStream(spoil(body, next(count))))  # noqa: B023
 
-        source = api(served)  # type: ignore[arg-type]
+        source = over(served)  # type: ignore[arg-type]
         with pytest.raises(BadAnswer):
             source.ask([CdrsAsk(limit=10, after_uid=0)])
 
@@ -234,7 +227,7 @@ def test_a_refused_session_beside_a_broken_record_is_no_bug_of_ours() -> None:
             body = body.replace(b"</CDRs></Response>", b"</CDRs></Response><Response Code='401'/>")
         return httpx.Response(200, stream=httpx.ByteStream(body))
 
-    source = api(served)  # type: ignore[arg-type]
+    source = over(served)  # type: ignore[arg-type]
     for _ in range(2):
         with pytest.raises(BadAnswer):
             source.ask([CdrsAsk(limit=1, after_uid=0)])

@@ -11,20 +11,19 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
 from cdrsync.audit.audit import Audit
 from cdrsync.sandbox import DEMO_LOGIN
-from cdrsync.source.api import NoveroApi
-from cdrsync.source.retry import RetryPolicy
+from cdrsync.source.request import Login
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.steps import Sync
-from tests.support.clock import Clock
+from tests.support.api import ONCE, api
+from tests.support.clock import LONDON, Clock
 from tests.support.operator import Call, Settings, World, transport
 from tests.support.stores import OwnStore
 
@@ -33,9 +32,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
+    from cdrsync.source.api import NoveroApi
+    from cdrsync.source.retry import RetryPolicy
     from cdrsync.store.save import SqlStore
 
-LONDON = ZoneInfo("Europe/London")
 NOON = "2024-05-23T12:00:00+01:00"  # a Thursday
 
 
@@ -151,14 +151,10 @@ def rig(
     first_day = clock().date() - timedelta(days=int(days) + 1)
     chosen: dict[str, Any] = {"start": first_day, "page_size": 100} | sync_settings
     settings = SyncSettings(timezone=LONDON, **chosen)
-    source = NoveroApi(
-        "http://127.0.0.1/api/",
-        DEMO_LOGIN.username,
-        DEMO_LOGIN.password,
-        DEMO_LOGIN.vkey,
-        timezone=LONDON,
+    source = api(
+        login=Login(DEMO_LOGIN.username, DEMO_LOGIN.password, DEMO_LOGIN.vkey),
         transport=transport(world),
-        retry=retry or RetryPolicy(attempts=1),
+        retry=retry or ONCE,
         clock=clock,
         monotonic=clock.seconds,
     )

@@ -6,68 +6,22 @@ import gzip
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cdrsync import __version__
 from cdrsync.errors import ApiUnreachable, BadAnswer, LoginRefused
 from cdrsync.model import Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
-from cdrsync.source.api import NoveroApi, RequestDone
-from cdrsync.source.retry import RetryPolicy
-from tests.support.answers import LONDON, envelope, golden, logged_in, record, records, refused, response
+from tests.support.answers import envelope, golden, logged_in, records, refused, response
+from tests.support.api import ASK, AT_ONCE, SESSION, answering, api, obliging, refusing
 from tests.support.canary import PASSWORD, VKEY
 from tests.support.peer import Seen, http, peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ONCE = RetryPolicy(attempts=1)
-AT_ONCE = RetryPolicy(attempts=3, wait_initial=0.0, wait_jitter=0.0)
-ASK = CdrsAsk(limit=1000, after_uid=106398334)
-SESSION = "c0ffee5e5510ca9a0000000000000001"
-
-
-def api(url: str, **more: Any) -> NoveroApi:
-    """An API of the canary account that tries once, unless told otherwise."""
-    more.setdefault("retry", ONCE)
-    return NoveroApi(url, "user@example.com", PASSWORD, VKEY, timezone=LONDON, **more)
-
-
-def obliging(seen: Seen) -> bytes:
-    """Answer every request with what the operator's page shows."""
-    return http(answering(seen))
-
-
-def answering(seen: Seen, session_id: str = SESSION) -> bytes:
-    """The body of an obliging answer."""
-    found = []
-    for name, request_id in zip(seen.names, seen.ids(), strict=True):
-        match name:
-            case "SessionLogin":
-                found.append(logged_in(session_id, request_id))
-            case "GetTotals":
-                page = golden("page-get-totals").decode().replace("TestRequest", request_id)
-                found.append(page.split("<NoveroResponse>\n")[1].split("</NoveroResponse>")[0])
-            case "GetCDR":
-                found.append(response(record(), request_id=request_id, name=name).replace("CDRs>", "Found>"))
-            case _:
-                found.append(response(*records(2), request_id=request_id))
-    return envelope(*found).replace(b"<Found>", b"").replace(b"</Found>", b"")
-
-
-def refusing(code: str, message: str, status: str = "200 OK") -> Callable[[Seen], bytes]:
-    """Refuse every request of a document."""
-
-    def step(seen: Seen) -> bytes:
-        targets = ["Auth" if name == "SessionLogin" else "NoveroCDR" for name in seen.names]
-        found = [
-            refused(code, message, request_id, target, name)
-            for request_id, target, name in zip(seen.ids(), targets, seen.names, strict=True)
-        ]
-        return http(envelope(*found), status)
-
-    return step
+    from cdrsync.source.exchange import RequestDone
 
 
 def test_one_document_holds_login_and_asks() -> None:

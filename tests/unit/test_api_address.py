@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cdrsync.errors import ConfigError
-from cdrsync.source.api import NoveroApi
-from tests.support.answers import LONDON
-from tests.unit.test_api import api
+from cdrsync.source.request import Login
+from tests.support.api import api
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def test_an_address_that_may_be_asked(url: str) -> None:
 def test_every_problem_is_said_at_once() -> None:
     """What XML can't carry and a bad address are all named, without their values."""
     with pytest.raises(ConfigError) as raised:
-        NoveroApi("http://example.com/", "a\x00", "b\x01", "c\ufffe", timezone=LONDON)
+        api("http://example.com/", Login("a\x00", "b\x01", "c\ufffe"))
 
     assert [one.split(":")[0] for one in raised.value.problems] == ["username", "password", "vkey", "api_url"]
     assert "\x01" not in str(raised.value)

@@ -12,11 +12,11 @@ import pytest
 
 from cdrsync.errors import ApiUnreachable, ConfigError
 from cdrsync.model import Batch
-from cdrsync.source.api import Timeouts
+from cdrsync.source.post import Bounds
 from cdrsync.source.reach import Unverified, reach
+from tests.support.api import ASK, api, obliging
 from tests.support.canary import PASSWORD
 from tests.support.peer import Seen, http, peer
-from tests.unit.test_api import ASK, api, obliging
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,7 +173,7 @@ def test_an_address_that_swallows_everything_is_no_reason_to_fail(monkeypatch: p
             ]
 
         monkeypatch.setattr(socket, "getaddrinfo", both)
-        source = api(f"http://localhost:{one.port}/", timeouts=Timeouts(connect=5.0, total=5.0))
+        source = api(f"http://localhost:{one.port}/", bounds=Bounds(connect=5.0, total=5.0))
         assert isinstance(source.ask([ASK]).answers[0], Batch)
         source.close()
         for other in waiting:

@@ -9,8 +9,8 @@ import pytest
 from cdrsync.errors import BadAnswer, RequestRefused
 from cdrsync.model import Batch
 from tests.support.answers import envelope, logged_in, refused, response
+from tests.support.api import SESSION, api, obliging
 from tests.support.peer import Seen, http, peer
-from tests.unit.test_api import SESSION, api, obliging
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import ApiUnreachable, BadAnswer
-from cdrsync.source.api import Timeouts
+from cdrsync.source.post import Bounds
 from cdrsync.source.retry import RetryPolicy
+from tests.support.api import ASK, AT_ONCE, answering, api, obliging
 from tests.support.peer import DEADLINE, Reset, Seen, http, peer
-from tests.unit.test_api import ASK, AT_ONCE, answering, api, obliging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cdrsync.source.api import NoveroApi
 
-SHORT = Timeouts(connect=1.0, read=1.0, total=1.0)
+SHORT = Bounds(connect=1.0, read=1.0, total=1.0)
 MEBIBYTE = 1024 * 1024
 
 
@@ -114,7 +114,7 @@ def test_no_answer_is_unpacked_without_bound(kind: str) -> None:
     """A bomb and an endless answer are refused at the bound, and memory stays near it."""
     bomb = _bomb()
     with peer(_endless if kind == "endless" else lambda _: bomb) as one:
-        source = api(one.url, max_bytes=8 * MEBIBYTE)
+        source = api(one.url, bounds=Bounds(max_bytes=8 * MEBIBYTE))
         tracemalloc.start()
         with pytest.raises(BadAnswer, match=f"larger than {8 * MEBIBYTE} bytes"):
             source.ask([ASK])
@@ -146,7 +146,7 @@ def _drip(*begin: bytes) -> Callable[[Seen], Iterator[bytes]]:
 def test_a_drip_ends_at_the_deadline(begin: bytes) -> None:
     """A byte now and then keeps nobody for ever, whether in the headers, the framing or the body."""
     with peer(_drip(begin)) as one:
-        source = api(one.url, timeouts=SHORT)
+        source = api(one.url, bounds=SHORT)
         with pytest.raises(ApiUnreachable, match="time"):
             source.ask([ASK])
         source.close()
@@ -157,7 +157,7 @@ def test_silence_ends_at_the_read_timeout() -> None:
     """A server that takes the request and says nothing is given up."""
     over = threading.Event()
     with peer(_silent(over)) as one:
-        source = api(one.url, timeouts=SHORT)
+        source = api(one.url, bounds=SHORT)
         with pytest.raises(ApiUnreachable, match=r"no answer from 127\.0\.0\.1 in time"):
             source.ask([ASK])
         source.close()
@@ -253,7 +253,7 @@ def test_a_stop_ends_connecting() -> None:
             one.settimeout(0.0)
             one.connect_ex(("127.0.0.1", port))
             waiting.append(one)
-        source = api(f"http://127.0.0.1:{port}/", stop=stop, timeouts=Timeouts(connect=10 * DEADLINE))
+        source = api(f"http://127.0.0.1:{port}/", stop=stop, bounds=Bounds(connect=10 * DEADLINE))
         asking = _Asking(source)
         stop.set()
         assert asking.ended()

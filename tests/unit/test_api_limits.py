@@ -9,9 +9,10 @@ import pytest
 
 from cdrsync.errors import ApiUnreachable
 from cdrsync.model import Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
+from cdrsync.source.post import Bounds
 from tests.support.answers import envelope, logged_in, records, refused, response
+from tests.support.api import AT_ONCE, SESSION, answering, api
 from tests.support.peer import Seen, http, peer
-from tests.unit.test_api import AT_ONCE, SESSION, answering, api
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ def test_a_server_that_fails_above_a_limit(how: str, caplog: pytest.LogCaptureFi
     """Pages become smaller until they come, stay so, and it is told once."""
     step = failing(lambda seen: max(limits(seen), default=0) > 200, FAILURES[how])
     with peer(step) as one, caplog.at_level(logging.WARNING):
-        source = api(one.url, retry=AT_ONCE, max_bytes=2_000_000)
+        source = api(one.url, retry=AT_ONCE, bounds=Bounds(max_bytes=2_000_000))
         assert isinstance(source.ask([ASK]).answers[0], Batch)
         before = len(one.seen)
         for _ in range(3):

@@ -10,8 +10,8 @@ import pytest
 from cdrsync.errors import BadAnswer
 from cdrsync.model import Batch
 from tests.support.answers import envelope, logged_in, refused
+from tests.support.api import ASK, AT_ONCE, ONCE, SESSION, api, obliging
 from tests.support.peer import Seen, http, peer
-from tests.unit.test_api import ASK, AT_ONCE, ONCE, SESSION, api, obliging
 
 if TYPE_CHECKING:
     from collections.abc import Callable

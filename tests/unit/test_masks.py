@@ -17,9 +17,9 @@ from cdrsync.errors import CdrsyncError
 from cdrsync.model import Period, Refusal, Totals, TotalsAsk
 from cdrsync.source.masks import Masks
 from tests.support.answers import envelope, golden, logged_in, refused
+from tests.support.api import ASK, SESSION, api, obliging
 from tests.support.canary import PASSWORD, VKEY
 from tests.support.peer import Seen, http, peer
-from tests.unit.test_api import ASK, SESSION, api, obliging
 
 if TYPE_CHECKING:
     from collections.abc import Callable
