@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cdrsync.cli import output
+from cdrsync.cli import output, progress
 from cdrsync.cli.options import config_options, json_option, settings_of
 from cdrsync.config.read import ACCOUNT_NAME
 from cdrsync.errors import EXIT_OK
@@ -123,17 +123,20 @@ def retire(inputs: Inputs, name: str, *, reason: str, as_json: bool) -> int:
 def forget(inputs: Inputs, name: str, *, yes: bool, as_json: bool) -> int:
     """Delete an account from the database: its calls, their history, its quarantine, its ledger and its runs.
 
-    Its daemon has to be stopped. If the configuration still names it, the next sync reads all of it again.
+    Its daemon has to be stopped. If the configuration still names it, the next sync reads all of it again. It goes
+    piece by piece; after an interruption the same command goes on.
 
     JSON: {"name", "calls"}.
     """
-    from cdrsync.wiring import accounts
+    from cdrsync.wiring import accounts, reads
 
     settings = settings_of(inputs, credentials=False)
     if not yes:
         click.confirm(f"Everything that is held of account {name} goes, and can't be brought back. Go on?", abort=True,
                       err=True)  # fmt: skip
     with accounts.held_account(settings, name) as store:
-        calls = store.forget()
+        (held,) = reads.overview(settings, [name])
+        with progress.counting(f"forgetting {name}", held.calls) as show:
+            calls = store.forget(show)
     text = f"account {name} is gone, with {calls} calls"
     return output.told("account forget", text, as_json=as_json, name=name, calls=calls)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, literal, or_, select, update
+from sqlalchemy import insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import utc_now
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.schema.tables import account, cdr, metadata, number, sync_run
+from cdrsync.store.forgetting import Forgetting, delete_account
+from cdrsync.store.schema.tables import account, cdr, sync_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from datetime import datetime
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Engine
 
     from cdrsync.store.session import WriterSession
 
@@ -69,7 +70,7 @@ class Identity:
                         [f"an account {new} is there already, and holds calls"],
                         hint=f"cdrsync account forget {new} deletes what it holds",
                     )
-                _delete(connection, taken)
+                delete_account(connection, taken)
             connection.execute(update(account).where(account.c.id == self._session.account_id).values(name=new))
             told = {"account_id": self._session.account_id, "origin": "rename", "outcome": "ok"}
             told |= {"started_at": self._clock(), "ended_at": self._clock(), "message": f"was {self.account}"}
@@ -85,23 +86,12 @@ class Identity:
             told |= dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0)
             connection.execute(insert(sync_run).values(told))
 
-    def forget(self) -> int:
-        """Delete the account with all that is held of it; answer how many calls that were."""
-        with self._session.transaction() as connection:
-            mine = cdr.c.account_id == self._session.account_id
-            calls = connection.scalar(select(func.count()).select_from(cdr).where(mine)) or 0
-            _delete(connection, self._session.account_id)
-            used = [select(literal(1)).where(column == number.c.number) for column in (cdr.c.anumber, cdr.c.bnumber)]
-            used.append(select(literal(1)).where(cdr.c.dialled == number.c.number))
-            connection.execute(delete(number).where(*(~query.exists() for query in used)))
-        return int(calls)
+    def forget(self, told: Callable[[int], object] = lambda calls: None) -> int:  # noqa: ARG005 - nobody looks
+        """Delete the account with all that is held of it, piece by piece; answer how many calls that were.
 
-
-def _delete(connection: Connection, account_id: int) -> None:
-    for table in reversed(metadata.sorted_tables):
-        if "account_id" in table.c:
-            connection.execute(delete(table).where(table.c.account_id == account_id))
-    connection.execute(delete(account).where(account.c.id == account_id))
+        `told` is given how many have gone with each piece. A run that was cut off is gone on with by the next.
+        """
+        return Forgetting(self._session, told).run()
 
 
 def ask_to_retry(engine: Engine, names: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,8 @@ from sqlalchemy import update
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import Checkpoint
+from cdrsync.store import forgetting
+from cdrsync.store.databases import port
 from cdrsync.store.schema import tables
 from tests.support.examples import FIRST, calls, page
 from tests.support.stores import OwnStore
@@ -149,3 +152,64 @@ def test_a_retired_account_keeps_its_calls_and_frees_its_login(migrated: Databas
     assert [run.message for run in eyes.rows(tables.sync_run)] == ["the operator began anew"]
     with pytest.raises(ConfigError, match="as account sales-2"):
         opened(migrated.url, "sales").__enter__()
+
+
+SLOW_DELETES = (
+    "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.002); RETURN OLD; END $$",
+    "CREATE TRIGGER slowly BEFORE DELETE ON cdr FOR EACH ROW EXECUTE FUNCTION slowly()",
+)
+
+
+@pytest.mark.parametrize("migrated", ["postgresql"], indirect=True)
+def test_an_account_of_any_size_is_forgotten_within_the_limit_of_a_statement(
+    migrated: Database, eyes: Eyes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To delete all of it at once would take twice as long as one statement may."""
+    monkeypatch.setattr(port, "STATEMENT_SECONDS", 2)
+    monkeypatch.setattr(forgetting, "PIECE", 200)  # too large at first
+    gone: list[int] = []
+    with opened(migrated.url, "sales") as store:
+        store.save(page(*calls(2000)))
+        with eyes.engine.begin() as connection:
+            for statement in SLOW_DELETES:
+                connection.exec_driver_sql(statement)
+        assert store.forget(gone.append) == sum(gone) == 2000
+    assert max(gone) == 200
+    assert min(gone) <= 100
+    assert names(eyes) == []
+
+
+@pytest.mark.parametrize("sync_again", [False, True])
+def test_a_forgetting_that_was_cut_off(
+    migrated: Database, eyes: Eyes, monkeypatch: pytest.MonkeyPatch, *, sync_again: bool
+) -> None:
+    """The ledger counts what is left, the position is gone: the next run goes on, and a sync reads all of it again."""
+    monkeypatch.setattr(forgetting, "PIECE", 10)
+    held = [call._replace(call_date=FIRST.call_date + timedelta(days=call.uid % 3)) for call in calls(50)]
+
+    def interrupt(gone: int) -> None:
+        assert gone == 10
+        raise KeyboardInterrupt
+
+    with opened(migrated.url, "sales") as store:
+        store.save(page(*held, checkpoint=Checkpoint("tail", held[-1].uid), completes=[FIRST.call_date]))
+        store.save(page(held[-1]._replace(duration=99)))
+        with pytest.raises(KeyboardInterrupt):
+            store.forget(interrupt)
+        assert store.checkpoint("tail") is None
+    left = eyes.cdrs()
+    assert len(left) == 40
+    days = {row.call_date: row for row in eyes.rows(tables.coverage)}
+    for day, row in days.items():
+        of_day = [call for call in left if call.call_date == day]
+        figures = (len(of_day), sum(call.duration for call in of_day), sum(call.user_cost for call in of_day))
+        assert (row.calls, row.duration, row.charge) == figures
+        assert row.downloaded_at is None
+    with opened(migrated.url, "sales") as store:
+        if sync_again:
+            assert store.save(page(*held)).inserted == 10
+            assert sum(row.calls for row in eyes.rows(tables.coverage)) == 50
+        assert store.forget() == (50 if sync_again else 40)
+    assert names(eyes) == []
+    for table in (tables.cdr, tables.cdr_change, tables.call_day, tables.coverage):
+        assert eyes.rows(table) == []
