@@ -154,6 +154,7 @@ class Service:
         if self._sharing is not None:
             self._sharing.end()
         self._databases.append(database)
+        self._activity.cut_off = database.cut_off
         self._sharing = Sharing(database, lambda: list(self._pool.workers), self._assign, self._show_holders, self.ring)
         self._sharing.start()
 

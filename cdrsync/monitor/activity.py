@@ -68,6 +68,7 @@ class Snapshot:
     taken_at: datetime
     stopping: bool
     accounts: tuple[AccountState, ...]
+    cut_off: float | None = None  # seconds since the database heard of us, where others may have our accounts
     reload_refused: str | None = None  # what is wrong with the configuration that was refused last
     reload_refused_at: datetime | None = None
 
@@ -87,6 +88,8 @@ class Activity:
     ) -> None:
         self._clock = clock
         self._monotonic = monotonic
+        self.cut_off: Callable[[], float | None] = lambda: None
+        """As in Snapshot. Whoever knows sets this."""
         self._lock = threading.Lock()
         self._started = monotonic()
         self._stopping = False
@@ -136,14 +139,17 @@ class Activity:
             self._stopping = True
 
     def snapshot(self) -> Snapshot:
-        """Every account's state at this moment."""
+        """Every account's state at this moment. A replica that is cut off holds no lease for all that anybody knows."""
+        cut_off = self.cut_off()
         with self._lock:
             now, wall = self._monotonic(), self._clock()
             accounts = tuple(self._told(state, now, wall) for state in self._states.values())
+            if cut_off is not None:
+                accounts = tuple(replace(state, lease_held=False) for state in accounts)
             started_at = wall - timedelta(seconds=now - self._started)
             refused, at = self._reload_refused or (None, now)
             refused_at = None if refused is None else wall - timedelta(seconds=now - at)
-            return Snapshot(started_at, wall, self._stopping, accounts, refused, refused_at)
+            return Snapshot(started_at, wall, self._stopping, accounts, cut_off, refused, refused_at)
 
     def _told(self, state: AccountState, now: float, wall: datetime) -> AccountState:
         instants = self._instants[state.name]

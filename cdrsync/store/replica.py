@@ -105,8 +105,13 @@ class Replica:
     def held(self) -> set[str]:
         """The accounts whose leases are ours; none where the last beat is so old that they may be another's."""
         with self._lock:
-            fresh = time.monotonic() - self._last_beat < self.lease_seconds
-            return set(self._leases) - {""} if fresh else set()
+            return set() if self.cut_off is not None else set(self._leases) - {""}
+
+    @property
+    def cut_off(self) -> float | None:
+        """Seconds since our last beat, where that is so long ago that our leases may be another's."""
+        silent = time.monotonic() - self._last_beat
+        return silent if self._beating is not None and silent >= self.lease_seconds else None
 
     def forget(self, name: str) -> None:
         """Use a lease no more until it is taken again: after an error its count, or the lease itself, is in doubt."""

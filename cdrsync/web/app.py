@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from cdrsync.web.access import Access, Outcome
-from cdrsync.web.health import not_ready
+from cdrsync.web.health import cut_off, not_ready
 from cdrsync.web.page import Pages
 from cdrsync.web.state import Recent
 
@@ -52,8 +52,11 @@ def create_app(
     pages = Pages(app, source, recent)
 
     def live() -> Response:
-        stuck = source.now().stuck
-        return _line(f"stuck: {stuck}", 503) if stuck else _line("alive")
+        now = source.now()
+        if now.stuck:
+            return _line(f"stuck: {now.stuck}", 503)
+        # To begin it anew would not help.
+        return _line("alive" if now.cut_off is None else cut_off(now.cut_off))
 
     def ready() -> Response:
         reasons = not_ready(source.now(), recent.problem())

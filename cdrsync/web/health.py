@@ -26,14 +26,23 @@ def not_ready(now: Now, database: CdrsyncError | None) -> list[str]:
     reasons = ["stopping"] if now.stopping else []
     if database is not None:
         reasons.append(database.message)
+    if now.cut_off is not None:
+        reasons.append(cut_off(now.cut_off))
     for account in now.accounts:
         reasons += [f"{account.state.name}: {trouble.text}" for trouble in _of_worker(account, now)]
     return [" ".join(reason.split()) for reason in reasons]
 
 
+def cut_off(seconds: float) -> str:
+    """What is to be said of a replica from which no beat comes through."""
+    return f"this replica has not reached the database for {seconds:.0f} s: another one may have its accounts"
+
+
 def troubles(now: Now, held: Mapping[str, Summary] | CdrsyncError, down_since: datetime | None = None) -> list[Trouble]:
     """Everything that a person should know, the worst first. `held`: by account, or why the database can't tell."""
     found = [Trouble(None, Weight.BAD, now.stuck)] if now.stuck else []
+    if now.cut_off is not None:
+        found.append(Trouble(None, Weight.BAD, cut_off(now.cut_off), "It goes on by itself", short="cut off"))
     if isinstance(held, CdrsyncError):
         found.append(Trouble(None, Weight.BAD, held.message, held.hint, down_since))
     if now.reload_refused:

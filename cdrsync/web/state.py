@@ -35,6 +35,7 @@ class Now:
     accounts: tuple[AccountNow, ...]
     stopping: bool = False
     stuck: str | None = None  # one line where a worker has made no step for longer than any step may take
+    cut_off: float | None = None  # seconds since the database heard of us, where others may have our accounts
     reload_refused: str | None = None  # what is wrong with the configuration that was refused last
     reload_refused_at: datetime | None = None
 
@@ -106,8 +107,9 @@ class Recent:
                 answer = self._answer(question)
                 while len(self._answers) >= KEPT_ANSWERS:
                     del self._answers[next(iter(self._answers))]
-                # What took long is kept longer: it is never asked for more than a tenth of the time.
-                self._answers[key] = (self._clock(), answer, max(self._kept, 10 * (self._clock() - began)))
+                # What took long is kept longer: it is never asked for more than a tenth of the time. A failure is not.
+                took = 0.0 if isinstance(answer, CdrsyncError) else self._clock() - began
+                self._answers[key] = (self._clock(), answer, max(self._kept, 10 * took))
             return answer
         finally:
             self._asking.release()

@@ -42,6 +42,10 @@ class Database:
 
         return Replica(self._url, lease_seconds=self._lease_seconds, connections=self._connections, shares=self._shares)
 
+    def cut_off(self) -> float | None:
+        """As `Replica.cut_off`; None before the replica is there."""
+        return self.replica.cut_off if "replica" in self.__dict__ else None
+
     def close(self) -> None:
         """Free every lease and connection."""
         if "replica" in self.__dict__:

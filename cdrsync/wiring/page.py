@@ -55,6 +55,7 @@ class Daemon:
             tuple(accounts),
             snapshot.stopping,
             self._stuck(),
+            snapshot.cut_off,
             snapshot.reload_refused,
             snapshot.reload_refused_at,
         )

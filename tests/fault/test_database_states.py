@@ -10,8 +10,8 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, func, select
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable, Retry
 from cdrsync.store.databases import engine as store_engine
-from cdrsync.store.databases import errors
+from cdrsync.store.databases import errors, port
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import cdr
 from tests.fault.fresh import upgraded
@@ -32,6 +32,7 @@ from tests.support.tools import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import Database
 
@@ -141,7 +142,7 @@ def test_a_frozen_server_is_said_in_time(migrated: Database, idle: float) -> Non
         store.open()
         store.save(page(FIRST))
         time.sleep(idle)
-        stopped = [migrated.server.pid, *_children(migrated.server.pid)]
+        stopped = [migrated.server.pid, *migrated.server.children()]
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         begun = time.monotonic()
@@ -156,10 +157,40 @@ def test_a_frozen_server_is_said_in_time(migrated: Database, idle: float) -> Non
         assert store.save(page(FIRST._replace(uid=2))).records == 1
 
 
-def _children(parent: int) -> list[int]:
-    """The processes that a process has started."""
-    listed = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii")
-    return [int(pid) for pid in listed.split()]
+@SERVERS
+@pytest.mark.own_server
+@pytest.mark.parametrize("moment", ["between two", "in a query", "in a long one"])
+def test_who_only_reads_from_a_frozen_server_is_told(migrated: Database, moment: str) -> None:
+    """Within 30 s, wherever it was. A query that takes long on a server that lives is left alone."""
+    assert isinstance(migrated.server, PostgresqlServer | MariadbServer)
+    sleep = "pg_sleep" if migrated.kind == "postgresql" else "SLEEP"
+    engine = open_engine(migrated.url)
+    begun = time.monotonic()
+    with contextlib.ExitStack() as opened:
+        opened.callback(engine.dispose)
+        connection = opened.enter_context(engine.connect())
+        if moment == "in a long one":
+            connection.exec_driver_sql(f"SELECT {sleep}({port.CUT_SECONDS + 3})")
+            assert time.monotonic() - begun > port.CUT_SECONDS + 2
+            return
+        stopped = [migrated.server.pid, *migrated.server.children()]
+        freeze = threading.Timer(0.5, lambda: signal_all(stopped, signal.SIGSTOP))
+        freeze.start()
+        try:
+            if moment == "between two":
+                connection.close()
+                freeze.join()
+            with pytest.raises(DatabaseUnavailable), errors.translated():
+                (engine.connect() if moment == "between two" else connection).exec_driver_sql(f"SELECT {sleep}(60)")
+            assert time.monotonic() - begun < 30
+        finally:
+            freeze.join()
+            signal_all(stopped, signal.SIGCONT)
+
+
+def signal_all(pids: list[int], what: signal.Signals) -> None:
+    for pid in pids:
+        os.kill(pid, what)
 
 
 @SQLITE

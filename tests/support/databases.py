@@ -139,6 +139,11 @@ class _Process:
             raise RuntimeError("the server is not running")
         return self._child.pid
 
+    def children(self) -> list[int]:
+        """The processes that the server has started."""
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        return [int(pid) for pid in listed.split()]
+
     def wait_for(self, answer: Callable[[], object], failure: type[Exception]) -> None:
         """Return when `answer()` no longer raises `failure`; the server's log is in the error if it never does."""
         deadline = time.monotonic() + START_SECONDS

@@ -348,6 +348,18 @@ def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
     }
 
 
+def test_a_replica_that_is_cut_off_holds_no_lease() -> None:
+    """Another one may have taken it: of two that said so the alert CdrsyncTwoWriters would fire."""
+    activity = Activity(lambda: NOW, lambda: 5.0)
+    activity.reset(["default"])
+    activity.publish("default", lease_held=True)
+    metrics = Metrics(activity)
+    for cut_off, value in ((None, 1.0), (16.0, 0.0), (None, 1.0)):
+        activity.cut_off = lambda cut_off=cut_off: cut_off  # type: ignore[misc]
+        assert activity.snapshot().cut_off == cut_off
+        assert metrics.registry.get_sample_value("cdrsync_lease_held", {"account": "default"}) == value
+
+
 @pytest.mark.parametrize("outcome", ["accepted", "refused", "limited"])
 def test_doorbells_are_counted_by_outcome(outcome: str) -> None:
     """A flood of wrong tokens shows."""

@@ -59,6 +59,17 @@ def test_stuck_worker_is_not_alive() -> None:
     assert (answer.status_code, answer.text) == (503, "stuck: default: no step for 20 min\n")
 
 
+CUT_OFF = "this replica has not reached the database for 23 s: another one may have its accounts"
+
+
+def test_a_replica_that_is_cut_off_does_not_call_itself_alive() -> None:
+    """It runs, and to begin it anew would not help: the probe passes, with the truth."""
+    shown = healthy()
+    shown.shown = replace(shown.shown, cut_off=23.4)
+    assert (get(shown, "/livez").status_code, get(shown, "/livez").text) == (200, f"{CUT_OFF}\n")
+    assert CUT_OFF in get(shown, "/").text
+
+
 def test_ready_after_a_recent_poll() -> None:
     answer = get(healthy(), "/readyz")
     assert (answer.status_code, answer.text) == (200, "ready\n")
@@ -82,6 +93,7 @@ def test_ready_where_another_replica_does_the_work() -> None:
             "default: no poll has succeeded for 12 min",
         ),
         (Shown(now(well(), stopping=True), {}), "stopping"),
+        (Shown(replace(now(well()), cut_off=23.4), {}), CUT_OFF),
         (
             Shown(now(well()), {}, failure=DatabaseUnavailable("the database can't be used:\nno route to host")),
             "the database can't be used: no route to host",

@@ -1,8 +1,9 @@
 """Who may read: the views, or the tables too, and nothing else.
 
 On PostgreSQL the views run with their owner's rights, so that a reader needs no right on any table. On MySQL they run
-with the reader's, so that they outlive their owner: there a reader may read the tables that they read, too. What a
-reader was granted on our views and tables before is taken back first: a second grant narrows as well as widens.
+with the reader's, so that they outlive their owner, and on a Citus cluster the other nodes are asked in the reader's
+name: there a reader may read the tables that the views read, too. What a reader was granted on our views and tables
+before is taken back first: a second grant narrows as well as widens.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def grant_reader(engine: Engine, role: str, *, tables: bool = False, accounts: S
         raise ConfigError(["the tables hold every account: a reader of some accounts gets views only"])
     kind = kind_of(engine.dialect.name)
     views = {view.name: any(c.name == "account_id" for c in view.columns) for view in dictionary.views()}
-    objects = [*views, *(sorted(metadata.tables) if tables else [] if kind.views_read_as_owner else tables_read())]
     with translated(), engine.begin() as connection:
+        read = [] if kind.views_read_as_owner(connection) else tables_read()
+        objects = [*views, *(sorted(metadata.tables) if tables else read)]
         if kind.has_users:
             intervene(connection, SCHEMA_ID)  # of two grants at once, one waits
         ids = functools.partial(_account_ids, connection, accounts)

@@ -128,8 +128,12 @@ class UpgradeLock:
                 metadata.drop_all(self._connection, tables=UNDER_THE_MIGRATIONS)
 
     def check(self, ctx: Any, step: Any, heads: Any, run_args: Any) -> None:
-        """Write the lease's row, within the transaction of a migration. Raises LeaseLost where it is another's."""
+        """As Alembic calls it, within the transaction of a migration."""
         del ctx, step, heads, run_args
+        self.confirm()
+
+    def confirm(self) -> None:
+        """Write the lease's row, within the caller's transaction. Raises LeaseLost where it is another's."""
         held = self._lease
         if held is not None:
             ours = (lease.c.account_id == held.account_id, lease.c.token == held.token)

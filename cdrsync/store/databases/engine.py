@@ -38,7 +38,7 @@ def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) ->
         "pool_use_lifo": True,  # few connections are kept busy: the server, or a proxy, may end the others
         **kind.pool_options,
     }
-    watched = bool(writer) and pool.pop("pool_pre_ping", False)  # a look at a frozen server would not end
+    watched = pool.pop("pool_pre_ping", False)  # a look at a frozen server would not end
     arguments = kind.connect_arguments(parsed, writer=bool(writer))
     try:
         engine = create_engine(kind.plain_url(parsed), connect_args=arguments, **kind.engine_options, **pool)
@@ -46,7 +46,7 @@ def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) ->
         raise ConfigError([f"database_url has an option that can't be read: {error}"], hint=OPTION_HINT) from None
     kind.set_up(engine, writer)
     if watched:
-        watch(engine)
+        watch(engine, arguments, limited=bool(writer))
     return engine.execution_options(**{WRITER: True}) if writer else engine
 
 

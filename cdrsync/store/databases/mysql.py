@@ -10,7 +10,7 @@ import contextlib
 import sys
 from datetime import UTC
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pymysql
 from sqlalchemy import event
@@ -34,7 +34,7 @@ from cdrsync.store.databases.port import (
 from cdrsync.tuning import clocks, each, instants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime, time
     from decimal import Decimal
 
@@ -85,8 +85,8 @@ class Mysql(DatabaseKind):
     # With the rights of whoever asks: a restore may well lose the user who made it.
     create_view = "CREATE OR REPLACE SQL SECURITY INVOKER VIEW"
     json_needs_check = True
-    views_read_as_owner = False
     quote_mark = "`"
+    look_arguments: ClassVar[Mapping[str, Any]] = dict.fromkeys(("connect_timeout", "read_timeout"), CONNECT_SECONDS)
     now = "UTC_TIMESTAMP(6)"
 
     def plain_url(self, url: URL) -> URL:
@@ -99,15 +99,22 @@ class Mysql(DatabaseKind):
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_SECONDS,
             "init_command": _settings(writer),
-            **({"read_timeout": port.CUT_SECONDS, "write_timeout": port.CUT_SECONDS} if writer else {}),
+            "read_timeout": port.CUT_SECONDS,
+            "write_timeout": port.CUT_SECONDS,
             "cursorclass": _Cursor,
         }
         return {name: value for name, value in settings.items() if name not in url.query} | mysql_access.tls(url)
 
+    def descriptor(self, connection: Any) -> int | None:
+        """The driver keeps it to itself."""
+        connected = getattr(connection, "_sock", None)
+        return None if connected is None else int(connected.fileno())
+
     def set_up(self, engine: Engine, replica: str) -> None:
         """Say what a login lacks, and keep to what the server takes."""
-        del replica
         event.listen(engine, "do_connect", _connect)
+        if not replica and "read_timeout" not in engine.url.query:
+            event.listen(engine, "connect", _let_it_take_long)
         event.listen(engine, "connect", _learn_packet)
         event.listen(engine, "handle_error", _leave_read_only)
 
@@ -177,6 +184,11 @@ class Mysql(DatabaseKind):
     def text_bytes(self, connection: Connection) -> int:
         """Two of them fit into a packet, even where every character must be quoted."""
         return (_packet(connection.connection.dbapi_connection) - _ROOM) // 4
+
+    def views_read_as_owner(self, connection: Connection) -> bool:
+        """No: see `create_view`."""
+        del connection
+        return False
 
     def troubles(self, connection: Connection) -> Iterator[Trouble]:
         """Of rights and of the server's settings."""
@@ -253,6 +265,12 @@ def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
             [f"this server's way of logging in needs the package {package}, which is not installed"],
             hint=f"{sys.executable} -m pip install {package}",
         ) from error
+
+
+def _let_it_take_long(connection: Any, record: Any) -> None:
+    """The limit of a read is for logging in, which has no other one; who reads may ask what takes longer."""
+    del record
+    connection._read_timeout = None  # noqa: SLF001 - the driver sets it for the whole connection only
 
 
 def _learn_packet(connection: Any, record: Any) -> None:

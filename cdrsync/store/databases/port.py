@@ -83,17 +83,20 @@ class DatabaseKind(ABC):
 
     pool_options: ClassVar[Mapping[str, Any]] = {"pool_pre_ping": True}  # a connection that died is replaced
 
+    look_arguments: ClassVar[Mapping[str, Any]] = {"connect_timeout": CONNECT_SECONDS}
+    """What the driver must be told to log in within CONNECT_SECONDS, or not at all."""
+
     now: ClassVar[str]
     """SQL for the database's own clock, an instant."""
 
     quote_mark: ClassVar[str] = '"'
     """Around identifiers."""
 
-    views_read_as_owner: ClassVar[bool] = True
-    """Whether a view reads its tables with the rights of its owner, or of whoever asks."""
-
     has_users: ClassVar[bool] = True
     """Whether it has users, who may have rights."""
+
+    distributes: ClassVar[bool] = False
+    """Whether an extension of it spreads tables over several servers."""
 
     words: ClassVar[str]
     """The file with its own words of the views: `migrations/views/NAME.toml`."""
@@ -128,6 +131,11 @@ class DatabaseKind(ABC):
     def end_sessions(self, connection: Connection, replica: str) -> None:
         """End what a replica that is given up has begun, where the server would not do it by itself in time."""
         del connection, replica
+
+    def descriptor(self, connection: Any) -> int | None:
+        """The file descriptor of a driver's connection to a server; None where there is none."""
+        del connection
+        return None
 
     @abstractmethod
     def set_up(self, engine: Engine, replica: str) -> None:
@@ -226,6 +234,11 @@ class DatabaseKind(ABC):
         return None
 
     # ── rights ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def views_read_as_owner(self, connection: Connection) -> bool:
+        """Whether a view reads its tables with the rights of its owner, or of whoever asks."""
+        del connection
+        return True
 
     @abstractmethod
     def troubles(self, connection: Connection) -> Iterator[Trouble]:

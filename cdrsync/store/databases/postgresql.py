@@ -98,8 +98,9 @@ class Postgresql(DatabaseKind):
     words = "postgresql"
     comments_views = True
     transactional_ddl = True
+    distributes = True
 
-    now = "clock_timestamp()"
+    now = "statement_timestamp()"  # on a Citus cluster no distributed table takes a volatile function
 
     def plain_url(self, url: URL) -> URL:
         """With libpq's own options."""
@@ -124,6 +125,11 @@ class Postgresql(DatabaseKind):
             "prepare_threshold": None,
         }
         return {name: value for name, value in settings.items() if name not in url.query}
+
+    def descriptor(self, connection: Any) -> int:
+        """As libpq tells it."""
+        descriptor: int = connection.fileno()
+        return descriptor
 
     def set_up(self, engine: Engine, replica: str) -> None:
         """Say in each transaction what must hold in it: behind a pooler a session is anybody's."""
@@ -193,6 +199,10 @@ class Postgresql(DatabaseKind):
         """`json`, not `jsonb`, which rewrites."""
         del dialect
         return postgresql.JSON()
+
+    def views_read_as_owner(self, connection: Connection) -> bool:
+        """Not where Citus reads the tables of other servers for whoever asks."""
+        return not postgresql_access.is_spread(connection)
 
     def troubles(self, connection: Connection) -> Iterator[Trouble]:
         """Of rights."""

@@ -123,6 +123,16 @@ def troubles(connection: Connection) -> Iterator[Trouble]:
         )
 
 
+_HAS_CITUS = "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
+_IS_SPREAD = "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('cdr'))"
+
+
+def is_spread(connection: Connection) -> bool:
+    """Whether the calls are spread over the nodes of a Citus cluster."""
+    has_citus = connection.exec_driver_sql(_HAS_CITUS).scalar_one()
+    return bool(has_citus and connection.exec_driver_sql(_IS_SPREAD).scalar_one())
+
+
 # ── readers ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -143,6 +153,11 @@ def grant(grants: Grants) -> None:
     if not grants.truth("has_database_privilege(:role, current_database(), 'CONNECT')"):
         grants.say(f"GRANT CONNECT ON DATABASE {grants.quote(database)} TO {role}")
     if grants.readable.accounts:
+        if any(name not in grants.readable.views for name in grants.readable.objects):
+            raise ConfigError(
+                ["on a Citus cluster who reads a view needs rights on the tables, which hold every account"],
+                hint="Give such a reader what cdrsync export --account NAME writes, or a database of its own",
+            )
         _make_limited(grants, own)
     else:
         readable = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.objects)

@@ -231,7 +231,8 @@ class Eraser:
                 values: dict[str, Any] = {"old_value": None, "new_value": None}
             else:
                 values = {name: rules.text(getattr(row, name), row.call_date) for name in ("old_value", "new_value")}
-            connection.execute(update(cdr_change).where(cdr_change.c.id == row.id).values(values))
+            here = (cdr_change.c.account_id == self._account_id, cdr_change.c.id == row.id)
+            connection.execute(update(cdr_change).where(*here).values(values))
 
     def _note_pseudonyms(self, connection: Connection, treated: list[tuple[Cdr, Cdr]]) -> None:
         """A pseudonym keeps the kind and the country of its number, and nothing else."""
@@ -271,7 +272,7 @@ class Eraser:
 
     def _write_rejects(self, connection: Connection, treated: Collection[tuple[Any, Reject | None]]) -> None:
         for row, record in treated:
-            here = reject.c.id == row.id
+            here = and_(reject.c.account_id == self._account_id, reject.c.id == row.id)
             if record is not None:
                 again = fingerprint(record)
                 same = and_(reject.c.account_id == self._account_id, reject.c.fingerprint == again, ~here)
@@ -309,7 +310,8 @@ class Eraser:
             done = Erased(done.calls, len(rejects), found=dict(sorted(found.items())))
             told = ", ".join(f"{where} {times}" for where, times in done.found.items())
             log = {"ended_at": self._clock(), "calls": done.calls, "rejects": done.rejects, "found": told}
-            connection.execute(update(erasure).where(erasure.c.id == run).values(log))
+            ours = (erasure.c.account_id == self._account_id, erasure.c.id == run)
+            connection.execute(update(erasure).where(*ours).values(log))
             connection.execute(update(erasure).where(open_runs).values(ended_at=self._clock()))
         kind_of(self._engine.dialect.name).leave_no_trace(self._engine)
         return done

@@ -87,7 +87,8 @@ class Person:
                 values[name] = None if row.column_name == "extra" and after != before else after
                 if after != before:
                     self.found[f"cdr_change.{name}"] += 1
-            connection.execute(update(cdr_change).where(cdr_change.c.id == row.id).values(values))
+            here = (cdr_change.c.account_id == self._account_id, cdr_change.c.id == row.id)
+            connection.execute(update(cdr_change).where(*here).values(values))
 
     def _clean(self, connection: Connection, table: Table, column: Column[Any]) -> None:
         keys = list(table.primary_key.columns)
@@ -95,6 +96,6 @@ class Person:
         for row in connection.execute(may).all():
             after = self.rules.text(row.held, date.max)
             if after != row.held:
-                here = [key == getattr(row, key.name) for key in keys]
+                here = [table.c.account_id == self._account_id, *(key == getattr(row, key.name) for key in keys)]
                 connection.execute(update(table).where(*here).values({column.name: after}))
                 self.found[f"{table.name}.{column.name}"] += 1

@@ -1,0 +1,59 @@
+"""A replica that does not reach its database says so before another one takes its accounts."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.fault.trouble import SERVERS
+from tests.support.canary import LOGIN
+from tests.support.databases import MariadbServer, PostgresqlServer
+from tests.support.operator import World, running
+from tests.support.processes import daemon, environment, until
+
+if TYPE_CHECKING:
+    from tests.conftest import Database
+
+LEASE = 'cdrsync_lease_held{account="default"}'
+
+
+@SERVERS
+@pytest.mark.own_server
+def test_a_replica_that_is_cut_off_claims_no_lease(migrated: Database) -> None:
+    """The server is frozen between two polls: metric and probes tell within the lease's time, from memory alone.
+
+    Beats come through again, and all is as before without another poll.
+    """
+    assert isinstance(migrated.server, PostgresqlServer | MariadbServer)
+    world = World(logins=[LOGIN])
+    with running(world) as api:
+        env = environment(
+            api, migrated.url, http_listen="127.0.0.1:0", log_format="json", lease_seconds="3", poll_interval="1h",
+            lookback_interval="0",
+        )  # fmt: skip
+        with daemon(env) as process:
+            url = str(process.event("started")["page"]).rstrip("/")
+
+            def told(path: str) -> str:
+                return httpx.get(f"{url}{path}", timeout=60).text
+
+            until(lambda: told("/readyz") == "ready\n", "ready")
+            until(lambda: f"{LEASE} 1.0" in told("/metrics"), "the lease")
+            os.kill(migrated.server.pid, signal.SIGSTOP)
+            for child in migrated.server.children():
+                os.kill(child, signal.SIGSTOP)
+            try:
+                until(lambda: "has not reached the database" in told("/livez"), "a word of it")
+                assert f"{LEASE} 0.0" in told("/metrics")
+                assert "has not reached the database" in told("/readyz")
+            finally:
+                for pid in (migrated.server.pid, *migrated.server.children()):
+                    os.kill(pid, signal.SIGCONT)
+            until(lambda: f"{LEASE} 1.0" in told("/metrics"), "the lease again")
+            until(lambda: told("/readyz") == "ready\n", "ready again")
+            assert told("/livez") == "alive\n"
+            assert process.stop() == 0
