@@ -7,7 +7,6 @@ piece of text, and the server quotes back what it holds in the same way (QUOTE):
 from __future__ import annotations
 
 import contextlib
-import sys
 from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -112,9 +111,9 @@ class Mysql(DatabaseKind):
 
     def set_up(self, engine: Engine, replica: str) -> None:
         """Say what a login lacks, and keep to what the server takes."""
-        event.listen(engine, "do_connect", _connect)
+        event.listen(engine, "do_connect", mysql_access.log_in)
         if not replica and "read_timeout" not in engine.url.query:
-            event.listen(engine, "connect", _let_it_take_long)
+            event.listen(engine, "connect", mysql_access.let_it_take_long)
         event.listen(engine, "connect", _learn_packet)
         event.listen(engine, "handle_error", _leave_read_only)
 
@@ -252,25 +251,6 @@ class _Cursor(pymysql.cursors.Cursor):
             if len(sent) > packet - _ROOM // 2:
                 raise pymysql.err.DataError(1153, f"longer than the server's max_allowed_packet, {packet} bytes")
         return super().execute(statement)
-
-
-def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
-    """Connect. Some ways of logging in need packages of which the driver says so only when it comes to them."""
-    del record
-    try:
-        return dialect.connect(*arguments, **options)
-    except RuntimeError as error:
-        package = "PyNaCl" if "nacl" in str(error) else "cryptography"
-        raise ConfigError(
-            [f"this server's way of logging in needs the package {package}, which is not installed"],
-            hint=f"{sys.executable} -m pip install {package}",
-        ) from error
-
-
-def _let_it_take_long(connection: Any, record: Any) -> None:
-    """The limit of a read is for logging in, which has no other one; who reads may ask what takes longer."""
-    del record
-    connection._read_timeout = None  # noqa: SLF001 - the driver sets it for the whole connection only
 
 
 def _learn_packet(connection: Any, record: Any) -> None:

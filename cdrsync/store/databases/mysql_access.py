@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import ssl
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pymysql
@@ -120,6 +121,25 @@ def _last(value: str | tuple[str, ...]) -> str:
 
 
 # ── rights ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def log_in(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
+    """Connect. Some ways of logging in need packages of which the driver says so only when it comes to them."""
+    del record
+    try:
+        return dialect.connect(*arguments, **options)
+    except RuntimeError as error:
+        package = "PyNaCl" if "nacl" in str(error) else "cryptography"
+        raise ConfigError(
+            [f"this server's way of logging in needs the package {package}, which is not installed"],
+            hint=f"{sys.executable} -m pip install {package}",
+        ) from error
+
+
+def let_it_take_long(connection: Any, record: Any) -> None:
+    """The limit of a read is for logging in, which has no other one; who reads may ask what takes longer."""
+    del record
+    connection._read_timeout = None  # noqa: SLF001 - the driver sets it for the whole connection only
 
 
 def troubles(connection: Connection) -> Iterator[Trouble]:
