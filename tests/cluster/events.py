@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +55,7 @@ class Figures:
     double: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)  # by a person, before its time
     put_off: int = 0  # SQLite: stops in the middle of a write
 
     def lines(self, engine: str) -> Iterator[str]:
@@ -81,7 +84,7 @@ def campaign(fleet: Fleet, ways: Sequence[Way], events: int, rng: random.Random,
     """Hit one of a fleet's replicas so often; then compare everything."""
     kinds = (KILL, STOP, CUT) if ways[0].links else (KILL, STOP)
     done = 0
-    while done < events:
+    while done < events and not figures.ended.is_set():
         until(fleet.settled, lambda: f"every account has a replica: {fleet.holders()}", 120)
         time.sleep(rng.uniform(0.0, 2.0))
         busy = set(fleet.holders().values())
@@ -107,7 +110,7 @@ def _event(fleet: Fleet, member: Member, way: Way, event: str, figures: Figures)
         _hit(member, way, event)
     figures.seconds[event].append(fleet.arrive())
     _mend(member, way, event)
-    until(lambda: fleet.beats(member) not in ([], before), lambda: f"it is back: {member.log()}", 120)
+    fleet.until_back(member, before)
 
 
 def _hit(member: Member, way: Way, event: str) -> None:
@@ -226,6 +229,7 @@ def run(engine: str, *, events: int, fleets: int, seed: int) -> Figures:
                 figures.broken.append(f"fleet {number}: {error}")
 
     with ENGINES[engine]() as make, ThreadPoolExecutor(fleets) as side_by_side:
+        signal.signal(signal.SIGTERM, lambda *_: figures.ended.set())
         for ended in [side_by_side.submit(one, make, number) for number in range(fleets)]:
             ended.result()
     return figures

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from cdrsync.errors import LeaseHeld, LeaseLost, Retry
 from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.replica import Replica
-from tests.support.clusters import galera
+from tests.support.clusters import galera, until_synced
+from tests.support.databases import database_name
+from tests.support.fleet import Fleet
+from tests.support.processes import until
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from tests.support.databases import MariadbServer
+    from tests.support.clusters import GaleraNode
+
+
+pytestmark = pytest.mark.xdist_group("galera")
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[list[MariadbServer]]:
-    with galera(2) as running:
+def nodes() -> Iterator[list[GaleraNode]]:
+    with galera(3) as running:
         yield running
 
 
-def urls(nodes: list[MariadbServer]) -> list[str]:
-    """A new database, by each node."""
-    name = make_url(nodes[0].create()).database
-    assert name is not None
-    return [node.url(name) for node in nodes]
+def urls(nodes: list[GaleraNode]) -> list[str]:
+    """A new database, by each of two nodes. The third one keeps the majority."""
+    name = database_name(nodes[2].create())
+    return [node.url(name) for node in nodes[:2]]
 
 
 def upgrade(url: str, failures: list[BaseException]) -> None:
@@ -51,9 +57,9 @@ def page(uid: int) -> Page:
     return Page(Origin.TAIL, [], checkpoint=Checkpoint("tail", uid))
 
 
-def test_two_upgraders_of_an_empty_schema_both_end_well(nodes: list[MariadbServer]) -> None:
+def test_two_upgraders_of_an_empty_schema_both_end_well(nodes: list[GaleraNode]) -> None:
     """One on each node, at once, again and again."""
-    for _ in range(3):
+    for _ in range(10):
         failures: list[BaseException] = []
         threads = [threading.Thread(target=upgrade, args=(url, failures)) for url in urls(nodes)]
         for thread in threads:
@@ -63,7 +69,7 @@ def test_two_upgraders_of_an_empty_schema_both_end_well(nodes: list[MariadbServe
         assert failures == []
 
 
-def test_one_lease_for_all_nodes(nodes: list[MariadbServer]) -> None:
+def test_one_lease_for_all_nodes(nodes: list[GaleraNode]) -> None:
     """Who takes it on one node is seen on the other; who lost it there commits nothing here."""
     one, two = urls(nodes)
     upgrade(one, [])
@@ -88,7 +94,7 @@ def test_one_lease_for_all_nodes(nodes: list[MariadbServer]) -> None:
     first.close()
 
 
-def test_of_takers_on_both_nodes_one_gets_each_lease(nodes: list[MariadbServer]) -> None:
+def test_of_takers_on_both_nodes_one_gets_each_lease(nodes: list[GaleraNode]) -> None:
     """At the same moment, a hundred at a time: certification lets one through, and the other is told who has them."""
     one, two = urls(nodes)
     upgrade(one, [])
@@ -120,3 +126,60 @@ def _can_write(replica: Replica, name: str) -> bool:
             return True
     except Retry:
         return False
+
+
+@pytest.fixture
+def fleet(nodes: list[GaleraNode], tmp_path: Path) -> Iterator[Fleet]:
+    """Two daemons on different nodes, seen on the third."""
+    ways = urls(nodes)
+    seen = nodes[2].url(database_name(ways[0]))
+    with Fleet(seen, ways, tmp_path, accounts=8, rate=5.0, poll_interval="1s", lease_seconds="5") as made:
+        until(made.settled, "every account has a replica")
+        yield made
+
+
+def well_ended(fleet: Fleet) -> None:
+    outcome = fleet.finish()
+    assert (outcome.double, outcome.differences) == ([], [])
+    assert outcome.compared > 0
+
+
+def test_a_paused_daemon_is_replaced_and_commits_nothing_when_it_wakes_up(fleet: Fleet) -> None:
+    """Each in turn, on either node."""
+    for member in fleet.members * 2:
+        before = fleet.beats(member)
+        member.pause()
+        fleet.arrive()
+        member.go_on()
+        fleet.until_back(member, before)
+    well_ended(fleet)
+
+
+def test_a_killed_node_loses_nothing(fleet: Fleet, nodes: list[GaleraNode]) -> None:
+    """Its daemon goes on when the node is back; the other one works for both."""
+    nodes[0].stop(signal.SIGKILL)
+    fleet.arrive()
+    nodes[0].start()
+    until_synced(nodes)
+    fleet.arrive()
+    well_ended(fleet)
+
+
+def test_a_node_without_the_majority_loses_nothing(fleet: Fleet, nodes: list[GaleraNode]) -> None:
+    """It refuses whoever still reaches it."""
+    nodes[1].isolate(isolated=True)
+    fleet.arrive()
+    nodes[1].isolate(isolated=False)
+    until_synced(nodes)
+    fleet.arrive()
+    well_ended(fleet)
+
+
+def test_a_frozen_node_loses_nothing(fleet: Fleet, nodes: list[GaleraNode]) -> None:
+    """The others wait for it until they give it up."""
+    nodes[0].pause()
+    fleet.arrive()
+    nodes[0].go_on()
+    until_synced(nodes)
+    fleet.arrive()
+    well_ended(fleet)

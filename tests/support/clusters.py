@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -13,15 +15,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
+import pymysql
 
+from tests.support import guide
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
-from tests.support.tools import missing
+from tests.support.tools import missing, program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 GALERA = Path("/usr/lib/galera/libgalera_smm.so")
+SHIM = Path(__file__).with_name("schedparam_shim.c")
 START_SECONDS = 60.0
 
 
@@ -32,59 +36,85 @@ def free_port() -> int:
         return port
 
 
+class GaleraNode(MariadbServer):
+    """One node. The first one begins the cluster; started again, it joins the others."""
+
+    def __init__(self, number: int, ports: Sequence[int], shim: Path) -> None:
+        nodes = len(ports) // 2
+        self._members = ",".join(f"127.0.0.1:{port}" for port in ports[:nodes])
+        self._begins = number == 0
+        self._shim = shim
+        options = (
+            f"gmcast.listen_addr=tcp://127.0.0.1:{ports[number]};ist.recv_addr=127.0.0.1:{ports[nodes + number]};"
+            "gcache.size=32M"
+        )
+        here = {
+            "wsrep_node_address": "127.0.0.1",
+            "wsrep_node_name": f"node{number}",
+            "wsrep_provider_options": options,
+            "wsrep_sst_receive_address": f"127.0.0.1:{free_port()}",
+            "innodb_flush_log_at_trx_commit": "2",
+        }
+        self._told = guide.settings("cnf", "mariadb") | here
+        super().__init__()
+
+    def start(self) -> None:
+        address = "" if self._begins else self._members
+        # A name of its own at each start: numbers of sessions come again.
+        now = {"wsrep_cluster_address": f"gcomm://{address}", "report_host": secrets.token_hex(4)}
+        self._settings = tuple(f"--{name.replace('_', '-')}={value}" for name, value in (self._told | now).items())
+        self._begins = False
+        self.environment["LD_PRELOAD"] = str(self._shim)
+        super().start()
+
+    def pause(self) -> None:
+        """Freeze it."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End the frost."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def isolate(self, *, isolated: bool) -> None:
+        """Cut it off from the other nodes, or join it again. Its clients still reach it."""
+        self.execute(f"SET GLOBAL wsrep_provider_options = 'gmcast.isolate={int(isolated)}'")
+
+    def size(self) -> int:
+        """How many nodes it sees; none where it takes no statements."""
+        with contextlib.suppress(pymysql.MySQLError):
+            found = dict(self.execute("SHOW STATUS WHERE Variable_name IN ('wsrep_cluster_size', 'wsrep_ready')"))
+            return int(found["wsrep_cluster_size"]) if found["wsrep_ready"] == "ON" else 0
+        return 0
+
+
 @contextlib.contextmanager
-def galera(nodes: int) -> Iterator[list[MariadbServer]]:
+def galera(nodes: int) -> Iterator[list[GaleraNode]]:
     """So many nodes of one cluster, each of which takes writes."""
     if not GALERA.exists():
         missing("Galera is not installed (Debian: apt-get install galera-4)")
     if shutil.which("rsync") is None:
         missing("rsync is not installed, by which a node of Galera gets its first copy")
     ports = [free_port() for _ in range(2 * nodes)]
-    members = ",".join(f"127.0.0.1:{port}" for port in ports[:nodes])
-    running: list[MariadbServer] = []
+    running: list[GaleraNode] = []
     with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cdrgs-", dir="/tmp")))
+        folder.chmod(0o755)
+        shim = folder / "schedparam_shim.so"
+        subprocess.run([program("cc"), "-shared", "-fPIC", "-o", shim, SHIM], check=True)
         for number in range(nodes):
-            options = (
-                f"gmcast.listen_addr=tcp://127.0.0.1:{ports[number]};ist.recv_addr=127.0.0.1:{ports[nodes + number]};"
-                "gcache.size=32M"
-            )
-            settings = (
-                "--wsrep-on=ON",
-                f"--wsrep-provider={GALERA}",
-                f"--wsrep-cluster-address=gcomm://{members if number else ''}",
-                "--wsrep-node-address=127.0.0.1",
-                f"--wsrep-node-name=node{number}",
-                f"--wsrep-provider-options={options}",
-                "--wsrep-sst-method=rsync",
-                f"--wsrep-sst-receive-address=127.0.0.1:{free_port()}",
-                "--binlog-format=ROW",
-                "--innodb-autoinc-lock-mode=2",
-                "--innodb-flush-log-at-trx-commit=2",
-            )
-            try:
-                node = MariadbServer(settings=settings)
-            except RuntimeError as error:
-                if "schedparams" in str(error):
-                    pytest.skip("this kernel lets no thread set its scheduling, as Galera does")
-                raise
+            node = GaleraNode(number, ports, shim)
             stack.callback(node.close)
             running.append(node)
         until_synced(running)
         yield running
 
 
-def until_synced(nodes: list[MariadbServer]) -> None:
+def until_synced(nodes: list[GaleraNode]) -> None:
     """Wait until each node sees them all."""
     deadline = time.monotonic() + START_SECONDS
-    for node in nodes:
-        while _size(node) != len(nodes):
-            assert time.monotonic() < deadline, "the nodes did not find each other"
-            time.sleep(0.1)
-
-
-def _size(node: MariadbServer) -> int:
-    found = dict(node.execute("SHOW STATUS WHERE Variable_name IN ('wsrep_cluster_size', 'wsrep_ready')"))
-    return int(found["wsrep_cluster_size"]) if found["wsrep_ready"] == "ON" else 0
+    while any(node.size() != len(nodes) for node in nodes):
+        assert time.monotonic() < deadline, "the nodes did not find each other"
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -94,27 +124,25 @@ def pgbouncer(server: PostgresqlServer, url: str) -> Iterator[str]:
         missing("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="cdrpb-", dir="/tmp"))
-    settings = folder / "pgbouncer.ini"
-    settings.write_text(
-        f"""[databases]
-* = host={server.directory} port={server.port} user=postgres
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 2
-max_client_conn = 100
-logfile = {folder}/log
-pidfile = {folder}/pid
-""",
-        encoding="utf-8",
-    )
+    settings = guide.settings("ini", "pgbouncer") | {
+        "listen_addr": "127.0.0.1",
+        "listen_port": str(port),
+        "unix_socket_dir": "",
+        "auth_type": "any",
+        "auth_file": "",
+        "default_pool_size": "2",
+        "logfile": f"{folder}/log",
+        "pidfile": f"{folder}/pid",
+    }
+    parser = configparser.ConfigParser(interpolation=None)
+    parser["databases"] = {"*": f"host={server.directory} port={server.port} user=postgres"}
+    parser["pgbouncer"] = settings
+    with (folder / "pgbouncer.ini").open("w", encoding="utf-8") as file:
+        parser.write(file)
     user = "nobody" if os.geteuid() == 0 else None
     if user:
         shutil.chown(folder, user=user)
-    child = subprocess.Popen(["pgbouncer", str(settings)], user=user, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(["pgbouncer", str(folder / "pgbouncer.ini")], user=user, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_SECONDS
         while True:

@@ -106,6 +106,7 @@ class _Process:
         self.shared = False  # by tests that would miss it if it were stopped
         self.user = UNPRIVILEGED if os.geteuid() == 0 else None
         self.port = _free_port()
+        self.environment: dict[str, str] = {}  # beside the suite's own
         self._child: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)  # a run that fails before `close` leaves no server behind
 
@@ -129,7 +130,13 @@ class _Process:
         """Start the server, its output going to a log in the directory."""
         with (self.directory / "log").open("ab") as log:
             self._child = subprocess.Popen(
-                command, user=self.user, stdout=log, stderr=log, cwd=self.directory, start_new_session=True
+                command,
+                user=self.user,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
             )
 
     @property

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 LEASE_SECONDS = 15  # the default
+POLL_INTERVAL = "5s"
 
 
 @dataclass(frozen=True)
@@ -88,24 +89,25 @@ class Fleet:
         folder: Path,
         *,
         accounts: int = 6,
-        rate: float = 1.0,
+        rate: float = 0.3,
         history: int = 0,
+        operator: Settings | None = None,
         seed: int = 1,
-        **settings: str,
+        **settings: Any,
     ) -> None:
         self.logins = [Login(f"user{n}@example.com", f"password-of-{n}", f"vkey-of-{n}-0000") for n in range(accounts)]
         self.names = [f"a{n}" for n in range(accounts)]
         self._folder = folder
         self._ways = ways
-        self.world = World(Settings(), logins=self.logins, seed=seed)
+        self.world = World(operator or Settings(), logins=self.logins, seed=seed)
         for one in self.logins:
             self.world.add_history(history, 3, username=one.username) if history else None
             self.world.add(username=one.username)
         self.world.configure(rate=rate)
         told = {
             "start_date": "all" if history else "today",
-            "poll_interval": "2s",
-            "lookback_interval": "5s",
+            "poll_interval": POLL_INTERVAL,
+            "lookback_interval": "60s",
             "lease_seconds": str(LEASE_SECONDS),
             "audit_time": "off",
             "workers": "4",
@@ -114,7 +116,7 @@ class Fleet:
         self._settings = told | settings
         with contextlib.ExitStack() as stack:
             self.engine: Engine = open_engine(upgraded(url))
-            stack.callback(self.engine.dispose)
+            stack.callback(self._forget)
             witness.call(self.engine)
             self._api = stack.enter_context(running(self.world))
             self._configure()
@@ -144,6 +146,14 @@ class Fleet:
 
     # ── what is seen ───────────────────────────────────────────────────────────────────────────────────────────────
 
+    def look_at(self, url: str) -> None:
+        """See the database on another server from now on."""
+        self._forget()
+        self.engine = open_engine(url)
+
+    def _forget(self) -> None:
+        self.engine.dispose()
+
     def holders(self) -> dict[str, int]:
         """The process id of each account's replica."""
         query = select(account.c.name, replica.c.process).join(lease, lease.c.account_id == account.c.id)
@@ -154,6 +164,10 @@ class Fleet:
         """When a replica last said that it lives; nothing where it was given up."""
         query = select(replica.c.id, replica.c.beat_at).where(replica.c.process == member.pid)
         return [tuple(row) for row in self._asked(query)]
+
+    def until_back(self, member: Member, before: list[Any]) -> None:
+        """Wait until a replica says that it lives, otherwise than before."""
+        until(lambda: self.beats(member) not in ([], before), f"replica {member.pid} is back", 2 * DEADLINE)
 
     def settled(self) -> bool:
         """Whether each account has a replica that is one of ours."""
