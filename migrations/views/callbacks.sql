@@ -8,15 +8,15 @@ SELECT
     missed.started_at AS started_at,  -- timestamptz: When it began, UTC
     {wall_clock: missed.call_date; missed.call_time} AS started_local,  -- timestamp: The same, UK wall clock
     missed.anumber AS caller_number,  -- text: Caller, as sent
-    caller.national AS caller_national,  -- text: Caller as dialled in the UK; NULL: no telephone number
-    {caller_kind: missed.anumber} AS caller_kind,
-    -- text: mobile, landline, freephone and so on; withheld, international (not +44), or unknown
     missed.bnumber AS called_number,  -- text: Your number that was called, as sent
     {name: missed.alias} AS alias,  -- text: Name given to your number
     answered.uid AS answered_uid,  -- bigint: The caller's next answered call; NULL: none yet, or the caller is withheld
     answered.started_at AS answered_at,  -- timestamptz: When that call began, UTC
-    {seconds_between: missed.started_at; answered.started_at} AS seconds_between
+    {seconds_between: missed.started_at; answered.started_at} AS seconds_between,
     -- bigint: From the beginning of the missed call to that of the answered one
+    caller.national AS caller_national,  -- text: Caller as dialled in the UK; NULL: no telephone number
+    {caller_kind: missed.anumber} AS caller_kind
+    -- text: mobile, landline, freephone and so on; withheld, international (not +44), or unknown
 FROM cdr AS missed
 LEFT JOIN cdr AS answered
     ON answered.account_id = missed.account_id
