@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import yaml
 from sqlalchemy import inspect, text
 
 from cdrsync.cli import main
-from cdrsync.store.admin import dictionary
+from cdrsync.store.admin import dictionary, semantic
 
 if TYPE_CHECKING:
     from tests.support.eyes import Eyes
@@ -103,7 +104,18 @@ def test_dbt_gets_sources_with_tests(capsys: pytest.CaptureFixture[str]) -> None
                     assert to["field"] in described[to["to"].split("'")[3]]
     used = {on.split("'")[3] for exposure in said["exposures"] for on in exposure["depends_on"]}
     assert used <= set(described)
-    assert [exposure["name"] for exposure in said["exposures"]] == ["grafana_calls"]
+    assert [exposure["name"] for exposure in said["exposures"]] == ["grafana_calls", "superset_calls"]
+
+
+def test_an_exposure_rests_on_what_its_dashboard_reads() -> None:
+    deploy = Path(__file__).parents[2] / "deploy"
+    panels = json.loads((deploy / "grafana/dashboards/cdrsync-calls.json").read_text(encoding="utf-8"))["panels"]
+    grafana = "\n".join(target["rawSql"] for panel in panels for target in panel["targets"])
+    datasets = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in deploy.glob("superset/datasets/*/*.yaml")]
+    superset = " ".join(found["sql"] or f"FROM {found['table_name']}" for found in datasets)
+    known = {one.name for one in dictionary.dictionary()}
+    for (_, _, reads), text_of_queries in zip(semantic.EXPOSURES, (grafana, superset), strict=True):
+        assert set(re.findall(r"\b(?:FROM|JOIN) (\w+)", text_of_queries)) & known == set(reads)
 
 
 def test_the_diagram_in_readme_is_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

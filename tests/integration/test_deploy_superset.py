@@ -15,8 +15,8 @@ from sqlalchemy import make_url, text
 from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.engine import open_engine
 from tests.conftest import KINDS
-from tests.contract.viewed import seen
 from tests.support.deployed import CALLS, filled
+from tests.support.eyes import seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

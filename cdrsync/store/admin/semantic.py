@@ -44,7 +44,19 @@ LINKS = (
 """What belongs together though no foreign key says so: many, one, by which columns."""
 
 EXPOSURES = (
-    ("grafana_calls", "The dashboard of calls in deploy/grafana", ("calls_daily", "calls_hourly", "numbers_daily")),
+    (
+        "grafana_calls",
+        "The dashboard of calls in deploy/grafana",
+        (
+            *("calls_daily", "calls_hourly", "numbers_daily", "destinations_daily", "hours"),
+            *("account", "audit_result", "cdr_change", "coverage", "reject"),
+        ),
+    ),
+    (
+        "superset_calls",
+        "The dashboard of calls in deploy/superset",
+        ("calls_daily", "calls_hourly", "numbers_daily", "callbacks", "calendar", "hours", "coverage_daily"),
+    ),
 )
 
 
