@@ -65,6 +65,7 @@ class Timetable:
         self._audits = daily(account)
         self._audit_after = timedelta() if alone else AUDIT_SPREAD * self._place
         self._audited_at: datetime | None = None
+        self._next_after: tuple[datetime, datetime] | None = None  # the last audit, and when the next one falls due
         self._every = {Task.POLL: account.poll_interval.total_seconds(), Task.BACKFILL: UPKEEP_INTERVAL}
         if account.lookback and account.lookback_interval:
             self._every[Task.LOOKBACK] = account.lookback_interval.total_seconds()
@@ -136,8 +137,10 @@ class Timetable:
         wall, last = self._wall(), self._audited_at
         if last is None or last > wall + timedelta(hours=1):  # the latter: the clock was ahead then
             return 0.0
-        due: datetime = self._audits.get_next_fire_time(None, last - self._audit_after + timedelta.resolution)
-        return self._clock() + (due + self._audit_after - wall).total_seconds()
+        if self._next_after is None or self._next_after[0] != last:
+            due: datetime = self._audits.get_next_fire_time(None, last - self._audit_after + timedelta.resolution)
+            self._next_after = last, due + self._audit_after
+        return self._clock() + (self._next_after[1] - wall).total_seconds()
 
 
 def daily(account: AccountSettings) -> Any:

@@ -50,9 +50,10 @@ class Brake:
             self._rate = rate if self._rate is None or rate is None else min(rate, self._rate)
 
     def opens_at(self) -> float:
-        """When the next request may be sent, in seconds of the clock."""
+        """When the next request may be sent, in seconds of the clock; 0 where it may be now."""
         with self._lock:
-            return max(self._closed_until, self._next)
+            at = max(self._closed_until, self._next)
+            return at if at > self._clock() else 0.0
 
     def open(self) -> None:
         """Ask although the host is closed: a person wants to know."""

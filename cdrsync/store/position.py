@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sqlalchemy import and_, func, literal, select
+from sqlalchemy import and_, bindparam, func, literal, select
 
 from cdrsync.model import MAX_UID, Checkpoint, Window
 from cdrsync.store.schema.tables import cdr, checkpoint, coverage
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 LOOK_BACK_STEP = 5_000  # rows looked at in one step when walking back through the newest calls
 LONGEST_CALL = timedelta(days=1)
+
+_CHECKPOINT = select(checkpoint).where(
+    checkpoint.c.account_id == bindparam("account_id"), checkpoint.c.stream == bindparam("stream")
+)  # made once: each poll asks
 
 
 class Session(Protocol):
@@ -117,8 +121,7 @@ class Positions:
 
 def read_checkpoint(connection: Connection, account_id: int, stream: str) -> Checkpoint | None:
     """Read a stream's checkpoint, None before its first."""
-    statement = select(checkpoint).where(checkpoint.c.account_id == account_id, checkpoint.c.stream == stream)
-    row = connection.execute(statement).one_or_none()
+    row = connection.execute(_CHECKPOINT, {"account_id": account_id, "stream": stream}).one_or_none()
     return None if row is None else as_checkpoint(row)
 
 

@@ -170,7 +170,8 @@ class SqlStore(Identity, Positions, Runs):
     def _commit(self, page: Page) -> PageSaved:
         now = self._clock()
         with self._session.transaction() as connection:
-            self._learn_rules(connection)
+            if len(page):
+                self._learn_rules(connection)
             rejects = self._rules.quarantine(page.rejects)
             written = self._write(connection, page.cdrs, now)
             self._count(connection, deltas(written.new, written.changed, written.different))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, update
+from sqlalchemy import BigInteger, bindparam, select, update
 
 from cdrsync.errors import LeaseHeld, LeaseLost
 from cdrsync.store.databases.errors import translated
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from cdrsync.store.lease import Lease
     from cdrsync.store.replica import Replica
+
+_OURS = (lease.c.account_id == bindparam("of_account"), lease.c.token == bindparam("our_token"))
+_KNOWN = bindparam("as_known", type_=BigInteger)
+_COUNT = update(lease).where(*_OURS, lease.c.commits == _KNOWN).values(commits=_KNOWN + 1)  # made once: each page asks
+_COUNTED = select(lease.c.commits).where(*_OURS)
 
 GONE_BACK_HINT = "It is read again from where the database is now; nothing of the page in hand was stored"
 
@@ -97,13 +102,11 @@ class WriterSession:
             raise
 
     def _write_the_row(self, connection: Connection, held: Lease) -> None:
-        ours = (lease.c.account_id == held.account_id, lease.c.token == held.token)
-        as_known = lease.c.commits == held.commits
-        count = {"commits": held.commits + 1}
-        if connection.execute(update(lease).where(*ours, as_known).values(count)).rowcount:
+        ours = {"of_account": held.account_id, "our_token": held.token}
+        if connection.execute(_COUNT, {**ours, "as_known": held.commits}).rowcount:
             return
         self._replica.forget(self._account_name)
-        found = connection.execute(select(lease.c.commits).where(*ours)).scalar()
+        found = connection.execute(_COUNTED, ours).scalar()
         if found is None:
             raise LeaseLost(f"the lease of account {self._account_name} was given to another replica")
         raise LeaseLost(

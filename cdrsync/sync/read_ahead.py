@@ -8,14 +8,12 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from cdrsync import tuning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Future
 
     from cdrsync.model import Page
 
@@ -37,35 +35,45 @@ def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
 
 
 class _Ahead:
-    """Pages that wait to be taken, and the threads that read them."""
+    """Pages that wait to be taken, and the threads that read them: each ends with its stream."""
 
     def __init__(self, streams: Sequence[Iterator[Page]]) -> None:
         self._streams = streams
         self._waiting: deque[Page] = deque()
         self._changed = threading.Condition()
+        self._reading = len(streams)
+        self._failure: BaseException | None = None
         self._stopped = False
 
     def pages(self) -> Iterator[Page]:
         """Take what waits, joined, until every stream has ended or one has failed."""
-        pool = ThreadPoolExecutor(max_workers=len(self._streams), thread_name_prefix="read-ahead")
-        reading = [pool.submit(self._read, stream) for stream in self._streams]
-        for one in reading:
-            one.add_done_callback(self._ended)
+        for stream in self._streams:
+            threading.Thread(target=self._read, args=(stream,), name="read-ahead", daemon=True).start()
         try:
-            while self._something(reading):
+            while self._something():
                 with self._changed:
                     page = _taken(self._waiting)
                     self._changed.notify_all()
                 yield page
                 del page  # it is gone while the next one is waited for
-            for one in reading:
-                if one.done():
-                    one.result()  # raises what a stream has raised
+            if self._failure is not None:
+                raise self._failure
         finally:
             self._stop()
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, stream: Iterator[Page]) -> None:
+        failure = None
+        try:
+            self._take(stream)
+        except BaseException as error:  # noqa: BLE001 - raised where the pages are taken
+            failure = error
+        with self._changed:
+            self._reading -= 1
+            self._failure = self._failure or failure
+            self._stopped = self._stopped or failure is not None
+            self._changed.notify_all()
+
+    def _take(self, stream: Iterator[Page]) -> None:
         for page in stream:
             with self._changed:
                 self._waiting.append(page)
@@ -75,17 +83,11 @@ class _Ahead:
                 if self._stopped:
                     return
 
-    def _something(self, reading: Sequence[Future[None]]) -> bool:
+    def _something(self) -> bool:
         """Wait for a page. False where none waits and none will come."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopped or all(one.done() for one in reading))
+            self._changed.wait_for(lambda: self._waiting or self._stopped or not self._reading)
             return bool(self._waiting)
-
-    def _ended(self, one: Future[None]) -> None:
-        """Tell the others of a stream that failed."""
-        with self._changed:
-            self._stopped = self._stopped or one.cancelled() or one.exception() is not None
-            self._changed.notify_all()
 
     def _stop(self) -> None:
         with self._changed:

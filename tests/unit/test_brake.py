@@ -68,6 +68,14 @@ def test_a_complaint_slows_all_down_to_less_than_what_was_taken() -> None:
     assert 18 * 10 <= sent(brake, clock, 15) <= 18 * 10 * 1.5
 
 
+def test_where_a_request_may_be_sent_now_it_is_not_said_since_when() -> None:
+    """Or accounts that are half through their first poll would stand behind all those that have not begun theirs."""
+    clock = Clock(1000.0)
+    brake = Brake(clock.seconds)
+    taken(brake, clock, 20)
+    assert brake.opens_at() == 0.0
+
+
 @pytest.mark.parametrize(("wish", "seconds"), [(999999999, LONGEST), (None, 1.0), (0, 1.0), (60, 60.0)])
 def test_of_a_wish_a_quarter_of_an_hour_is_believed(wish: float | None, seconds: float) -> None:
     """And a person may ask all the same."""
