@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -19,6 +20,7 @@ from tests.support.canary import PASSWORD
 from tests.support.peer import Seen, http, peer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 AWAY = "https://api.example.com/api/"
@@ -151,35 +153,53 @@ def test_what_the_machine_trusts_is_trusted(
     assert reached.certificate_ends is not None
 
 
-def test_an_address_that_swallows_everything_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a name has a dead address before one that answers, the other is tried soon."""
-    with peer(obliging) as one, socket.socket() as dead:
-        dead.bind(("127.0.0.2", one.port))
-        dead.listen(0)
-        waiting = []
-        for _ in range(4):  # more than its queue takes: the next one waits for an answer to its SYN
-            other = socket.socket()
-            other.settimeout(0.0)
-            other.connect_ex(("127.0.0.2", one.port))
-            waiting.append(other)
+@pytest.mark.parametrize("swallows", ["127.0.0.2", "::1"])
+def test_an_address_that_swallows_everything_is_no_reason_to_fail(
+    swallows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a name has a dead address before one that answers, the other is tried soon: as IPv6 without a way out."""
+    with peer(_either) as one, _dead(swallows, one.port) as dead:
         real = socket.getaddrinfo
 
         def both(host: Any, port: Any, *arguments: Any, **named: Any) -> list[Any]:
             if host not in {"localhost", b"localhost"}:
                 return real(host, port, *arguments, **named)
-            return [
-                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, one.port))
-                for address in ("127.0.0.2", "127.0.0.1")
-            ]
+            alive = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", one.port))
+            return [(dead.family, socket.SOCK_STREAM, 6, "", dead.getsockname()), alive]
 
         monkeypatch.setattr(socket, "getaddrinfo", both)
-        source = api(f"http://localhost:{one.port}/", bounds=Bounds(connect=5.0, total=5.0))
+        with pytest.raises(TimeoutError), socket.socket(dead.family) as proof:
+            _connect(proof, dead)
+        url = f"http://localhost:{one.port}/"
+        source = api(url, bounds=Bounds(connect=5.0, total=5.0))
         assert isinstance(source.ask([ASK]).answers[0], Batch)
         source.close()
-        for other in waiting:
-            other.close()
+        reach(url, 5.0)
 
-    assert len(one.seen) == 1
+    assert len(one.seen) == 2
+
+
+def _connect(proof: socket.socket, dead: socket.socket) -> None:
+    proof.settimeout(0.3)
+    proof.connect(dead.getsockname())
+
+
+@contextlib.contextmanager
+def _dead(address: str, port: int) -> Iterator[socket.socket]:
+    """An address that takes SYNs and answers none: its queue is full, and nobody takes from it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.ExitStack() as opened:
+        try:
+            dead = opened.enter_context(socket.socket(family))
+            dead.bind((address, port))
+        except OSError as error:
+            pytest.skip(f"{address} is not to be had on this machine: {error.strerror}")
+        dead.listen(0)
+        for _ in range(4):  # more than its queue takes: the next one waits for an answer to its SYN
+            other = opened.enter_context(socket.socket(family))
+            other.settimeout(0.0)
+            other.connect_ex((address, port))
+        yield dead
 
 
 def test_any_answer_shows_that_the_way_is_open() -> None:
