@@ -169,6 +169,22 @@ def test_every_table_and_column_carries_a_comment(engine: Engine) -> None:
     assert untitled == []
 
 
+@pytest.mark.parametrize("database", ["mariadb"], indirect=True)  # others' dumps keep the words that were given
+def test_the_server_takes_its_own_words_for_every_view(database: Database) -> None:
+    """What a dump says of a view is what the server says of it, and that must make the view again."""
+    source, target = open_engine(database.url), open_engine(database.server.create())
+    for engine in (source, target):
+        migrate.upgrade(engine)
+    with source.connect() as told, target.connect() as made:
+        for view in views.ORDER:
+            words = told.exec_driver_sql(f"SHOW CREATE VIEW {view}").one()[1].replace("%", "%%")
+            made.exec_driver_sql(words.replace("CREATE ", "CREATE OR REPLACE ", 1))
+    assert views.broken(target) == []
+    for engine in (source, target):
+        engine.dispose()
+    database.server.drop(target.url.render_as_string(hide_password=False))
+
+
 def test_a_restore_by_another_owner_is_noticed_and_mended(database: Database) -> None:
     """Mysqldump names who made a view, and nobody but root may restore it so: check says which are missing."""
     if not isinstance(database.server, MariadbServer):
