@@ -24,6 +24,7 @@ DATABASE_SCHEMES = (
     "sqlite",
     "postgresql+psycopg",
     "postgresql",
+    "postgres",
     "mysql+pymysql",
     "mysql",
     "mariadb+pymysql",
