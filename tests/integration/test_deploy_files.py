@@ -79,10 +79,11 @@ class TestDockerfile:
         """By number: Kubernetes can't tell from a name that it is not root."""
         assert re.findall(r"(?m)^USER (.+)$", DOCKERFILE) == ["65532:65532"]
 
-    def test_every_base_has_a_version(self) -> None:
+    def test_every_base_is_named_by_digest(self) -> None:
+        """A tag may mean other bytes tomorrow; the tag beside it says what the digest was."""
         assert re.findall(r"(?m)^FROM (\S+)", DOCKERFILE) == ["python:${PYTHON}"] * 2
-        assert re.findall(r"(?m)^ARG PYTHON=(.+)$", DOCKERFILE) == ["3.13-slim-trixie"]
-        assert "latest" not in DOCKERFILE
+        (base,) = re.findall(r"(?m)^ARG PYTHON=(.+)$", DOCKERFILE)
+        assert re.fullmatch(r"3\.13-slim-trixie@sha256:[0-9a-f]{64}", base)
 
     def test_final_stage_builds_nothing_and_holds_no_installer(self) -> None:
         runs = re.findall(r"(?m)^RUN (.+)$", self.final)
@@ -215,6 +216,17 @@ class TestKubernetes:
         assert deployment["spec"]["template"]["metadata"]["labels"] == wanted
         assert manifest("service")["spec"]["selector"] == wanted
         assert manifest("networkpolicy")["spec"]["podSelector"]["matchLabels"] == wanted
+
+    def test_goes_out_to_named_places_only(self) -> None:
+        """Name servers, the operator, the database, each by an address that is nobody's until filled in."""
+        rules = manifest("networkpolicy")["spec"]["egress"]
+        assert [[port["port"] for port in rule["ports"]] for rule in rules] == [[53, 53], [443], [5432]]
+        assert "namespaceSelector" in rules[0]["to"][0]
+        blocks = [place["ipBlock"]["cidr"] for rule in rules[1:] for place in rule["to"]]
+        assert blocks == ["192.0.2.1/32", "198.51.100.1/32"]  # RFC 5737: for documentation
+
+    def test_image_has_a_version(self) -> None:
+        assert re.search(rf":{re.escape(VERSION)}$|@sha256:[0-9a-f]{{64}}$", self.pod["containers"][0]["image"])
 
     def test_kustomization_names_files_that_are_there(self) -> None:
         made = manifest("kustomization")
