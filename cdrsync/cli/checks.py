@@ -32,11 +32,14 @@ from cdrsync.source.transport import proxy_for
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
+from cdrsync.store.privacy.rules import Key, check_key
 from cdrsync.store.schema import versions
 from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy.engine import Engine
 
     from cdrsync.config import AccountSettings, Inputs, Settings
 
@@ -159,6 +162,17 @@ def _schema(settings: Settings) -> Iterator[Finding]:
             return
         migrate.check(engine)
         yield Finding("schema", "ok", f"version {found}")
+        yield from _pseudonyms(engine, settings)
+
+
+def _pseudonyms(engine: Engine, settings: Settings) -> Iterator[Finding]:
+    """Where numbers were erased: whether the key is theirs. A sync meets it with its first call."""
+    key = Key(settings.pseudonym_key) if settings.pseudonym_key else None
+    try:
+        with engine.connect() as connection:
+            check_key(connection, key)
+    except ConfigError as error:
+        yield Finding("pseudonym_key", "failed", error.message, error.hint, error.exit_code)
 
 
 def _permissions(settings: Settings) -> Iterator[Finding]:

@@ -129,3 +129,25 @@ def test_doctor_tells_what_the_operator_can_not_do(when: Callable[[Seen], bool],
     checks = json.loads(run.stdout)["checks"]
     assert run.returncode == 0, run.stdout
     assert [(one["state"], one["detail"]) for one in checks if one["check"] == "pages"] == [("warning", words)]
+
+
+def test_doctor_finds_another_pseudonym_key(tmp_path: Path) -> None:
+    """Before a call is refused because of it; under the right one all is well again."""
+    world = World(Settings(), logins=[LOGIN], seed=1)
+    world.add_history(calls=20, days=2)
+    right, wrong = "a long and random text", "another long and random text"
+
+    def run(key: str | None, *command: str) -> tuple[int, str]:
+        told = {} if key is None else {"pseudonym_key": key}
+        done = cdrsync(*command, env=environment(api, f"sqlite:///{tmp_path / 'calls.db'}", **told))
+        return done.returncode, done.stdout + done.stderr
+
+    with running(world) as api:
+        assert run(right, "sync")[0] == 0
+        assert run(right, "erase", "--number", "07700900123", "--yes")[0] == 0
+        for key in (wrong, None):
+            world.add()
+            for command in ("doctor", "sync"):
+                code, said = run(key, command)
+                assert (code, "pseudonym_key is not" in said, right in said) == (78, True, False), said
+        assert run(right, "doctor")[0] == run(right, "sync")[0] == 0

@@ -25,7 +25,7 @@ from cdrsync.store.lease import intervene
 from cdrsync.store.numbering import FINAL
 from cdrsync.store.privacy.person import Person, normal_form
 from cdrsync.store.privacy.raw_record import fingerprint
-from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, TEXTS, Key, Rules
+from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, TEXTS, Key, Rules, check_key
 from cdrsync.store.schema.tables import account, cdr, cdr_change, coverage, erasure, number, reject
 from cdrsync.store.summaries import mark
 
@@ -135,14 +135,7 @@ class Eraser:
                 ["erasing numbers needs a pseudonym_key"], hint="Set it to any long random text, and keep it for good"
             )
         with self._transaction() as connection:
-            others = select(erasure.c.id).where(
-                erasure.c.key_check.is_not(None), erasure.c.key_check != self._key.check
-            )
-            if connection.execute(others.limit(1)).first() is not None:
-                raise ConfigError(
-                    ["pseudonym_key is not the one by which numbers were erased in this database before"],
-                    hint="Set it to what it was; it can't be changed: under another key erased numbers would come back",
-                )
+            check_key(connection, self._key)
         return self._key
 
     def _put_down(self, **rule: Any) -> int:

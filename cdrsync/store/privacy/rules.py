@@ -164,6 +164,19 @@ def _day(text: str) -> date:
         return date.max
 
 
+def check_key(connection: Connection, key: Key | None) -> None:
+    """Raises ConfigError where numbers were erased in this database by another key than this."""
+    other = select(erasure.c.id).where(erasure.c.key_check.is_not(None))
+    if key is not None:
+        other = other.where(erasure.c.key_check != key.check)
+    if connection.execute(other.limit(1)).first() is not None:
+        problem = "is not set: it is the one" if key is None else "is not the one"
+        raise ConfigError(
+            [f"pseudonym_key {problem} by which numbers were erased in this database before"],
+            hint="Set it to what it was; it can't be changed: under another key erased numbers would come back",
+        )
+
+
 def current_rules(connection: Connection, account_id: int, known: Rules, key: Key | None) -> Rules:
     """The rules that hold until the caller's transaction ends, which wrote the lease's row; `known` where unchanged.
 
