@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import make_url
 
+from tests.support.api import answering
 from tests.support.canary import LOGIN, PASSWORD
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
 from tests.support.operator import Settings, World, running
 from tests.support.peer import Seen, http, peer
 from tests.support.processes import cdrsync, environment
-from tests.unit.test_api import answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
