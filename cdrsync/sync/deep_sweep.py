@@ -50,7 +50,8 @@ class DeepSweep:
         if job is None or job.begun_at != begun:
             first = self._position.start_day() or BEGINNING
             after, _ = self._uids_of(Window(first, self._position.today()))
-            for stream in sorted({DEEP_SWEEP_STREAM, *(stream_of(DEEP_SWEEP_STREAM, number) for number in numbers)}):
+            streams = [stream_of(DEEP_SWEEP_STREAM, number) for number in numbers]
+            for stream in dict.fromkeys([*streams, DEEP_SWEEP_STREAM]):  # the job last: only then has it begun
                 checkpoint = Checkpoint(stream, high_water_uid=after, begun_at=begun, lowers=True)
                 yield self._store.save(Page(Origin.DEEP_SWEEP, [], checkpoint=checkpoint))
         for number in numbers:
@@ -108,13 +109,14 @@ def walk_pages(
     while after_uid < until:
         document = source.ask([CdrsAsk(limit=limit, after_uid=after_uid, number=number)])
         (batch,) = batches(document)
-        uids = [one.uid for one in batch.records() if one.uid is not None]
-        if not len(batch) or min(uids, default=until) > until:
+        if not len(batch):
             return
         if not follows(after_uid, batch.cdrs):
             for read, _, _, size in by_offset(source, document, after_uid, limit, number):
                 if len(read):
                     yield Page(Origin.DEEP_SWEEP, read.cdrs, read.rejects, size=size)
+            return
+        if min(one.uid for one in batch.records() if one.uid is not None) > until:
             return
         after_uid = max(cdr.uid for cdr in batch.cdrs)
         reached = None if stream is None else Checkpoint(stream, high_water_uid=after_uid, begun_at=begun_at)

@@ -1,6 +1,7 @@
 """What must be true of every run, whatever the operator, the network, the database and the clock do.
 
-No record lost: each is held by the step within whose stated horizon it fell. None overwritten by another call. The
+No record lost: each is held by the step within whose stated horizon it fell; what no date shows, by steps that read by
+uid. None overwritten by another call. The
 checkpoint is never ahead of the data and never goes back. An idle poll costs one request a number.
 """
 
@@ -12,7 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.model import TAIL_STREAM, Cdr, Checkpoint, Page, Reject
-from cdrsync.sync.position import BOOTSTRAP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
+from cdrsync.sync.position import BOOTSTRAP_STREAM, DEEP_SWEEP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
 from tests.property.operator import LONDON, Call
 from tests.property.world import RESET_MARGIN, Plan
 from tests.support.memory import held_as
@@ -54,6 +55,7 @@ class Invariants:
         self._marks: dict[str, int] = {}
         self._moved_at: dict[str, float] = {}
         self._passed = {LOOKBACK_STREAM: (0, 0), SWEEP_STREAM: (0, 0)}
+        self._deep: tuple[int, int] = (0, 0)  # the uids that the deep sweep under way walks over: after, up to
         self.begun = 0.0
         self.skipped_first = False  # a first one-shot run marks look-back and sweep without reading
 
@@ -63,7 +65,7 @@ class Invariants:
         """Look at a page that has just been committed."""
         for day in page.completes:
             if not self._plan.vanishing:
-                self._require(self._days[day], self.begun, now, f"{day} is marked downloaded")
+                self._require(_dated(self._days[day]), self.begun, now, f"{day} is marked downloaded")
         checkpoint = page.checkpoint
         if checkpoint is None:
             return
@@ -73,6 +75,11 @@ class Invariants:
             self._looked_back(checkpoint.begun_at.timestamp() - self._plan.skew, now)
         elif checkpoint.stream == SWEEP_STREAM and checkpoint.begun_at is not None:
             self._swept(checkpoint.begun_at.timestamp() - self._plan.skew, now)
+        elif checkpoint.stream == DEEP_SWEEP_STREAM and checkpoint.begun_at is not None:
+            if checkpoint.lowers:  # the walk begins
+                self._deep = checkpoint.high_water_uid or 0, min(self._marks.values(), default=0)
+            if checkpoint.done:
+                self._swept_deeply(checkpoint.begun_at.timestamp() - self._plan.skew, now)
 
     def _mark_moved(self, stream: str, now: float) -> None:
         mark = self._store.checkpoints[stream].high_water_uid
@@ -93,6 +100,7 @@ class Invariants:
             for call in self._wanted
             if call.uid <= mark and (call.uid > old if old is not None else anchor <= call.day <= self._today())
             if (not number or call.number == number) and not self._after_reset(call)
+            if old is not None or not call.dateless
         )
         self._require(below, self.begun, now, f"{stream} moved from {old} to {mark}")
 
@@ -102,16 +110,21 @@ class Invariants:
         anchor = self._anchor()
         horizon = self._plan.settings.lookback.total_seconds() - abs(self._plan.skew)
         first = min(self._store.rows, default=0)  # what began before the first call held is for the days to find
+        polled = self._first_polled()
+
+        def hidden(call: Call) -> bool:
+            return call.dateless and call.visible <= polled  # the first poll reads by date
+
         calls, changes = self._news(LOOKBACK_STREAM, begun)
         late = (
             call
             for call in calls
             if call.day >= anchor and call.visible - call.start <= horizon and not self._after_reset(call)
-            if call.uid > first
+            if call.uid > first and not hidden(call)
         )
         self._require(late, begun, now, "looked back")
         for at, version, call in changes:
-            in_horizon = call.day >= anchor and at - call.start <= horizon and call.uid > first
+            in_horizon = call.day >= anchor and at - call.start <= horizon and call.uid > first and not hidden(call)
             if in_horizon and not self._after_reset(call):
                 self._require_version(call, version, now, "looked back")
 
@@ -127,7 +140,7 @@ class Invariants:
 
         def covered(call: Call, at: float) -> bool:
             known = call.day >= min(anchor, first) or (call.day in self._store.downloaded and call.day >= first)
-            return known and self.in_horizon(call, at) and call.day <= self._today()
+            return known and self.in_horizon(call, at) and call.day <= self._today() and not call.dateless
 
         calls, changes = self._news(SWEEP_STREAM, begun)
         if not self._plan.vanishing:
@@ -136,6 +149,17 @@ class Invariants:
                 if covered(call, at):
                     self._require_version(call, version, now, "swept")
         self._reset_noticed(begun, now)
+
+    def _swept_deeply(self, begun: float, now: float) -> None:
+        """After a deep sweep: what was visible when it began is held as it was then, whatever dates hide."""
+        if self._plan.vanishing or not self.tail_in_order() or len(self._marks) < len(self._numbers or ("",)):
+            return
+        after, until = self._deep
+        walked = [call for call in self._wanted if after < call.uid <= until and not self._after_reset(call)]
+        self._require(walked, begun, now, "swept deeply")
+        for call in walked:
+            if call.visible <= begun:
+                self._require_version(call, call.version(begun), now, "swept deeply")
 
     # ── after steps ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,6 +181,7 @@ class Invariants:
                 for call in self._wanted
                 if (call.uid > mark if mark is not None else anchor <= call.day <= self._today())
                 if (not number or call.number == number) and not self._after_reset(call)
+                if mark is not None or not call.dateless
             )
             self._require(fresh, begun, now, f"polled after {mark}")
 
@@ -165,7 +190,7 @@ class Invariants:
         start = self._plan.settings.start
         first = self._anchor() if start == "today" else start if isinstance(start, date) else date.min
         swept = uk_day(begun) - timedelta(days=self._plan.settings.sweep_days - 1)
-        for call in self._wanted:
+        for call in _dated(self._wanted):
             if call.day < first or not self.in_horizon(call, call.visible):
                 continue
             self._require([call], begun, now, "ended")
@@ -187,6 +212,11 @@ class Invariants:
     def _anchor(self) -> date:
         checkpoint = self._store.checkpoints.get(BOOTSTRAP_STREAM, Checkpoint(BOOTSTRAP_STREAM))
         return date.max if checkpoint.window is None else checkpoint.window.first
+
+    def _first_polled(self) -> float:
+        """When the first poll began."""
+        begun = self._store.checkpoints[BOOTSTRAP_STREAM].begun_at
+        return self.begun if begun is None else begun.timestamp() - self._plan.skew
 
     def _today(self) -> date:
         """The day of the step under way by the host's clock: of a later one nothing can be asked yet."""
@@ -238,7 +268,7 @@ class Invariants:
             return
         stream = max(self._marks, key=lambda stream: self._marks[stream])
         mark, since = self._marks[stream], self._moved_at[stream] + RESET_MARGIN + abs(self._plan.skew)
-        for call in self._wanted:
+        for call in _dated(self._wanted):
             if (
                 call.uid < mark
                 and call.start > since
@@ -247,3 +277,7 @@ class Invariants:
                 and isinstance(call.records[0], Cdr)
             ):
                 raise Violation(f"swept, but the sequence that fell to {call.uid} below {mark} went unnoticed")
+
+
+def _dated(calls: Iterable[Call]) -> Iterator[Call]:
+    return (call for call in calls if not call.dateless)

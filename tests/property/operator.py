@@ -51,6 +51,7 @@ class Call:
     changed: list[int] = field(default_factory=list)  # when each version but the first became true
     records: list[Record] = field(default_factory=list)  # what date pages show, a version each
     tail_records: list[Record] = field(default_factory=list)  # what LastId pages show: flags may be missing there
+    dateless: bool = False  # no window shows it
 
     def version(self, at: float) -> int:
         """Which version of the record is true at a moment."""
@@ -203,15 +204,13 @@ class Operator:
         day = ask.start_date
         while day <= ask.end_date:
             if day < ask.end_date or self._habits.end_date == "inclusive":
-                found += [call for call in self._days.get(day, ()) if call.visible <= now < call.vanish]
+                found += [call for call in self._days.get(day, ()) if call.shown(now)]
             elif self._habits.end_date == "midnight":
                 found += [
-                    call
-                    for call in self._days.get(day, ())
-                    if call.visible <= now < call.vanish and _wall_clock(call).time() == time(0)
+                    call for call in self._days.get(day, ()) if call.shown(now) and _wall_clock(call).time() == time(0)
                 ]
             day += timedelta(days=1)
-        return found
+        return [call for call in found if not call.dateless]
 
     def _totals(self) -> Totals | Refusal:
         from cdrsync.model import Period

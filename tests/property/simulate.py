@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cdrsync.model import Page, PageSaved
 
 POLL, LOOKBACK, BACKFILL, SWEEP, CATCH_UP = "poll", "look-back", "backfill", "sweep", "catch-up"
+DEEP_SWEEP = "deep sweep"
 TASKS: Final = (POLL, LOOKBACK, BACKFILL, SWEEP)  # the most urgent first
 UPKEEP = 6 * 3600.0
 SAVED_AT_ONCE = 0.6  # chance that a page is not joined with the next one
@@ -68,6 +69,7 @@ class Simulation:
         self.invariants = Invariants(self.plan, self.store)
         self._sync = self._started()
         self._next = dict.fromkeys((CATCH_UP,) if self.plan.cron else TASKS, self.plan.begins)
+        self._next[DEEP_SWEEP] = self.plan.begins + self.plan.deep_sweep_every
         self._failures = 0
         self._parked = False
 
@@ -103,7 +105,7 @@ class Simulation:
             for _ in self._pages(task):
                 pages += 1
                 self._may_crash(self.plan.crash)
-                if task in (BACKFILL, SWEEP):
+                if task in (BACKFILL, SWEEP, DEEP_SWEEP):
                     self._do_urgent()
         except Crash:
             self._say(f"{task}: crash after {pages} pages")
@@ -153,6 +155,8 @@ class Simulation:
             yield from self._sync.look_back()
         elif task == BACKFILL:
             yield from self._sync.backfill()
+        elif task == DEEP_SWEEP:
+            yield from self._sync.deep_sweep()
         elif task == CATCH_UP:
             self.invariants.skipped_first = self.store.checkpoint(SWEEP_STREAM) is None
             yield from self._sync.catch_up()
@@ -170,7 +174,12 @@ class Simulation:
     def _interval(self, task: str) -> float:
         if task == CATCH_UP:
             return self._rng.uniform(600, 86_400)
-        return {POLL: self.plan.poll_every, LOOKBACK: self.plan.look_back_every}.get(task, UPKEEP)
+        every = {
+            POLL: self.plan.poll_every,
+            LOOKBACK: self.plan.look_back_every,
+            DEEP_SWEEP: self.plan.deep_sweep_every,
+        }
+        return every.get(task, UPKEEP)
 
     def _prove(self) -> None:
         """A last round in which nothing fails, then the whole table."""
@@ -184,6 +193,7 @@ class Simulation:
             (LOOKBACK, self._sync.look_back),
             (BACKFILL, self._sync.backfill),
             (SWEEP, self._sync.sweep),
+            *([(DEEP_SWEEP, self._sync.deep_sweep)] if self.plan.deep_sweep_every < self.plan.ends else []),
         ):
             self.invariants.begun, before = self.now, self.invariants.marks()
             self._requests_allowed = self.operator.requests + MOST_REQUESTS
@@ -206,7 +216,8 @@ class Simulation:
 
     def _restart(self) -> None:
         self._sync = self._started()
-        self._next = {task: max(self.now, at) if task == CATCH_UP else self.now for task, at in self._next.items()}
+        kept = (CATCH_UP, DEEP_SWEEP)
+        self._next = {task: max(self.now, at) if task in kept else self.now for task, at in self._next.items()}
 
     def _clock(self) -> datetime:
         return datetime.fromtimestamp(self.now + self.plan.skew, UTC)

@@ -37,6 +37,7 @@ class Plan:
     cron: bool  # one-shot `sync` runs instead of the daemon
     poll_every: float
     look_back_every: float
+    deep_sweep_every: float  # seconds; infinity: never in so short a time
     crash: float  # rate of crashes at each yield
     database: float  # rate of database errors at each save
     skew: float  # how far the host's clock is ahead of the operator's
@@ -54,7 +55,7 @@ class Plan:
 
 def plan(seed: int, days: int = 7) -> Plan:
     """Build the world of a seed. The same seed gives the same world on every machine."""
-    rng = Random(seed)
+    rng, deep = Random(seed), Random(f"deep {seed}")  # the latter leaves the worlds of older seeds as they were
     midnight = datetime.combine(_first_day(rng), time(0), LONDON).timestamp()
     begins = midnight + (DAY - rng.uniform(0.2, 5) if rng.random() < 0.15 else rng.uniform(0, DAY))
     ends = midnight + days * DAY
@@ -72,6 +73,7 @@ def plan(seed: int, days: int = 7) -> Plan:
         cron=rng.random() < 0.2,
         poll_every=rng.choice((20, 60, 90, 120, 240)) * MINUTE,
         look_back_every=settings.lookback_interval.total_seconds(),
+        deep_sweep_every=deep.choice((float("inf"), float("inf"), 0.4 * DAY, DAY, 2.5 * DAY)),
         crash=rng.choice((0.0, 0.0, 0.005, 0.03)),
         database=rng.choice((0.0, 0.0, 0.01, 0.05)),
         skew=rng.choice((0.0, 0.0, 0.0, rng.uniform(-90, 90))),
@@ -85,6 +87,9 @@ def plan(seed: int, days: int = 7) -> Plan:
         made.reset_at = rng.uniform(begins, ends)
     made.calls = _calls(rng, made, midnight - history * DAY)
     made.habits = replace(made.habits, repeated=rng.choice((0.0, 0.0, 0.0, 0.01)))
+    hidden = deep.choice((0.0, 0.02, 0.2)) if made.deep_sweep_every < made.ends else 0.0
+    for call in made.calls:
+        call.dateless = deep.random() < hidden
     return made
 
 

@@ -10,7 +10,7 @@ import pytest
 from cdrsync.model import Cdr, Reject, Window
 from cdrsync.sync.position import DEEP_SWEEP_STREAM
 from tests.support.account import MemoryAccount, run
-from tests.support.examples import call
+from tests.support.examples import FIRST, call
 
 DATED = [call(100 * n, f"2026-05-{n:02} 10:00:00") for n in range(1, 10)]
 HIDDEN = [Reject(150 + 100 * n, f"<CDR>{n}</CDR>", "calldate: no such day: '0000-00-00'") for n in range(8)]
@@ -69,6 +69,31 @@ def test_a_deep_sweep_goes_on_where_it_was_cut_off() -> None:
     run(made.sync.deep_sweep())
     assert made.source.asked[asked].after_uid == 0
     assert len(made.held()) == len(DATED) + 1
+
+
+@pytest.mark.parametrize("cut_after", [1, 2, 3])
+def test_a_deep_sweep_cut_off_as_it_begins_leaves_no_number_out(cut_after: int) -> None:
+    """How far each number is read is set back before the sweep counts as begun."""
+    numbers = ("1", "2")
+    made = MemoryAccount([call(n, bnumber=str(1 + n % 2)) for n in range(1, 21)], numbers=numbers)
+    run(made.sync.catch_up())
+    run(made.sync.deep_sweep())
+    made.clock.set("2026-06-20 12:00:00")
+    for n in (1, 2):
+        made.store.rows[n] = made.store.rows[n]._replace(duration=0)
+    list(islice(made.sync.deep_sweep(), cut_after))
+    run(made.sync.deep_sweep())
+    assert [made.store.rows[n].duration for n in (1, 2)] == [FIRST.duration] * 2
+
+
+@pytest.mark.parametrize("arrived", [1, 2, 3])
+def test_calls_that_came_since_the_last_poll_do_not_end_the_walk(arrived: int) -> None:
+    """Where pages come newest first, a whole one may lie above the mark."""
+    made = world(page_size=2)
+    made.source.records += [call(1000 + n) for n in range(arrived)]
+    made.source.records.sort(key=lambda one: -(one.uid or 0))
+    run(made.sync.deep_sweep())
+    assert made.store.rejects.keys() == {one.raw for one in HIDDEN}
 
 
 def test_the_uids_around_a_window_are_read_again_and_no_others() -> None:
