@@ -23,12 +23,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
 from sqlalchemy.engine import make_url
 
 from tests.support.clusters import galera, pgbouncer
 from tests.support.databases import MariadbServer, PostgresqlServer, SqliteFiles, database_name
 from tests.support.fleet import LEASE_SECONDS, Fleet, Member
+from tests.support.guide import told
 from tests.support.network import Link
+from tests.support.patroni import patroni
 from tests.support.processes import until
 
 LIMIT = 30.0  # seconds until every account is polled again
@@ -196,6 +199,22 @@ def on_galera() -> Iterator[Make]:
         yield lambda stack: _linked(stack, nodes[0].create(), [node.port for node in nodes])
 
 
+@contextlib.contextmanager
+def under_patroni() -> Iterator[Make]:
+    """The guide's cluster, by every server's name; each replica has links of its own to all of them."""
+    with patroni(3, yaml.safe_load(told("yaml"))) as cluster:
+
+        def make(stack: contextlib.ExitStack) -> tuple[str, list[Way]]:
+            name = cluster.create()
+            ways = []
+            for _ in range(REPLICAS):
+                links = [stack.enter_context(Link(node.port)) for node in cluster.nodes]
+                ways.append(Way(cluster.url(name, [link.port for link in links]), links))
+            return cluster.url(name, [node.port for node in cluster.nodes]), ways
+
+        yield make
+
+
 def _linked(stack: contextlib.ExitStack, url: str, ports: Sequence[int]) -> tuple[str, list[Way]]:
     """A database, and for each replica a way to it through a link of its own."""
     user = make_url(url)
@@ -210,6 +229,7 @@ ENGINES = {
     "pgbouncer": behind_pgbouncer,
     "mariadb": mariadb,
     "galera": on_galera,
+    "patroni": under_patroni,
 }
 
 
