@@ -7,11 +7,11 @@ HTML, XML or JSON.
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
+from xml.sax.saxutils import escape  # the same as html's, which would load the names of all of HTML's characters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +55,9 @@ def _forms(secret: str) -> Iterator[str]:
         yield ascii_only  # as headers are read
     for safe in ("", "/"):
         yield from (quote(secret, safe=safe), quote_plus(secret, safe=safe))
-    escaped = html.escape(secret)
-    yield from (escaped, html.escape(secret, quote=False), escaped.replace("&#x27;", "&#39;"))
+    in_text = escape(secret)
+    escaped = escape(secret, {'"': "&quot;", "'": "&#x27;"})
+    yield from (escaped, in_text, escaped.replace("&#x27;", "&#39;"))
     yield from (escaped.replace("&#x27;", "&apos;"), re.sub("[&<>\"']", lambda found: f"&#{ord(found[0])};", secret))
     for plain in (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
         yield from (plain, plain.replace("/", "\\/"), re.sub(r"[<>&']", lambda found: f"\\u{ord(found[0]):04x}", plain))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, update
 
-from cdrsync.monitor.status import RunLine
 from cdrsync.store.schema.tables import sync_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
-
-    from sqlalchemy.engine import Connection
 
     from cdrsync.store.session import WriterSession
     from cdrsync.sync.runs import Tally
@@ -53,21 +50,3 @@ class Runs:
         )
         with self._session.transaction() as connection:
             connection.execute(ended)
-
-
-def latest_runs(connection: Connection, account_id: int, limit: int) -> tuple[RunLine, ...]:
-    """The latest lines of one account, newest first."""
-    lines = select(sync_run).where(sync_run.c.account_id == account_id).order_by(sync_run.c.started_at.desc())
-    return tuple(
-        RunLine(
-            row.origin,
-            row.started_at,
-            row.ended_at,
-            row.outcome,
-            row.inserted,
-            row.updated,
-            row.rejected,
-            row.message,
-        )
-        for row in connection.execute(lines.limit(limit))
-    )

@@ -39,7 +39,7 @@ from cdrsync.store.rejects import Rejects
 from cdrsync.store.runs import Runs
 from cdrsync.store.schema.tables import cdr_change, checkpoint
 from cdrsync.store.session import WriterSession
-from cdrsync.store.summaries import sum_days
+from cdrsync.store.summaries import is_due, sum_days
 from cdrsync.store.upsert import complete_day, count_day, move_checkpoint
 
 if TYPE_CHECKING:
@@ -151,8 +151,11 @@ class SqlStore(Identity, Positions, Runs):
         """
         if self._summed and not look:
             return False
-        with self._session.transaction() as connection:
-            more = sum_days(connection, self._session.account_id)
+        with self._session.reading() as connection:
+            more = is_due(connection, self._session.account_id)
+        if more:
+            with self._session.transaction() as connection:
+                more = sum_days(connection, self._session.account_id)
         self._summed = not more
         return more
 

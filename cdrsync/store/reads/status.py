@@ -11,12 +11,11 @@ from sqlalchemy import Integer, String, and_, cast, func, select
 
 from cdrsync.audit.figures import Figures, Stated
 from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict, utc_now
-from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, Summary, Today
+from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, RunLine, Summary, Today
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.position import as_checkpoint, read_checkpoint
 from cdrsync.store.reads.ledger import established, ledger_day, still_open
 from cdrsync.store.reads.overview import summaries
-from cdrsync.store.runs import latest_runs
 from cdrsync.store.schema.tables import (
     account,
     audit_result,
@@ -26,6 +25,7 @@ from cdrsync.store.schema.tables import (
     coverage,
     operator_totals,
     reject,
+    sync_run,
 )
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _status(connection: Connection, of_account: int, summary: Summary) -> Accoun
         ),
         changes=connection.scalar(changes) or 0,
         audits=_audits(connection, of_account),
-        runs=latest_runs(connection, of_account, LINES),
+        runs=_latest_runs(connection, of_account, LINES),
     )
 
 
@@ -174,3 +174,21 @@ def _operator_today(connection: Connection, of_account: int, today: date, timezo
         return None
     stated = Stated.of(row, established(connection, of_account))
     return OperatorToday(row.fetched_at, stated.calls, stated.duration, stated.charge)
+
+
+def _latest_runs(connection: Connection, account_id: int, limit: int) -> tuple[RunLine, ...]:
+    """The latest lines of one account, newest first."""
+    lines = select(sync_run).where(sync_run.c.account_id == account_id).order_by(sync_run.c.started_at.desc())
+    return tuple(
+        RunLine(
+            row.origin,
+            row.started_at,
+            row.ended_at,
+            row.outcome,
+            row.inserted,
+            row.updated,
+            row.rejected,
+            row.message,
+        )
+        for row in connection.execute(lines.limit(limit))
+    )
