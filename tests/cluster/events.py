@@ -51,6 +51,7 @@ class Way:
 class Figures:
     """What a campaign on one engine showed."""
 
+    ended: threading.Event  # by a person, before its time
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # by event
     writes: int = 0
     leases: int = 0
@@ -58,7 +59,6 @@ class Figures:
     double: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    ended: threading.Event = field(default_factory=threading.Event)  # by a person, before its time
     put_off: int = 0  # SQLite: stops in the middle of a write
 
     def lines(self, engine: str) -> Iterator[str]:
@@ -233,9 +233,9 @@ ENGINES = {
 }
 
 
-def run(engine: str, *, events: int, fleets: int, seed: int) -> Figures:
+def run(engine: str, ended: threading.Event, *, events: int, fleets: int, seed: int) -> Figures:
     """So many events, over several fleets side by side."""
-    figures = Figures()
+    figures = Figures(ended)
 
     def one(make: Make, number: int) -> None:
         share = events // fleets + (number < events % fleets)
@@ -249,9 +249,8 @@ def run(engine: str, *, events: int, fleets: int, seed: int) -> Figures:
                 figures.broken.append(f"fleet {number}: {error}")
 
     with ENGINES[engine]() as make, ThreadPoolExecutor(fleets) as side_by_side:
-        signal.signal(signal.SIGTERM, lambda *_: figures.ended.set())
-        for ended in [side_by_side.submit(one, make, number) for number in range(fleets)]:
-            ended.result()
+        for done in [side_by_side.submit(one, make, number) for number in range(fleets)]:
+            done.result()
     return figures
 
 
@@ -263,10 +262,12 @@ def main() -> int:
     parser.add_argument("--fleets", type=int, default=5, help="side by side")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())  # compare what there is, and leave no server behind
     failed = False
     for engine in given.engine or ENGINES:
         begun = time.monotonic()
-        figures = run(engine, events=given.events, fleets=given.fleets, seed=given.seed)
+        figures = run(engine, ended, events=given.events, fleets=given.fleets, seed=given.seed)
         for line in figures.lines(engine):
             print(line)
         print(
