@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 from sqlalchemy.engine import make_url
@@ -184,7 +184,7 @@ def measure(kind: str, accounts: int, *, replicas: int, rest: float, limit: floa
         refused = [moment for moment in told["refused"] if moment > begun + 60]
         asked = [one for one in told["asked"] if one[0] > begun + 60]
         figures.refused_percent = round(100 * len(refused) / max(1, len(refused) + len(asked)), 2)
-        figures.longest_wait = _longest_wait(told, begun + 60)
+        figures.longest_wait = operator.longest_wait(begun + 60)
         figures.shares = [_share(one) for one in running]
         return figures
 
@@ -225,17 +225,6 @@ def _at_rest(
     after = _transactions(server)
     if transactions is not None and after is not None:
         figures.transactions_per_poll = round((after - transactions) / max(1, len(polls)), 2)
-
-
-def _longest_wait(told: dict[str, Any], since: float) -> float:
-    last: dict[int, float] = {}
-    longest: float = 0.0
-    for moment, number, is_poll in told["asked"]:
-        if is_poll:
-            if number in last and moment > since:
-                longest = max(longest, moment - last[number])
-            last[number] = moment
-    return round(max([longest, *(float(told["now"]) - moment for moment in last.values())]), 1)
 
 
 def _connections(server: DatabaseServer, database: str) -> int | None:

@@ -188,6 +188,19 @@ class Operator:
             told: dict[str, Any] = json.load(answer)
             return told
 
+    def longest_wait(self, since: float = 0.0) -> float:
+        """Seconds between two polls of an account at most, the second of them after `since` (monotonic)."""
+        told = self.told("all")
+        last: dict[int, float] = {}
+        waits: list[float] = [0.0]
+        for moment, number, is_poll in told["asked"]:
+            if is_poll:
+                if moment > since:
+                    waits.append(moment - last.get(number, moment))
+                last[number] = moment
+        waits += [told["now"] - moment for moment in last.values()]
+        return round(max(waits), 1)
+
     def __enter__(self) -> Self:
         return self
 

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, func, select
 
 from cdrsync.daemon.sharing import chosen
 from cdrsync.store.schema.tables import account, cdr, lease, replica
+from tests.benchmarks import fleet_operator
 from tests.support.operator import Login, Settings, World, running
 from tests.support.processes import Daemon, daemon, environment, until
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 ACCOUNTS = 24
 LEASE_SECONDS = 4
+POLL_SECONDS = 1
 LOGINS = [Login(f"user{n}@example.com", f"password-of-{n}", f"vkey-of-{n}-0000") for n in range(ACCOUNTS)]
 
 
@@ -50,23 +52,28 @@ def world() -> World:
 
 @pytest.fixture
 def env(world: World, database: Database, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """What every replica is told: two dozen accounts, a poll a second, leases of a few seconds."""
-    folder = tmp_path / "accounts.d"
+    """What every replica is told."""
+    with running(world) as url:
+        yield told(url, database.url, tmp_path, [(one.username, one.password, one.vkey) for one in LOGINS])
+
+
+def told(api_url: str, database_url: str, path: Path, logins: list[tuple[str, str, str]]) -> dict[str, str]:
+    """Two dozen accounts, a poll a second, leases of a few seconds."""
+    folder = path / "accounts.d"
     folder.mkdir()
-    for number, one in enumerate(LOGINS):
+    for number, (username, password, vkey) in enumerate(logins):
         file = folder / f"a{number}.toml"
-        text = f'username = "{one.username}"\npassword = "{one.password}"\nvkey = "{one.vkey}"\n'
+        text = f'username = "{username}"\npassword = "{password}"\nvkey = "{vkey}"\n'
         file.write_text(text, encoding="utf-8")
         file.chmod(0o600)
-    (tmp_path / "cdrsync.toml").touch()
-    with running(world) as url:
-        told = environment(
-            url, database.url, poll_interval="1s", lease_seconds=str(LEASE_SECONDS), start_date="today",
-            audit_time="off", config=str(tmp_path / "cdrsync.toml"),
-        )  # fmt: skip
-        for name in ("USERNAME", "PASSWORD", "VKEY"):
-            del told[f"CDRSYNC_{name}"]
-        yield told
+    (path / "cdrsync.toml").touch()
+    settings = environment(
+        api_url, database_url, poll_interval=f"{POLL_SECONDS}s", lease_seconds=str(LEASE_SECONDS), start_date="today",
+        audit_time="off", config=str(path / "cdrsync.toml"),
+    )  # fmt: skip
+    for name in ("USERNAME", "PASSWORD", "VKEY"):
+        del settings[f"CDRSYNC_{name}"]
+    return settings
 
 
 @pytest.fixture
@@ -127,6 +134,25 @@ def test_replicas_share_hand_over_and_take_over(world: World, env: dict[str, str
         assert first.stop() == 0
         bugs = [line for one in (first, second) for line in one.lines if "internal error" in line]
         assert bugs == []
+
+
+def test_nobody_waits_long_while_replicas_join_and_restart(database: Database, engine: Engine, tmp_path: Path) -> None:
+    """Three join one by one, then each is restarted: every account is polled again within two leases' time."""
+    logins = [fleet_operator.login(number) for number in range(ACCOUNTS)]
+    with fleet_operator.Operator(None) as operator, contextlib.ExitStack() as stack:
+        settings = told(operator.url, database.url, tmp_path, logins)
+        replicas: list[Daemon] = []
+        for _ in range(3):
+            replicas.append(stack.enter_context(daemon(settings)))
+            until(lambda: shared(engine, *replicas), f"{len(replicas)} share")
+            if len(replicas) == 1:
+                until(lambda: operator.told()["polled"] == ACCOUNTS, "the first polls")
+        for place in range(3):
+            assert replicas[place].stop() == 0
+            replicas[place] = stack.enter_context(daemon(settings))
+            until(lambda: shared(engine, *replicas), "three share again")
+        assert operator.longest_wait() <= POLL_SECONDS + 2 * LEASE_SECONDS
+        assert [one.stop() for one in replicas] == [0, 0, 0]
 
 
 def test_an_account_that_only_one_replica_knows_is_worked_on(world: World, env: dict[str, str], engine: Engine) -> None:
