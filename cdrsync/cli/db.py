@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs
 
 
-@click.group("db", short_help="The schema: upgrade, check, current, describe, grant-reader")
+@click.group("db", short_help="The schema: upgrade, check, current, describe, grant-reader, distribute")
 def db() -> None:
     """Look after the schema of the database, and who may read it. No login is needed.
 
@@ -151,3 +151,34 @@ def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: b
     whose = f" of {', '.join(granted.accounts)}" if granted.accounts else ""
     told = f"{role} may read{whose}: {', '.join(granted.objects)}"
     return output.told("db grant-reader", told, as_json=as_json, **output.fields(granted))
+
+
+@db.command("distribute", short_help="Spread the tables over the nodes of a Citus cluster, by account")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_options
+@json_option
+def distribute(inputs: Inputs, *, dry_run: bool, yes: bool, as_json: bool) -> int:
+    """Spread the tables of PostgreSQL over the nodes of a Citus cluster: all of an account is on one node.
+
+    It prints what it will do, and asks. While a table moves whoever writes waits; daemons may run on. What was cut off
+    is finished by the next run; where nothing is left to be done it says so. Give readers their rights again afterwards
+    (cdrsync db grant-reader): on a cluster they need those on the tables that views read.
+
+    JSON: {"nodes", "shards", "steps": [{"what", "statements": [SQL]}], "done": true or false}.
+    """
+    from cdrsync.store.admin import distribute as spreading
+    from cdrsync.wiring import database
+
+    with database.existing(settings_of(inputs, credentials=False)) as engine:
+        plan = spreading.plan(engine)
+        if not as_json or not (yes or dry_run):
+            for step in plan.steps:
+                (output.note if as_json else output.line)(step.what)
+        going = bool(plan.steps) and not dry_run
+        if going and not yes:
+            click.confirm(f"Spread the tables over {plan.nodes} nodes. Go on?", abort=True, err=True)
+        if going:
+            spreading.distribute(engine, plan)
+    told = "nothing is left to be done" if not plan.steps else "nothing was done" if dry_run else "done"
+    return output.told("db distribute", told, as_json=as_json, **output.fields(plan), done=going or not plan.steps)

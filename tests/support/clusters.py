@@ -1,4 +1,4 @@
-"""Real clusters and poolers for tests, private to this run: MariaDB Galera nodes, PgBouncer in transaction mode."""
+"""Real clusters and poolers for tests, private to this run: Galera nodes, PgBouncer in transaction mode, a standby."""
 
 from __future__ import annotations
 
@@ -155,3 +155,25 @@ def pgbouncer(server: PostgresqlServer, url: str) -> Iterator[str]:
         child.send_signal(signal.SIGINT)
         child.wait(START_SECONDS)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class Standby(PostgresqlServer):
+    """A streaming replica of a server: it can be read, and follows until it is promoted."""
+
+    def __init__(self, primary: PostgresqlServer) -> None:
+        self._primary = primary
+        super().__init__()
+
+    def _make(self) -> None:
+        self.run(
+            f"{self._binaries}/pg_basebackup", "-h", str(self._primary.directory), "-p", str(self._primary.port),
+            "-U", "postgres", "-D", f"{self.directory}/data", "-R", "-X", "stream", "-c", "fast", "--no-sync",
+        )  # fmt: skip
+
+    def follow(self) -> None:
+        """Wait until all that the primary has committed is here."""
+        ((position,),) = self._primary.execute("SELECT pg_current_wal_lsn()")
+        deadline = time.monotonic() + START_SECONDS
+        while not self.execute(f"SELECT pg_last_wal_replay_lsn() >= '{position}'")[0][0]:
+            assert time.monotonic() < deadline, "the standby does not follow"
+            time.sleep(0.05)

@@ -198,11 +198,14 @@ class PostgresqlServer(_Process):
             binaries = copy / "bin"
         self._binaries = binaries
         self.own()
+        self._make()
+        self.start()
+
+    def _make(self) -> None:
         self.run(
-            f"{binaries}/initdb", "-D", f"{self.directory}/data", "-U", "postgres", "-A", "trust",
+            f"{self._binaries}/initdb", "-D", f"{self.directory}/data", "-U", "postgres", "-A", "trust",
             "-E", "UTF8", "--locale=C", "--no-sync",
         )  # fmt: skip
-        self.start()
 
     def url(self, name: str = "postgres") -> str:
         """The URL of a database over the Unix socket."""
