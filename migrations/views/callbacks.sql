@@ -20,6 +20,7 @@ SELECT
 FROM cdr AS missed
 LEFT JOIN cdr AS answered
     ON answered.account_id = missed.account_id
+    AND NOT {withheld: missed.anumber}
     AND answered.uid = (
         SELECT cdr.uid
         FROM cdr
@@ -27,7 +28,6 @@ LEFT JOIN cdr AS answered
             AND cdr.anumber = missed.anumber
             AND cdr.started_at > missed.started_at
             AND {is_answered}
-            AND NOT {withheld: missed.anumber}
         ORDER BY cdr.anumber, cdr.started_at, cdr.uid
         LIMIT 1
     )

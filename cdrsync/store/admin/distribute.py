@@ -31,7 +31,7 @@ REFERENCE = (account, number)
 LOCAL = (replica,)
 BY = "account_id"
 
-GUIDE = "see Citus in deploy/README.md"
+GUIDE = "see Citus in deploy/clusters.md"
 EXTENSION_HINT = f"As a superuser, in this database on every node: CREATE EXTENSION citus ({GUIDE})"
 WORKERS_HINT = f"As a superuser on the coordinator: SELECT citus_add_node('HOST', PORT) ({GUIDE})"
 COORDINATOR_HINT = "Name the coordinator in database_url"

@@ -104,6 +104,9 @@ class DatabaseKind(ABC):
     create_view: ClassVar[str] = "CREATE OR REPLACE VIEW"
     """Which keeps what was granted on it, where it can."""
 
+    of_no_rows: ClassVar[str] = "WHERE 1 = 0"
+    """Ends a query that tells its columns alone."""
+
     comments_views: ClassVar[bool] = False
 
     transactional_ddl: ClassVar[bool] = False

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take any text
 TOO_LONG_TO_INDEX = "54000"  # a value that does not fit into an index page
+INTERNAL = "XX000"
 NO_PRIVILEGE = "42501"
 NO_SCHEMA = "3F000"
 READ_ONLY = "25006"
@@ -97,6 +98,7 @@ class Postgresql(DatabaseKind):
 
     words = "postgresql"
     comments_views = True
+    of_no_rows = "LIMIT 0"  # Citus can't plan an outer join that is never true
     transactional_ddl = True
     distributes = True
 
@@ -224,13 +226,17 @@ class Postgresql(DatabaseKind):
         if state == NO_SCHEMA:
             problem = f"the database has no schema to work in: {one_line(error.orig or error)}"
             return ConfigError([problem], hint=postgresql_access.NO_SCHEMA_HINT)
+        if self.refuses_value(error):
+            return None
         if state in COLLISIONS:
             return unavailable(error, Collision)
         return unavailable(error) if state.startswith(PASSING_STATES) else None
 
     def refuses_value(self, error: DBAPIError) -> bool:
-        """A text may also be too long for an index."""
-        return super().refuses_value(error) or getattr(error.orig, "sqlstate", None) == TOO_LONG_TO_INDEX
+        """A text may also be too long for an index; what a worker of Citus says of it comes without its SQLSTATE."""
+        state = getattr(error.orig, "sqlstate", None)
+        from_worker = state == INTERNAL and str(error.orig).startswith("index row")
+        return super().refuses_value(error) or from_worker or state == TOO_LONG_TO_INDEX
 
 
 KIND = Postgresql()
