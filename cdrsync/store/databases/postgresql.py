@@ -226,11 +226,10 @@ class Postgresql(DatabaseKind):
         if state == NO_SCHEMA:
             problem = f"the database has no schema to work in: {one_line(error.orig or error)}"
             return ConfigError([problem], hint=postgresql_access.NO_SCHEMA_HINT)
-        if self.refuses_value(error):
-            return None
         if state in COLLISIONS:
             return unavailable(error, Collision)
-        return unavailable(error) if state.startswith(PASSING_STATES) else None
+        passes = state.startswith(PASSING_STATES) and not self.refuses_value(error)
+        return unavailable(error) if passes else None
 
     def refuses_value(self, error: DBAPIError) -> bool:
         """A text may also be too long for an index; what a worker of Citus says of it comes without its SQLSTATE."""
