@@ -207,7 +207,7 @@ def _carry_out(
                 if INTERRUPT.event.is_set():
                     tally.outcome = "stopped"
                     break
-            _sum_days(parts, tally.seconds() / 20)
+            _sum_days(parts, tally)
             if tally.high_water_uid is None and (mark := parts.store.checkpoint(TAIL_STREAM)):
                 tally.high_water_uid = mark.high_water_uid  # nothing was new: it is where it was
         INTERRUPT.check()
@@ -223,10 +223,13 @@ def _carry_out(
     return for_each(settings, command, one, keys=REPORTED, as_json=as_json, **facts)
 
 
-def _sum_days(parts: AccountParts, seconds: float) -> None:
-    """Bring the summary up to date, for so long at most: the views count anew what is left, the next run sums it."""
-    until = time.monotonic() + seconds
-    while not INTERRUPT.event.is_set() and parts.store.sum_days() and time.monotonic() < until:
+def _sum_days(parts: AccountParts, done: Tally) -> None:
+    """Bring the summary up to date after a run that changed something, for a twentieth of its time at most.
+
+    The views count anew what is left, until the daemon or a later run sums it.
+    """
+    until = time.monotonic() + done.seconds() / 20
+    while done.changed and not INTERRUPT.event.is_set() and parts.store.sum_days() and time.monotonic() < until:
         pass
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
     from cdrsync.store.databases.port import DatabaseKind
@@ -41,16 +42,17 @@ def compare(kind: DatabaseKind, connection: Connection, account_id: int, forms: 
 
 
 def _maybe_held(connection: Connection, account_id: int, uids: Sequence[int]) -> list[int]:
-    """Those of the uids (ascending) between whose neighbours something is held: none of a page of new calls.
-
-    Each stretch asks the primary key for one uid. No plan but that is any good, whatever statistics say.
-    """
+    """Those of the uids (ascending) in whose stretch something is held: none of a page of new calls."""
     stretches = [uids[start : start + STRETCH] for start in range(0, len(uids), STRETCH)]
-    lowest = select(func.min(table.c.uid)).where(table.c.account_id == account_id)
-    statement = select(*(lowest.where(table.c.uid >= some[0]).scalar_subquery() for some in stretches))
-    found = connection.execute(statement).one()
+    found = connection.execute(next_held(account_id, [some[0] for some in stretches])).one()
     near = (some for some, uid in zip(stretches, found, strict=True) if uid is not None and uid <= some[-1])
     return list(chain.from_iterable(near))
+
+
+def next_held(account_id: int, uids: Sequence[int]) -> Select[Any]:
+    """One row: from each of the uids on, the lowest that is held. No plan but the primary key's serves it."""
+    lowest = select(func.min(table.c.uid)).where(table.c.account_id == account_id)
+    return select(*(lowest.where(table.c.uid >= uid).scalar_subquery() for uid in uids))
 
 
 def read(kind: DatabaseKind, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, Cdr]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event, select
 
+from cdrsync.store.compare import STRETCH, next_held
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.schema.tables import cdr
 from tests.support.examples import FIRST, calls, page
@@ -27,6 +28,13 @@ PLANS = {
     "mariadb": ("EXPLAIN FORMAT=TRADITIONAL ", ["'range'", "'PRIMARY'"]),
 }
 """How a database is asked for its plan, and what a plan that looks up each call by account and uid says."""
+
+NEARBY = {
+    "sqlite": r"SEARCH cdr USING PRIMARY KEY \(account_id=\? AND uid>\?\)",
+    "postgresql": r"using pk_cdr on cdr(?s:.)*\(account_id = 1\) AND \(uid >= ",
+    "mariadb": "optimized away",
+}
+"""What a plan says that looks up the lowest uid held from one on."""
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["after new ones", "after known ones"])
@@ -63,6 +71,16 @@ def test_texts_that_look_like_the_end_of_a_row(store: SqlStore, eyes: Eyes, betw
     assert eyes.cdrs()[1] == changed
 
 
+def test_calls_between_calls_that_are_held(store: SqlStore, eyes: Eyes) -> None:
+    """Pages far larger than a stretch of which the primary key is asked: stretches of new, known and mixed calls."""
+    cdrs = calls(4 * STRETCH)
+    some = [*cdrs[1:STRETCH:7], *cdrs[STRETCH : 2 * STRETCH], cdrs[3 * STRETCH - 1]]
+    assert store.save(page(*some)).inserted == len(some)
+    saved = store.save(page(*cdrs))
+    assert (saved.inserted, saved.updated, saved.unchanged) == (len(cdrs) - len(some), 0, len(some))
+    assert eyes.cdrs() == cdrs
+
+
 def test_a_page_whose_uids_lie_far_apart(store: SqlStore, eyes: Eyes) -> None:
     """Many held rows between the page's uids neither confuse nor are touched."""
     cdrs = calls(700)
@@ -93,7 +111,9 @@ def test_calls_are_looked_up_by_their_key_before_there_are_statistics(
         statement = kind.by_uid(select(cdr.c.uid).where(cdr.c.account_id == 1), cdr.c.uid, uids)
         plans.append(str(connection.execute(statement).cursor.fetchall()))
         plans.append(str(connection.exec_driver_sql(*kind.stored_statement(1, uids)).cursor.fetchall()))
+        nearby = str(connection.execute(next_held(1, uids[:2])).cursor.fetchall())
     assert [[words for words in expected if not re.search(words, plan)] for plan in plans] == [[], []], plans
+    assert re.search(NEARBY[migrated.kind], nearby), nearby
 
 
 def test_calls_of_a_day_are_found_without_naming_an_account(store: SqlStore, eyes: Eyes, migrated: Database) -> None:
