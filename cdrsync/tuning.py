@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import time
 
 GIVE_WAY = 0.001  # seconds after which a thread gives the interpreter to one that asks for it
@@ -34,6 +35,19 @@ def give_back() -> None:
     trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextlib.contextmanager
+def without(module: str) -> Iterator[None]:
+    """Have a library that can do without a module be imported without it, unless somebody has imported it already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # how the language says: there is no such module
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 S = TypeVar("S")

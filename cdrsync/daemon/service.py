@@ -16,7 +16,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from cdrsync import config
+from cdrsync import config, tuning
 from cdrsync.daemon.notify import Notifier
 from cdrsync.daemon.signals import STOP_SIGNALS, Signals, listening
 from cdrsync.daemon.tasks import place
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FEW = 8  # accounts that have room in one line
 GRACE = 5.0  # seconds for the page in hand; what is not committed by then is rolled back by the database
 LOOK_ROUND = 1.0  # seconds between two looks at the workers
+SETTLING = 180.0  # seconds of a start, after which memory that it needed is given back
 STATUS_INTERVAL = 5.0  # seconds between two STATUS lines
 FIRST_SECONDS = 0.05  # an account's share of the time in which the first polls of many are spread …
 FIRST_SPREAD = 50.0  # … which is no longer than this
@@ -53,6 +54,7 @@ class Service:
         self._sharing: Sharing | None = None
         self._databases: list[Database] = []  # the last one is today's
         self._fed_at = self._status_at = 0.0
+        self._settles_at: float | None = time.monotonic() + SETTLING
 
     def run(self) -> int:
         """Run until a signal; return the exit code.
@@ -223,6 +225,9 @@ class Service:
         if interval is not None and now - self._fed_at >= interval - LOOK_ROUND and silent < LONGEST_SILENCE:
             self._notifier.feed()
             self._fed_at = now
+        if self._settles_at is not None and now >= self._settles_at:
+            self._settles_at = None
+            tuning.give_back()
         if now - self._status_at >= STATUS_INTERVAL:
             self._notifier.status(_status(self._activity.snapshot()))
             self._status_at = now

@@ -15,6 +15,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from cdrsync import tuning
 from cdrsync.monitor.words import visible
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def set_up(log_format: str, level: str, *, numbers: bool = False, stream: TextIO
     """Set up structlog, and bring the warnings of libraries into the same shape. May be called again (SIGHUP)."""
     import logging
 
-    import structlog
+    with tuning.without("rich"):  # it would draw tracebacks, which nobody wants here: 30 ms and 5 MB of every start
+        import structlog
 
     target = stream or sys.stderr
     chosen = choose_format(target) if log_format == "auto" else log_format

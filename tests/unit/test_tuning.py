@@ -59,3 +59,15 @@ def test_instants_are_written_as_python_writes_them(moments: list[datetime]) -> 
 def test_times_of_day_are_written_as_python_writes_them(clocks: list[time]) -> None:
     """The text that `str` makes of them."""
     assert tuning.clocks(clocks) == list(map(str, clocks))
+
+
+def test_a_library_is_imported_without_what_it_can_do_without() -> None:
+    """And whoever wants that module afterwards has it."""
+    program = """
+import sys
+from cdrsync.monitor import logs
+logs.set_up("json", "info")
+assert "structlog" in sys.modules and "rich" not in sys.modules
+import rich
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
