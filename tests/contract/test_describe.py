@@ -127,6 +127,24 @@ def test_the_diagram_in_readme_is_the_commands(capsys: pytest.CaptureFixture[str
     assert "    cdr {\n        integer account_id PK\n        bigint uid PK\n    }\n" in diagram
 
 
+def test_readmes_recipes_name_what_is_there() -> None:
+    """Each view and column that README's table of tools names; and what Power BI relates has the column."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    columns = {view.name: {column.name for column in view.columns} for view in dictionary.views()}
+    known = {*columns, *(column for names in columns.values() for column in names), "cdr", "analyst"}
+    recipes = dict(re.findall(r"(?m)^\| (Grafana|Metabase|Superset|Power BI) \| (.+) \|$", readme))
+    assert len(recipes) == 4
+    for recipe in recipes.values():
+        assert set(re.findall(r"`([a-z_]+)`", recipe)) <= known
+        for query in re.findall(r"`SELECT (.+?) FROM (\w+)", recipe):
+            asked = {part.split(" AS ")[0] for part in query[0].split(", ")}
+            assert asked <= columns[query[1]]
+    taken = re.findall(r"`(\w+)`", recipes["Power BI"].split("; take ")[1].split(", relate")[0])
+    assert taken == ["calls_daily", "numbers_daily", "calendar"]
+    assert all("call_date" in columns[view] for view in taken)
+    assert "alias" in columns["numbers_daily"]
+
+
 def test_a_misspelt_name_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     """With what was perhaps meant."""
     assert main(["db", "describe", "cals"]) == 2
