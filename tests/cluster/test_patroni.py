@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.fault.fresh import upgraded
+from tests.fault.zygote import Zygote
 from tests.support.fleet import Fleet
 from tests.support.guide import told
 from tests.support.operator import Settings
@@ -33,6 +35,7 @@ class Bed:
 
     cluster: Patroni
     proxy: int
+    template: str  # a database with today's tables
 
     def several(self, name: str) -> str:
         """The URL of a database with every server's name."""
@@ -61,7 +64,16 @@ def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
             server = f"127.0.0.1:{node.clients.port} check port {node.rest.port}"
             configuration = configuration.replace(f"{node.name}:5432 check port 8008", server)
         with haproxy(configuration):
-            yield Bed(cluster, proxy)
+            template = cluster.create()
+            upgraded(cluster.url(template, [node.port for node in cluster.nodes]))
+            yield Bed(cluster, proxy, template)
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    """Starts the replicas of all tests."""
+    with Zygote() as one:
+        yield one
 
 
 def kill(cluster: Patroni, leader: Node) -> None:
@@ -98,11 +110,11 @@ def mend(leader: Node, event: Any) -> None:
 
 
 @pytest.mark.parametrize("event", [kill, switch_over, pause, isolate])
-def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, event: Any, tmp_path: Path) -> None:
+def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, zygote: Zygote, event: Any, tmp_path: Path) -> None:
     """Live and in mid catch-up, by every server's name and by HAProxy."""
     cluster = bed.cluster
     cluster.until_healthy()
-    live, behind = cluster.create(), cluster.create()
+    live, behind = cluster.create(bed.template), cluster.create(bed.template)
     ways = [[bed.several(live), bed.beside(live)], [bed.by_proxy(behind), bed.by_proxy(behind)]]
     if cluster.synchronous:
         ways = [[bed.by_proxy(live), bed.by_proxy(live)], [bed.several(behind), bed.beside(behind)]]
@@ -118,7 +130,7 @@ def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, event: Any, tmp_
         ):
             folder = tmp_path / name
             folder.mkdir()
-            fleets.append(stack.enter_context(Fleet(bed.beside(name), way, folder, **options)))
+            fleets.append(stack.enter_context(Fleet(bed.beside(name), way, folder, zygote=zygote, **options)))
         until(lambda: all(fleet.settled() for fleet in fleets), "every account has a replica", PATIENCE)
         until(lambda: fleets[1].held() > 100, "the catch-up is under way", PATIENCE)
         leader = cluster.leader()

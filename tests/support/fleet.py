@@ -50,16 +50,24 @@ class Member:
         self._zygote = zygote
         self.start_told = start
         self.pid = 0
+        self._runs = False
         self.start()
 
     def start(self) -> None:
         """Start, or start again."""
         self.pid = self._zygote.start(self.start_told)
+        self._runs = True
 
     def kill(self) -> None:
         """Kill -9."""
         os.kill(self.pid, signal.SIGKILL)
         self._zygote.wait(self.pid, DEADLINE)
+        self._runs = False
+
+    def end(self) -> None:
+        """Kill it where it still runs."""
+        if self._runs:
+            self.kill()
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -73,6 +81,8 @@ class Member:
         """Tell it to end, as a service manager does. Raises AssertionError where it does not end well."""
         os.kill(self.pid, signal.SIGTERM)
         code = self._zygote.wait(self.pid, DEADLINE)
+        assert code is not None, f"it does not end: {self.log()}"
+        self._runs = False
         assert code == EXIT_OK, (code, self.log())
 
     def log(self, lines: int = 12) -> str:
@@ -81,7 +91,10 @@ class Member:
 
 
 class Fleet:
-    """`ways` are the database's URL as each replica sees it, `url` is ours. `settings` are the program's."""
+    """`ways` are the database's URL as each replica sees it, `url` is ours. `settings` are the program's.
+
+    `zygote` starts the replicas; without one the fleet has its own.
+    """
 
     def __init__(
         self,
@@ -93,6 +106,7 @@ class Fleet:
         rate: float = 0.3,
         history: int = 0,
         operator: Settings | None = None,
+        zygote: Zygote | None = None,
         seed: int = 1,
         **settings: Any,
     ) -> None:
@@ -121,8 +135,8 @@ class Fleet:
             witness.call(self.engine)
             self._api = stack.enter_context(running(self.world))
             self._configure()
-            self._zygote = stack.enter_context(Zygote())
-            self.members = [self._member(number, way) for number, way in enumerate(ways)]
+            self._zygote = zygote or stack.enter_context(Zygote())
+            self.members = [self._member(stack, number, way) for number, way in enumerate(ways)]
             self._closing = stack.pop_all()
 
     def _configure(self) -> None:
@@ -141,9 +155,11 @@ class Fleet:
             del told[f"CDRSYNC_{name}"]
         return told
 
-    def _member(self, number: int, way: str) -> Member:
+    def _member(self, stack: contextlib.ExitStack, number: int, way: str) -> Member:
         log = str(self._folder / f"replica{number}.log")
-        return Member(self._zygote, Start(("run",), self._environment(way), log, quick=False))
+        member = Member(self._zygote, Start(("run",), self._environment(way), log, quick=False))
+        stack.callback(member.end)
+        return member
 
     # ── what is seen ───────────────────────────────────────────────────────────────────────────────────────────────
 

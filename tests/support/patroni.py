@@ -204,11 +204,11 @@ class Patroni:
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
         return f"postgresql+psycopg://postgres@{hosts}/{name}?target_session_attrs=read-write"
 
-    def create(self) -> str:
-        """A new database: its name."""
+    def create(self, template: str = "template1") -> str:
+        """A new database: its name. The cluster must be healthy."""
         name = _new_name()
         with psycopg.connect(host="127.0.0.1", port=self.leader().port, user="postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         return name
 
     def _leader(self) -> Node | None:
