@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import delete, insert, literal_column, or_, select, update
+from sqlalchemy import bindparam, delete, insert, literal_column, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import CdrsyncError
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from sqlalchemy.engine import URL, Connection, Row
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import URL, Connection
 
 LEASE_SECONDS = 15.0
 
@@ -38,6 +39,8 @@ RETRY_SECONDS = 1.0  # after a beat that failed
 LATE = 1.5  # times the pause between two beats: one of them is missing
 
 LOOK_SECONDS = 0.5  # between two looks at a holder that may be dead
+
+FEW = 50  # accounts: of more names the whole table is read, which is as quick and binds nothing
 
 LEAVE_SECONDS = 3.0  # at most, for a clean farewell
 
@@ -122,7 +125,7 @@ class Replica:
         """Free leases for others. Only between two transactions of theirs."""
         with self._lock:
             ids = [held.account_id for name in names if (held := self._leases.pop(name, None))]
-            here = (lease.c.account_id.in_(ids), lease.c.replica_id == self.id)
+            here = (_among(ids), lease.c.replica_id == self.id)
         if ids:
             self._write(lambda connection: connection.execute(update(lease).where(*here).values(_FREE)))
 
@@ -251,7 +254,7 @@ class Replica:
         gone |= {row.replica_id for row in rows.values() if row.replica_id} - peers.keys()
         self._bury(gone - {self.id})
         free = [one for one in ids.values() if one not in rows or rows[one].replica_id in (None, self.id, *gone)]
-        token = secrets.token_hex(16)
+        token, mine = secrets.token_hex(16), {}
         if free:
             with self.engine.begin() as connection:
                 self._join(connection)
@@ -260,14 +263,16 @@ class Replica:
                     connection.execute(insert(lease), new)
                 ours = or_(lease.c.replica_id.is_(None), lease.c.replica_id == self.id)
                 taken = {"replica_id": self.id, "token": token, "taken_at": self._now}
-                connection.execute(update(lease).where(lease.c.account_id.in_(free), ours).values(taken))
-                rows = _rows(connection, ids.values())
+                connection.execute(update(lease).where(_among(free), ours).values(taken))
+                mine = _commits(connection, self.id, token)
+                if len(mine) < len(ids):
+                    rows = _rows(connection, ids.values() - mine.keys())
             self._begin_to_beat()
         with self._lock:
             for name, one in ids.items():
-                if rows[one].token == token:
-                    self._leases[name] = Lease(one, token, rows[one].commits)
-        others = {name: rows[one] for name, one in ids.items() if rows[one].token != token}
+                if one in mine:
+                    self._leases[name] = Lease(one, token, mine[one])
+        others = {name: rows[one] for name, one in ids.items() if one not in mine}
         if any(row.replica_id not in peers for row in others.values()):  # whoever joined in this very moment
             return self._take_ids({name: row.account_id for name, row in others.items()})
         return {name: Holder(peers[row.replica_id], row.taken_at) for name, row in others.items()}
@@ -343,11 +348,26 @@ class Replica:
                 pause = min(RETRY_SECONDS, interval)
 
 
+def _among(ids: Collection[int]) -> ColumnElement[bool]:
+    """A lease's account is one of these. Written out: to bind a thousand values costs more than all the rest."""
+    return lease.c.account_id.in_(bindparam(None, list(ids), expanding=True, literal_execute=True))
+
+
 def _ids(connection: Connection, names: Collection[str]) -> dict[str, int]:
-    query = select(account.c.name, account.c.id).where(account.c.name.in_(names))
-    return {row.name: row.id for row in connection.execute(query)}
+    query = select(account.c.name, account.c.id)
+    if len(names) <= FEW:
+        query = query.where(account.c.name.in_(names))
+    wanted = set(names)
+    return {name: one for name, one in connection.execute(query) if name in wanted}
 
 
-def _rows(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:
-    query = select(lease).where(lease.c.account_id.in_(ids))
-    return {row.account_id: row for row in connection.execute(query)}
+def _rows(connection: Connection, ids: Collection[int]) -> dict[int, Any]:
+    query = select(lease.c.account_id, lease.c.replica_id, lease.c.taken_at).where(_among(ids))
+    return {row[0]: row for row in connection.execute(query)}
+
+
+def _commits(connection: Connection, holder: str, token: str) -> dict[int, int]:
+    """What was taken with a token: the accounts, and the commits of each so far."""
+    taken = (lease.c.replica_id == holder, lease.c.token == token)
+    rows = connection.execute(select(lease.c.account_id, lease.c.commits).where(*taken))
+    return {row[0]: row[1] for row in rows}
