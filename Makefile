@@ -48,7 +48,7 @@ profile: .venv/development ## where a catch-up spends its time, by thread and li
 	@$(python) -m tests.benchmarks.profile_sync $(ARGS)
 
 cluster: .venv/development ## real clusters and poolers: Patroni, Galera, PgBouncer
-	@$(python) -m pytest -q -n 2 --dist loadgroup tests/cluster $(ARGS)
+	@$(python) -m pytest -q -n 3 --dist loadgroup tests/cluster $(ARGS)
 
 campaign: .venv/development ## kill -9 at random moments on every database: make campaign KILLS=1000
 	@$(python) -m tests.fault.campaign --kills $(KILLS) $(ARGS)
