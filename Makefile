@@ -13,6 +13,8 @@ locked := $(pip) --require-hashes --requirement .ci/requirements
 itself := $(python) $(pip) --no-build-isolation --editable .
 
 KILLS ?= 1000
+# Half of what the whole suite does is to wait, for daemons and servers: it runs in twice as many processes as there are processors.
+WORKERS ?= $(shell $(firstword $(PYTHONS)) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +36,7 @@ unit: .venv/development ## the part of the suite that needs no database server
 	@$(python) -m pytest -n auto --dist loadgroup -m "not server" tests/unit tests/contract tests/integration tests/property $(ARGS)
 
 test: .venv/development ## the whole suite, on all processors; ARGS='-k lease -x' goes to pytest
-	@$(python) -m pytest -n auto --dist loadgroup $(ARGS)
+	@$(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 wheel: .venv/development ## wheel, source archive and bill of materials (CycloneDX), into dist/
 	@$(python) -m hatchling build --clean --directory dist --target sdist --target wheel

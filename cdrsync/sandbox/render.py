@@ -20,15 +20,16 @@ FLAG_ELEMENTS = {
     "has_voicemail_recording": "HasVoicemailRecording",
     "has_fax_document": "HasFaxDocument",
 }
-ELEMENTS = (*Call._fields[:15], *FLAG_ELEMENTS.values())
+_PLAIN = Call._fields.index("has_recorded_call")  # so many fields are printed before the flags
+ELEMENTS = (*Call._fields[:_PLAIN], *FLAG_ELEMENTS.values())
 _NUMBERS = ("ring_time", "reason", "reason_q805")
 _UNSEEN = "%.0s" * (len(Call._fields) - len(ELEMENTS))  # takes an argument and prints nothing of it
 _MARKUP = re.compile("[&<>\r]")
 
 
 def _template(*, flags: bool) -> str:
-    lines = "".join(f"          <{name}>%s</{name}>\n" for name in ELEMENTS[:15])
-    shown = "".join(f"          <{name}>%d</{name}>\n" for name in ELEMENTS[15:])
+    lines = "".join(f"          <{name}>%s</{name}>\n" for name in ELEMENTS[:_PLAIN])
+    shown = "".join(f"          <{name}>%d</{name}>\n" for name in ELEMENTS[_PLAIN:])
     return f"        <CDR>\n{lines}{shown if flags else '%.0s' * 3}        </CDR>\n{_UNSEEN}"
 
 
@@ -45,10 +46,10 @@ def special(call: Call) -> str | None:
     """The record's XML where the fast road can't print it (markup, parts left out, extra elements), else None."""
     if call.raw is not None:
         return call.raw
-    flags = call[15:18]
+    flags = call[_PLAIN : len(ELEMENTS)]
     plain = (
         not call.extra
-        and None not in call[:15]
+        and None not in call[:_PLAIN]
         and (None not in flags or flags == (None, None, None))
         and not _MARKUP.search("".join(map(str, call[1:10])))  # the texts: none of them is None here
     )
@@ -57,7 +58,7 @@ def special(call: Call) -> str | None:
 
 def _record_in_full(call: Call) -> str:
     lines: list[str] = []
-    for name in Call._fields[:15]:
+    for name in Call._fields[:_PLAIN]:
         value = getattr(call, name)
         if value is None and name not in _NUMBERS:
             continue

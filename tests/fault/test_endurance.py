@@ -28,23 +28,25 @@ MIXTURE = (
     *(Fault.ERROR_CODE, Fault.RESET, Fault.REPEATED_PAGE, Fault.GARBLED),
 )
 SHARE = 0.37
+CALLS, DAYS = 5000, 15
 DEADLINE = 600.0  # seconds: pauses are most of it
 
 
+@SQLITE
 def test_a_sync_through_many_faults_ends_with_0_in_its_first_run(migrated: Database) -> None:
-    """37 % of the answers go wrong in ten ways, over 20,000 calls: all of them are held when it ends."""
+    """37 % of the answers go wrong in ten ways, over 5,000 calls: all of them are held when it ends."""
     world = World(Settings(), logins=[LOGIN], seed=5)
-    world.add_history(calls=20_000, days=60)
+    world.add_history(calls=CALLS, days=DAYS)
     world.faults.script(None)
     world.faults.rates(dict.fromkeys(MIXTURE, SHARE / len(MIXTURE)))
-    since = (datetime.now(UTC) - timedelta(days=60)).date()
+    since = (datetime.now(UTC) - timedelta(days=DAYS)).date()
     with running(world) as url:
         env = environment(url, migrated.url, start_date=str(since))
         run = cdrsync("sync", env=env, deadline=DEADLINE)
         assert (run.returncode, "Traceback" in run.stderr) == (0, False), run.stderr
     assert sum(world.faults.fired.values()) > 0
     engine = open_engine(migrated.url)
-    assert assert_equal(engine, world.records()) == 20_000
+    assert assert_equal(engine, world.records()) == CALLS
     engine.dispose()
 
 
