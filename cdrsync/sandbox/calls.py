@@ -29,7 +29,7 @@ LANDLINE_RATE = 15
 
 
 class Call(NamedTuple):
-    """One record as the operator prints it (reference page, GetCDRs), the first ones, up to the flags, in the printed order.
+    """One record as the operator prints it (reference page, GetCDRs), down to the flags in its order.
 
     A text that is None is left out, a flag that is None likewise; a number that is None is printed empty.
     """

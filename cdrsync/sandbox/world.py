@@ -135,28 +135,6 @@ class World:
             else:
                 self._change(account, uid, fields)
 
-    def vanish(self, uid: int) -> Call:
-        """A call disappears for good. Raises KeyError where there is none."""
-        with self.lock:
-            self.settle()
-            account = self._owner(uid)
-            if account is None:
-                raise KeyError(uid)
-            self.counts["vanished"] += 1
-            return account.records.remove(uid)
-
-    def restart_sequence(self, at: int) -> None:
-        """The next uid handed out is the first free one from `at` on, whatever came before."""
-        with self.lock:
-            now = self.settle()
-            self._last_uid = at - 1
-            self._uid_shift = at - uid_at(now)
-
-    def expire_sessions(self) -> None:
-        """Every session is refused from now on."""
-        with self.lock:
-            self.sessions.end_all()
-
     # What a test or a campaign compares with
 
     def records(self, username: str | None = None, *, visible: bool = True) -> list[Call]:

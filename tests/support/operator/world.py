@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cdrsync import sandbox
+from cdrsync.sandbox.calls import uid_at
 from tests.support.operator.faults import Faults
 from tests.support.operator.hostile import season
 
@@ -56,3 +57,25 @@ class World(sandbox.World):
 
     def take_in(self, account: Account, call: sandbox.Call, visible_at: float, now: float) -> None:
         super().take_in(account, season(call, self.settings, self.rng), visible_at, now)
+
+    def vanish(self, uid: int) -> sandbox.Call:
+        """A call disappears for good. Raises KeyError where there is none."""
+        with self.lock:
+            self.settle()
+            account = self._owner(uid)
+            if account is None:
+                raise KeyError(uid)
+            self.counts["vanished"] += 1
+            return account.records.remove(uid)
+
+    def restart_sequence(self, at: int) -> None:
+        """The next uid handed out is the first free one from `at` on, whatever came before."""
+        with self.lock:
+            now = self.settle()
+            self._last_uid = at - 1
+            self._uid_shift = at - uid_at(now)
+
+    def expire_sessions(self) -> None:
+        """Every session is refused from now on."""
+        with self.lock:
+            self.sessions.end_all()
