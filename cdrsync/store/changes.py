@@ -67,9 +67,12 @@ def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr
     return merged, history
 
 
-def last_words(calls: Iterable[Cdr]) -> dict[int, Cdr]:
+def last_words(calls: Sequence[Cdr]) -> dict[int, Cdr]:
     """Each call once, by uid, as the last of those of its uid says it. A flag that this one leaves out is kept."""
-    last: dict[int, Cdr] = {}
+    last = dict(zip(map(_UID, calls), calls, strict=True))
+    if len(last) == len(calls):  # as nearly always
+        return last
+    last.clear()
     for call in calls:
         before = last.get(call.uid)
         last[call.uid] = with_known_flags(call, before) if before else call

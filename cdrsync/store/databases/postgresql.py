@@ -162,12 +162,13 @@ class Postgresql(DatabaseKind):
 
     def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
         """One look-up for each. A list that is compared is compared with every row, where statistics are old."""
-        return _STORED, (uids, account_id)
+        listed = ",".join(map(str, uids))  # psycopg would write member by member
+        return _STORED, (f"{{{listed}}}", account_id)
 
     def stored(self, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, Any]:
         """Read them back: psycopg makes a row of the same values as the call is of."""
         with driver(connection) as raw, raw.cursor(binary=True) as cursor:
-            return {row[0]: row for row in cursor.execute(*self.stored_statement(account_id, uids))}
+            return {row[0]: row for row in cursor.execute(*self.stored_statement(account_id, uids)).fetchall()}
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[Cdr], now: datetime) -> None:
         """COPY new calls straight into the table."""
