@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from psycopg.types.numeric import DecimalBinaryDumper
 from sqlalchemy import BigInteger, event, func, literal, select, text, true
 from sqlalchemy.dialects import postgresql
 
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from psycopg.abc import Buffer
     from sqlalchemy import Column, Insert, Select, Table
     from sqlalchemy.engine import URL, Connection, Dialect, Engine, ExceptionContext
     from sqlalchemy.exc import DBAPIError
@@ -78,19 +74,6 @@ _OTHER_THAN_TEXT = {
 _TYPES = ["int4", *(_OTHER_THAN_TEXT.get(name, "text") for name in Cdr._fields), "timestamptz", "timestamptz"]
 _INT4 = tuple(Cdr._fields.index(name) for name, kind in _OTHER_THAN_TEXT.items() if kind == "int4")
 _COST = Cdr._fields.index("user_cost")
-
-
-class _CostDumper(DecimalBinaryDumper):
-    """Costs repeat within a page, and each takes as long to pack as ten other values."""
-
-    @staticmethod
-    @lru_cache(4096)
-    def _packed(pounds: Decimal) -> Buffer | None:
-        return DecimalBinaryDumper(Decimal).dump(pounds)
-
-    def dump(self, obj: Decimal) -> Buffer | None:
-        """Pack it, once."""
-        return self._packed(obj)
 
 
 class Postgresql(DatabaseKind):
@@ -172,12 +155,10 @@ class Postgresql(DatabaseKind):
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[Cdr], now: datetime) -> None:
         """COPY new calls straight into the table."""
-        with driver(connection) as raw, raw.cursor() as cursor:
-            cursor.adapters.register_dumper(Decimal, _CostDumper)
-            with cursor.copy(_COPY) as copy:
-                copy.set_types(_TYPES)
-                for call in forms:
-                    copy.write_row((account_id, *call, now, now))
+        with driver(connection) as raw, raw.cursor() as cursor, cursor.copy(_COPY) as copy:
+            copy.set_types(_TYPES)
+            for call in forms:
+                copy.write_row((account_id, *call, now, now))
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """One statement for all: the instant, and a list for each column."""
