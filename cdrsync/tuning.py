@@ -17,24 +17,34 @@ GIVE_WAY = 0.001  # seconds after which a thread gives the interpreter to one th
 
 OBJECTS = 20_000  # made between two searches for garbage
 
+ARENAS = 2  # heaps that threads share
+_ARENA_MAX = -8  # glibc's M_ARENA_MAX
+
 
 def for_pages() -> None:
     """Tell the interpreter of a process what its pages need.
 
     Who saves needs the interpreter for a moment after each answer of the database, and would wait 5 ms for a thread
-    that decodes. Pages make many objects and next to no garbage.
+    that decodes. Pages make many objects and next to no garbage. Each thread would keep what it once needed in a heap
+    of its own, and a daemon grow for hours.
     """
     sys.setswitchinterval(GIVE_WAY)
     gc.set_threshold(OBJECTS)
+    _tell_glibc("mallopt", _ARENA_MAX, ARENAS)
 
 
 def give_back() -> None:
-    """Return to the system what is free, after long work. Nothing happens where there is no `malloc_trim`."""
+    """Return to the system what is free, after long work."""
+    _tell_glibc("malloc_trim", 0)
+
+
+def _tell_glibc(function: str, *arguments: int) -> None:
+    """Call a function of C's library. Nothing happens where there is none of that name."""
     import ctypes
 
-    trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    found: Any = getattr(ctypes.CDLL(None), function, None)
+    if found is not None:
+        found(*arguments)
 
 
 @contextlib.contextmanager
