@@ -13,6 +13,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,7 @@ PREFIX = "CDRSYNC_"
 DEFAULT_FILES = (Path("cdrsync.toml"), Path("/etc/cdrsync/cdrsync.toml"))
 ACCOUNTS_FOLDER = "accounts.d"  # beside the file
 MAX_FILE_BYTES = 1 << 20
+PIPE_SECONDS = 5.0  # for whoever writes into a pipe that is named in place of a file
 
 NOT_KEYS = ("CDRSYNC_CONFIG", "CDRSYNC_DEBUG", "CDRSYNC_REQUIRE_ALL", "CDRSYNC_TEST_MYSQL_URL")
 """Ours, but no configuration keys."""
@@ -340,8 +343,18 @@ def _position(error: Exception) -> str:
 
 
 def _read_text(path: Path) -> str:
-    with path.open("rb") as stream:
-        content = stream.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    return content.decode("utf-8-sig")  # Windows' editors begin a file with a mark
+    """Read a file, or what somebody writes into a pipe. Raises OSError, UnicodeDecodeError."""
+    content, deadline = bytearray(), time.monotonic() + PIPE_SECONDS
+    # Without O_NONBLOCK a pipe that nobody writes into would hold us for ever.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as stream:  # noqa: PTH123 - a descriptor
+        readable = select.poll()
+        readable.register(stream, select.POLLIN)
+        while len(content) <= MAX_FILE_BYTES:
+            left = deadline - time.monotonic()
+            if left <= 0 or not readable.poll(left * 1000):
+                raise OSError(errno.ETIMEDOUT, "nobody writes into this pipe to its end")
+            piece = stream.read(MAX_FILE_BYTES + 1 - len(content))
+            if not piece:
+                return content.decode("utf-8-sig")  # Windows' editors begin a file with a mark
+            content += piece
+    raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))

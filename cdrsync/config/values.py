@@ -12,7 +12,7 @@ from datetime import date, time, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Parser = Callable[[Any], Any]
@@ -31,6 +31,7 @@ DATABASE_SCHEMES = (
     "mariadb",
 )
 
+LONGEST_NAME = 240  # bytes of a file's name: SQLite puts up to 14 behind it
 _LOGIN = re.compile(r"^[^:/]*(?::[^@]*)?@")  # in front of the host, as SQLAlchemy reads it: / and # may be part of it
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -235,6 +236,9 @@ def database_url(value: Any) -> str:
         )
     if scheme == "sqlite" and (path := rest.removeprefix("//").partition("?")[0]) and not path.startswith("/"):
         raise ValueError(f"needs three slashes before a file of SQLite: sqlite:///{path}")
+    parts = unquote(rest.partition("?")[0]).split("/")
+    if "\0" in url + "".join(parts) or (scheme == "sqlite" and max(map(len, map(str.encode, parts))) > LONGEST_NAME):
+        raise ValueError("names no database that there can be: a zero byte, or a name that is too long")
     if scheme != "sqlite" and "@" in _LOGIN.sub("", rest.removeprefix("//")).partition("?")[0]:
         raise ValueError(
             "has an @ behind the one that ends the login: percent-encode the password (@ is %40, / is %2F, # is %23)"

@@ -145,7 +145,8 @@ class _Dispatcher:
 
     def add_task(self, channel: _Channel) -> None:
         """Let a connection's next request be answered."""
-        (self._live if channel.requests[0].path == LIVE else self._pages).add_task(channel)
+        path = getattr(channel.requests[0], "path", None)  # a malformed request has none, and is answered with 400
+        (self._live if path == LIVE else self._pages).add_task(channel)
 
     def shutdown(self, timeout: float) -> None:
         """End the threads; what takes longer than `timeout` seconds is left."""

@@ -147,6 +147,7 @@ def test_a_read_only_database_may_become_writable_again(migrated: Database) -> N
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("sqlite:///.", "names a directory"),
+        ("sqlite:////dev/null", "names a device or a pipe"),
         ("postgresql+psycopg://user@host:port/name", "can't be read"),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -191,3 +194,46 @@ def test_hosts_are_names_without_decoration() -> None:
     """As a Host header has them, without the port."""
     settings = found({"CDRSYNC_HTTP_HOSTS": "CDR.example.com., [::1], 10.0.0.7"}).settings(credentials=False)
     assert settings.http_hosts == ("cdr.example.com", "::1", "10.0.0.7")
+
+
+# ── what is no file ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("what", ["configuration", "account", "secret"])
+def test_a_pipe_that_nobody_writes_holds_up_nobody(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one whose writer does not come to an end: it is said by name."""
+    monkeypatch.setattr(sys.modules["cdrsync.config.read"], "PIPE_SECONDS", 0.3)
+    folder({})
+    pipe = {"configuration": "cdrsync.toml", "account": "accounts.d/x.toml", "secret": "pipe"}[what]
+    Path(pipe).unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    environ = {"CDRSYNC_PASSWORD_FILE": pipe} if what == "secret" else {"CDRSYNC_CONFIG": "cdrsync.toml"}
+    assert any(f"{pipe}: nobody writes into this pipe" in problem for problem in problems(environ))
+    writer = os.open(pipe, os.O_RDWR)
+    os.write(writer, b"#")
+    assert any(f"{pipe}: nobody writes into this pipe" in problem for problem in problems(environ))
+    os.close(writer)
+
+
+def test_a_pipe_is_read_as_a_file_is() -> None:
+    """As a shell's `<(…)` makes one: what comes late and in pieces is read to its end."""
+    reader, writer = os.pipe()
+
+    def write() -> None:
+        for piece in (b"page_", b"size =", b" 5\n"):
+            time.sleep(0.05)
+            os.write(writer, piece)
+        os.close(writer)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    told = read(Inputs(config=Path(f"/dev/fd/{reader}"), environ={}, flags={}))
+    thread.join()
+    os.close(reader)
+    assert told.problems == []
+    assert told.accounts["default"]["page_size"].value == 5
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/urandom"])
+def test_a_device_without_an_end_is_no_configuration(path: str) -> None:
+    assert problems({"CDRSYNC_CONFIG": path})[0].endswith("File too large")

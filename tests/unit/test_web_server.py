@@ -59,6 +59,27 @@ def test_unfinished_requests_keep_nobody_out(count: int, said: bytes) -> None:
         assert [live(server) for _ in range(3)] == ["alive\n"] * 3
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\xfc\x03\x03\r\n\r\n",  # TLS
+        b"GET / HTTP/1.1\r\nAuthorization: Bearer \xff\x00\r\n\r\n",
+        b"GET / HTTP/1.1\r\n: nameless\r\n\r\n",
+        b"POST /doorbell HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /doorbell HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"\r\n\r\n\r\n\r\n GET\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_in_so_many_words(said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A stranger's bytes make no error of ours in the log."""
+    with serving(healthy()) as server, ExitStack() as stack:
+        (one,) = connections(server, 1, said, stack)
+        answer = one.recv(1000)
+        assert live(server) == "alive\n"
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")), answer
+    assert caplog.messages == []
+
+
 def test_an_unfinished_request_is_ended_although_its_client_goes_on() -> None:
     """A byte now and then (slowloris) buys no more time: ten seconds from its beginning it is closed."""
     with serving(healthy()) as server, ExitStack() as stack:

@@ -118,6 +118,8 @@ class Sqlite(DatabaseKind):
             raise ConfigError(["database_url names no file: what SQLite holds in memory is lost at the end"])
         if os.path.isdir(url.database or ""):  # noqa: PTH112 - Path's fails where the folder is closed to this user
             raise ConfigError([f"database_url names a directory, not a file: {url.database}"])
+        if os.path.exists(url.database or "") and not os.path.isfile(url.database or ""):  # noqa: PTH110, PTH113 - likewise
+            raise ConfigError([f"database_url names a device or a pipe, not a file: {url.database}"])
         return url
 
     def connect_arguments(self, url: URL, *, writer: bool) -> dict[str, Any]:
