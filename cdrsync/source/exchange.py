@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 NOISE_TOLD = 86400.0  # seconds between two warnings of the same thing
 LONGEST_WORDS = 300
+LONGEST_SESSION_ID = 4096  # each of its spellings is looked for in whatever is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +268,8 @@ class Exchange:
             )
         if not first.session_id:
             raise BadAnswer("the answer to SessionLogin holds no SessionId")
+        if len(first.session_id) > LONGEST_SESSION_ID:
+            raise BadAnswer(f"the answer to SessionLogin has a SessionId of more than {LONGEST_SESSION_ID} characters")
         self._sessions.keep(first.session_id, asked_at)
         return others
 

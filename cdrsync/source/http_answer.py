@@ -106,17 +106,21 @@ def _body(response: httpx.Response, max_bytes: int) -> bytes:
 
 
 _PIECE = 64 * 1024  # bytes unpacked at once: a bomb is given up before it is large
+_SLICE = 4 * 1024  # packed bytes taken at once: what a member leaves over is copied, and must not be the whole answer
+_MEMBERS = 10_000  # one after the other in an answer; a server sends one
 
 
 def _unpacked(pieces: Iterable[bytes]) -> Iterable[bytes]:
     """Gzip in pieces: one member after the other, each must end. Raises BadAnswer."""
     member = zlib.decompressobj(_GZIP)
-    begun = False
-    for data in pieces:
+    begun, members = False, 1
+    for data in _sliced(pieces):
         more = bool(data)
         while more:
             if member.eof:
-                member = zlib.decompressobj(_GZIP)
+                member, members = zlib.decompressobj(_GZIP), members + 1
+                if members > _MEMBERS:
+                    raise BadAnswer(f"the answer is gzip in more than {_MEMBERS} parts")
             begun = True
             try:
                 part = member.decompress(data, _PIECE)
@@ -127,6 +131,10 @@ def _unpacked(pieces: Iterable[bytes]) -> Iterable[bytes]:
             more = bool(data) or (len(part) == _PIECE and not member.eof)
     if begun and not member.eof:
         raise BadAnswer("the answer's gzip is cut off")
+
+
+def _sliced(pieces: Iterable[bytes]) -> Iterable[bytes]:
+    return (piece[at : at + _SLICE] for piece in pieces for at in range(0, len(piece), _SLICE))
 
 
 def _http_date(text: str | None) -> datetime | None:

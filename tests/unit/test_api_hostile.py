@@ -60,7 +60,9 @@ def _cut_unannounced(seen: Seen) -> bytes:
         lambda seen: http(answering(seen), Content_Encoding="gzip"),
         lambda seen: http(gzip.compress(answering(seen))[:-8], Content_Encoding="gzip"),
         lambda seen: http(gzip.compress(answering(seen)) + b"more", Content_Encoding="gzip"),
+        lambda seen: http(gzip.compress(answering(seen)) + gzip.compress(b"") * 10_000, Content_Encoding="gzip"),
         lambda seen: http(zlib.compress(answering(seen)), Content_Encoding="deflate"),
+        lambda seen: http(answering(seen, session_id="Q" * 5000)),
     ],
 )
 def test_a_broken_reply(step: Callable[[Seen], bytes]) -> None:
