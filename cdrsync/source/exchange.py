@@ -226,6 +226,8 @@ class Exchange:
     def _without_secrets(self, response: Response) -> Response:
         """Mask the operator's words before they are judged: a password may hold the word "password"."""
         if response.session_id:
+            if len(response.session_id) > LONGEST_SESSION_ID:
+                raise BadAnswer(f"a SessionId of more than {LONGEST_SESSION_ID} characters")
             self._masks.session(response.session_id)
         return replace(response, message=self.masked(response.message)) if response.message else response
 
@@ -268,8 +270,6 @@ class Exchange:
             )
         if not first.session_id:
             raise BadAnswer("the answer to SessionLogin holds no SessionId")
-        if len(first.session_id) > LONGEST_SESSION_ID:
-            raise BadAnswer(f"the answer to SessionLogin has a SessionId of more than {LONGEST_SESSION_ID} characters")
         self._sessions.keep(first.session_id, asked_at)
         return others
 
