@@ -25,6 +25,7 @@ from cdrsync.store.schema.tables import (
     metadata,
     number,
 )
+from cdrsync.store.summaries import months_of, open_months
 from cdrsync.store.upsert import count_day
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Forgetting:
             }
             for day, calls, duration, charge in days
         ]
+        open_months(connection, self._session.account_id, months_of(day for day, *_ in days))
         connection.execute(count_day(kind_of(self._session.dialect)), gone)
 
     # ── numbers that no call has any more ──────────────────────────────────────────────────────────────────────────

@@ -39,7 +39,7 @@ from cdrsync.store.rejects import Rejects
 from cdrsync.store.runs import Runs
 from cdrsync.store.schema.tables import cdr_change, checkpoint
 from cdrsync.store.session import WriterSession
-from cdrsync.store.summaries import is_due, sum_days
+from cdrsync.store.summaries import is_due, months_of, open_months, sum_days
 from cdrsync.store.upsert import complete_day, count_day, move_checkpoint
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class SqlStore(Identity, Positions, Runs):
         self._numbers = KnownNumbers(classify)
         self._rejects = Rejects(self._kind)
         self._summed = False  # nothing was changed since the summary was brought up to date
+        self._open_months: set[date] = set()  # no rows of theirs are in the summary
         self._count_day = count_day(self._kind)
         self._complete_day = complete_day(self._kind)
         self._move_checkpoint = move_checkpoint(self._kind)
@@ -110,6 +111,7 @@ class SqlStore(Identity, Positions, Runs):
         """
         self._session.open()
         self._summed = False
+        self._open_months = set()
         if self._login:
             self.claim(self._login)
         self._forget()
@@ -154,6 +156,7 @@ class SqlStore(Identity, Positions, Runs):
         with self._session.reading() as connection:
             more = is_due(connection, self._session.account_id)
         if more:
+            self._open_months = set()  # whatever becomes of it
             with self._session.transaction() as connection:
                 more = sum_days(connection, self._session.account_id)
         self._summed = not more
@@ -177,7 +180,10 @@ class SqlStore(Identity, Positions, Runs):
                 self._learn_rules(connection)
             rejects = self._rules.quarantine(page.rejects)
             written = self._write(connection, page.cdrs, now)
-            self._count(connection, deltas(written.new, written.changed, written.different))
+            days = deltas(written.new, written.changed, written.different)
+            months = months_of(days) - self._open_months
+            open_months(connection, self._session.account_id, months)
+            self._count(connection, days)
             self._complete(connection, page.completes, now)
             uids = set(map(_UID, written.calls))
             rejected = self._rejects.write(connection, self._session.account_id, rejects, uids, now)
@@ -186,6 +192,7 @@ class SqlStore(Identity, Positions, Runs):
                 self._kind.note_numbers(connection, numbers, now)
             high_water = self._move(connection, page.checkpoint, now)
         self._summed = self._summed and not written.new and not written.changed
+        self._open_months |= months
         self._numbers.noted(numbers)
         self._rejects.noted(rejects, uids)
         return PageSaved(

@@ -3,29 +3,36 @@
 The ledger says of each day whether the summary has it as it is (`coverage.summed`). Whoever changes a call, or what is
 known of a number, says in the same transaction that it has not; the views count such a day anew. So nothing ever has to
 be summed, and everything may be, by anyone, at any time.
+
+Months are a second level above the days, for totals over years. A month's rows are there, and its days marked
+(`coverage.in_month`), only while all of its days are summed: who changes a day takes the month away.
 """
 
 from __future__ import annotations
 
+import calendar
 import functools
 import itertools
+from datetime import date
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Date, bindparam, delete, literal, select, text, update
+from sqlalchemy import Date, and_, bindparam, delete, func, literal, or_, select, text, update
 
 from cdrsync.store.schema.tables import call_day, coverage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-    from datetime import date
+    from collections.abc import Collection, Iterable
 
-    from sqlalchemy import TextClause
+    from sqlalchemy import ColumnElement, TextClause
     from sqlalchemy.engine import Connection
 
 CALLS_AT_ONCE = 5_000
 """Of one transaction, or one day's: some hundredths of a second. Fewer are not worth the plans of their statements."""
 
 DAYS_AT_ONCE = 200
+MONTHS_AT_ONCE = 3
+BY_DAY = ("day", "hour", "number", "destination")
+BY_MONTH = "number-month"
 
 _SUM = """
 INSERT INTO call_day (account_id, split, call_date, place, {column}, {figures})
@@ -54,30 +61,62 @@ FROM (
     GROUP BY account_id, call_date
 ) AS counted
 """
-SPLITS = ("day", *(split for split, *_ in _SPLITS))
+_SUM_MONTH = """
+INSERT INTO call_day (account_id, split, call_date, place, called_number, {figures})
+SELECT account_id, 'number-month', :first, ROW_NUMBER() OVER (ORDER BY called_number), called_number, {figures}
+FROM (
+    SELECT account_id, called_number, {{sum_of_figures}}
+    FROM call_day
+    WHERE account_id = :account_id AND split = 'number' AND call_date BETWEEN :first AND :last
+    GROUP BY account_id, called_number
+) AS counted
+"""
 _KEYS = ("account_id", "split", "call_date", "place", "call_hour", "called_number", "destination_kind")
 _FIGURES = ", ".join(column.name for column in call_day.columns if column.name not in _KEYS)
 
 
 def mark(connection: Connection, account_id: int, days: Collection[date]) -> None:
     """Say that calls of these days have changed. Waits for whoever is summing them."""
-    here = (coverage.c.account_id == account_id, coverage.c.call_date.in_(days))
-    connection.execute(update(coverage).where(*here).values(summed=False))
+    if not days:
+        return
+    months = months_of(days)
+    of_account = coverage.c.account_id == account_id
+    theirs = coverage.c.call_date.between(min(months), _last_of(max(months)))
+    in_order = select(coverage.c.call_date).where(of_account, theirs).order_by(coverage.c.call_date)
+    connection.execute(in_order.with_for_update()).all()  # as all do who lock days: nobody waits for each other
+    open_months(connection, account_id, months)
+    connection.execute(update(coverage).where(of_account, coverage.c.call_date.in_(days)).values(summed=False))
 
 
 def mark_all(connection: Connection) -> None:
     """Say that what is known of numbers has changed. Before it changes: in this order nobody waits for each other."""
-    connection.execute(update(coverage).values(summed=False))
+    connection.execute(update(coverage).values(summed=False, in_month=False))
+    connection.execute(delete(call_day).where(call_day.c.split == BY_MONTH))
+
+
+def months_of(days: Iterable[date]) -> set[date]:
+    """The first day of the month of each."""
+    return {day.replace(day=1) for day in days}
+
+
+def open_months(connection: Connection, account_id: int, months: Iterable[date]) -> None:
+    """Take away what was summed of these months: days of them change now."""
+    for first in sorted(months):
+        connection.execute(
+            update(coverage).where(_month(account_id, first), coverage.c.in_month).values(in_month=False)
+        )
+        connection.execute(delete(call_day).where(*_rows(account_id, [BY_MONTH]), call_day.c.call_date == first))
 
 
 def is_due(connection: Connection, account_id: int) -> bool:
-    """Whether a day is not summed."""
-    due = select(literal(1)).where(coverage.c.account_id == account_id, ~coverage.c.summed)
+    """Whether a day or a month is not summed."""
+    day_or_month = or_(~coverage.c.summed, _whole_month(connection, account_id))
+    due = select(literal(1)).where(coverage.c.account_id == account_id, day_or_month)
     return connection.scalar(due.limit(1)) is not None
 
 
 def sum_days(connection: Connection, account_id: int) -> bool:
-    """Sum the oldest days that are not, of CALLS_AT_ONCE calls or so; whether others are left."""
+    """Sum the oldest days that are not, of CALLS_AT_ONCE calls or so, or else months; whether others are left."""
     due = (
         select(coverage.c.call_date, coverage.c.calls)
         .where(coverage.c.account_id == account_id, ~coverage.c.summed)
@@ -90,15 +129,57 @@ def sum_days(connection: Connection, account_id: int) -> bool:
     days = [row.call_date for row, so_far in zip(found, calls, strict=True) if so_far <= CALLS_AT_ONCE]
     days = days[:DAYS_AT_ONCE] or [row.call_date for row in found[:1]]
     if not days:
-        return False
+        return _sum_months(connection, account_id)
     # The splits are named for the primary key's sake.
-    old = (call_day.c.account_id == account_id, call_day.c.split.in_(SPLITS), call_day.c.call_date.in_(days))
-    connection.execute(delete(call_day).where(*old))
+    connection.execute(delete(call_day).where(*_rows(account_id, BY_DAY), call_day.c.call_date.in_(days)))
     for statement in _statements(connection.dialect.name):
         connection.execute(statement, {"account_id": account_id, "days": days})
     here = (coverage.c.account_id == account_id, coverage.c.call_date.in_(days))
     connection.execute(update(coverage).where(*here).values(summed=True))
-    return len(days) < len(found)
+    return len(days) < len(found) or _sum_months(connection, account_id)
+
+
+def _sum_months(connection: Connection, account_id: int) -> bool:
+    """Sum the oldest months that are not, once all days are; whether others are left."""
+    due = select(coverage.c.call_date).where(coverage.c.account_id == account_id, _whole_month(connection, account_id))
+    months = sorted(months_of(connection.execute(due).scalars()))
+    for first in months[:MONTHS_AT_ONCE]:
+        here = _month(account_id, first)
+        held = select(coverage.c.summed).where(here).order_by(coverage.c.call_date).with_for_update()
+        if not all(connection.execute(held).scalars()):  # a day was marked a moment ago
+            return True
+        connection.execute(delete(call_day).where(*_rows(account_id, [BY_MONTH]), call_day.c.call_date == first))
+        values = {"account_id": account_id, "first": first, "last": _last_of(first)}
+        connection.execute(_month_statement(connection.dialect.name), values)
+        connection.execute(update(coverage).where(here).values(in_month=True))
+    return len(months) > MONTHS_AT_ONCE
+
+
+def _whole_month(connection: Connection, account_id: int) -> ColumnElement[bool]:
+    """Days whose month is to be summed. The newest month grows with every poll, and is left to its days."""
+    newest = connection.scalar(select(func.max(coverage.c.call_date)).where(coverage.c.account_id == account_id))
+    first = (newest or date.min).replace(day=1)
+    return and_(~coverage.c.in_month, coverage.c.call_date < first)
+
+
+def _last_of(first: date) -> date:
+    return first.replace(day=calendar.monthrange(first.year, first.month)[1])
+
+
+def _month(account_id: int, first: date) -> ColumnElement[bool]:
+    return and_(coverage.c.account_id == account_id, coverage.c.call_date.between(first, _last_of(first)))
+
+
+def _rows(account_id: int, splits: Collection[str]) -> tuple[ColumnElement[bool], ...]:
+    return call_day.c.account_id == account_id, call_day.c.split.in_(splits)
+
+
+@functools.cache
+def _month_statement(dialect: str) -> TextClause:
+    from cdrsync.store.admin.views import said
+
+    days = (bindparam("first", type_=Date), bindparam("last", type_=Date))
+    return text(said(_SUM_MONTH.format(figures=_FIGURES), dialect)).bindparams(*days)
 
 
 @functools.cache

@@ -185,7 +185,7 @@ def _cdr() -> None:
     )
     index("ix_cdr_anumber", "cdr", "anumber", "started_at", mysql_length={"anumber": 32})
     index("ix_cdr_bnumber", "cdr", "bnumber", mysql_length=32)
-    index("ix_cdr_day", "cdr", "call_date", "account_id", "duration", "user_cost")
+    index("ix_cdr_day", "cdr", "call_date", "account_id", "uid", "duration", "user_cost")
     index("ix_cdr_started_at", "cdr", "started_at")
     index("ix_cdr_uid", "cdr", "uid")
 
@@ -287,6 +287,12 @@ def _coverage() -> None:
             "Whether call_day has the day as it is. Whoever changes a call of the day says that it has not",
             server_default=sa.false(),
         ),
+        must(
+            "in_month",
+            sa.Boolean(),
+            "Whether call_day has the day's month as well. All days of a month alike",
+            server_default=sa.false(),
+        ),
         may(
             "pruned",
             text(16),
@@ -301,11 +307,15 @@ def _call_day() -> None:
         "call_day",
         "Summary: the calls of a day added up by hour, number and kind of destination. The views know what of it holds",
         *of_account("call_day"),
-        must("split", text(16), "By what the day is split: day (not at all), hour, number or destination"),
-        must("call_date", sa.Date(), "Day, UK wall clock"),
+        must(
+            "split",
+            text(16),
+            "How the day is split: day (not at all), hour, number, destination; number-month: a month, by number",
+        ),
+        must("call_date", sa.Date(), "Day, UK wall clock; the first of a month"),
         must("place", sa.Integer(), "Numbers the rows of a day's split", autoincrement=False),
         may("call_hour", sa.Integer(), "Hour of the UK wall clock, where split is hour"),
-        may("called_number", text(), "Number called, as sent, where split is number; NULL: not said"),
+        may("called_number", text(), "Number called, as sent, where the split is by number; NULL: not said"),
         may("destination_kind", text(32), "Kind of destination, where split is destination"),
         must("calls", sa.BigInteger(), "Calls"),
         must("answered", sa.BigInteger(), "Calls with outcome answered"),

@@ -1,7 +1,7 @@
 -- Every day of the years in the ledger, calls or none: join on call_date to show days without a call
 CREATE VIEW calendar AS
 SELECT
-    days.call_date AS call_date,  -- date: The day
+    {day: days.call_date} AS call_date,  -- date: The day
     {year: days.call_date} AS year,  -- integer: Year
     {quarter: days.call_date} AS quarter,  -- integer: Quarter, 1 to 4
     {month: days.call_date} AS month,  -- integer: Month, 1 to 12

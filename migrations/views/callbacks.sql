@@ -15,8 +15,10 @@ SELECT
     {seconds_between: missed.started_at; answered.started_at} AS seconds_between,
     -- bigint: From the beginning of the missed call to that of the answered one
     caller.national AS caller_national,  -- text: Caller as dialled in the UK; NULL: no telephone number
-    {caller_kind: missed.anumber} AS caller_kind
+    {caller_kind: missed.anumber} AS caller_kind,
     -- text: mobile, landline, freephone and so on; withheld, international (not +44), or unknown
+    COALESCE({withheld: missed.anumber}, FALSE) AS caller_withheld
+    -- boolean: The same as caller_kind = 'withheld', and quicker: no table of numbers is asked
 FROM cdr AS missed
 LEFT JOIN cdr AS answered
     ON answered.account_id = missed.account_id

@@ -76,7 +76,9 @@ SELECT
     cdr.has_fax_document AS has_fax_document,  -- boolean: A fax is kept; NULL: the operator did not say
     cdr.extra AS extra,  -- json: Elements of the record that cdrsync does not know: name and text
     cdr.first_seen_at AS first_seen_at,  -- timestamptz: When the call was first stored, UTC
-    cdr.changed_at AS changed_at  -- timestamptz: When a value of the call last changed, UTC
+    cdr.changed_at AS changed_at,  -- timestamptz: When a value of the call last changed, UTC
+    COALESCE({is_withheld}, FALSE) AS caller_withheld
+    -- boolean: The same as caller_kind = 'withheld', and quicker: no table of numbers is asked
 FROM cdr
 LEFT JOIN account ON account.id = cdr.account_id
 LEFT JOIN number AS caller ON caller.number = cdr.anumber

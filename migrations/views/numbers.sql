@@ -20,7 +20,7 @@ FROM (
         called_number,
         {sum_of_figures}
     FROM (
-        {summed: number; called_number}
+        {summed_months: number; called_number}
         UNION ALL
         {counted: called_number; cdr.bnumber; {calls_of_other_days}}
     ) AS days

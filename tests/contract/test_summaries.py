@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 
-from cdrsync.store import numbering
+from cdrsync.store import forgetting, numbering, summaries
 from cdrsync.store.numbering import RULES_VERSION, classify
 from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.conftest import Database
 
 SECRET = "a long random text"
-DAYS = 40
+DAYS = 120
 CALLERS = ("7921255043", "7700900123", "33142685300", "", None)
 NUMBERS = ("1245830144", "8001111111", "1245830145", None, "")
 DESTINATIONS = ("0", "V:user@domain.com", "447512345678", "14155552671", "441214960116", None, "")
@@ -167,7 +167,8 @@ class World:
             case "again":  # a heal, a sweep: nothing changes
                 self.save(store, list(held.values()))
             case "sum":
-                store.sum_days()
+                for _ in range(self.random.randrange(1, 6)):
+                    store.sum_days(look=True)
             case "erase":
                 self.eraser(store).erase_number(self.random.choice(CALLERS[:3]) or "")
             case "prune":
@@ -201,8 +202,13 @@ def world(request: pytest.FixtureRequest, migrated: Database, eyes: Eyes) -> Ite
     made.close()
 
 
-def test_views_agree_with_the_calls_at_every_moment(world: World) -> None:
-    """Saves, changes, erasures, retention, heals, new numbering rules and summing, at random, in two accounts."""
+def test_views_agree_with_the_calls_at_every_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves, changes, erasures, retention, heals, new numbering rules and summing, at random, in two accounts.
+
+    Summing comes seldom to its end: some days and some months are summed, others not.
+    """
+    monkeypatch.setattr(summaries, "DAYS_AT_ONCE", 40)
+    monkeypatch.setattr(summaries, "MONTHS_AT_ONCE", 2)
     done: list[str] = []
     for store in world.stores:
         world.save(store, map(world.call, range(1, 100)))
@@ -215,6 +221,54 @@ def test_views_agree_with_the_calls_at_every_moment(world: World) -> None:
     assert disagreements(world.engine) == [], done
     with world.engine.connect() as connection:
         assert connection.scalar(select(tables.coverage.c.calls).where(~tables.coverage.c.summed).limit(1)) is None
+        left = connection.execute(select(tables.coverage.c.call_date).where(~tables.coverage.c.in_month)).scalars()
+        assert len(summaries.months_of(left)) == 1  # the newest
+
+
+def test_views_agree_while_an_account_is_forgotten(
+    migrated: Database, eyes: Eyes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls go piece by piece; with each its days and months leave the summary."""
+    monkeypatch.setattr(forgetting, "PIECE", 80)
+    world = World(migrated.url, eyes.engine, 4)
+    for store in world.stores:
+        world.save(store, map(world.call, range(1, 200)))
+        while store.sum_days():
+            pass
+    found: list[str] = []
+    world.stores[0].forget(lambda _: found.extend(disagreements(eyes.engine)))
+    assert found + disagreements(eyes.engine) == []
+    world.close()
+
+
+def test_a_month_is_read_as_a_month(migrated: Database, eyes: Eyes) -> None:
+    """Totals of all years come from months, but for the newest; who changes a day takes its month away."""
+    store = OwnStore(migrated.url, "main")
+    store.open()
+    later = FIRST._replace(
+        uid=FIRST.uid + 1,
+        ref="",
+        call_date=FIRST.call_date + timedelta(days=40),
+        started_at=FIRST.started_at + timedelta(days=40),
+    )
+    store.save(page(FIRST, later))
+    while store.sum_days():
+        pass
+    with eyes.engine.begin() as connection:
+        of_months = tables.call_day.c.split == summaries.BY_MONTH
+        connection.execute(update(tables.call_day).where(of_months).values(calls=70))
+    calls = "SELECT calls FROM numbers"
+    assert [row["calls"] for row in seen(eyes.engine, calls)] == [71]
+    store.save(page(later._replace(duration=1)))  # of the newest month: the older one is as it was
+    assert [row["calls"] for row in seen(eyes.engine, calls)] == [71]
+    store.save(page(FIRST._replace(duration=1)))
+    assert [row["calls"] for row in seen(eyes.engine, calls)] == [2]
+    while store.sum_days():
+        pass
+    store.close()
+    assert [row["calls"] for row in seen(eyes.engine, calls)] == [2]
+    with eyes.engine.connect() as connection:
+        assert connection.execute(select(tables.call_day.c.calls).where(of_months)).scalars().all() == [1]
 
 
 def test_days_that_are_summed_are_not_counted_again(migrated: Database, eyes: Eyes) -> None:
@@ -236,6 +290,7 @@ def test_nothing_is_summed_twice_or_lost_beside_who_erases(migrated: Database, e
     store = world.stores[0]
     world.save(store, map(world.call, range(1, 600)))
     failures: list[BaseException] = []
+    every_day = [FIRST.call_date + timedelta(days=n) for n in range(DAYS)]
 
     def erase() -> None:
         try:
@@ -249,8 +304,8 @@ def test_nothing_is_summed_twice_or_lost_beside_who_erases(migrated: Database, e
     erasing = threading.Thread(target=erase)
     erasing.start()
     while erasing.is_alive():
-        with eyes.engine.begin() as connection:  # as if a page had come: there is always something to sum
-            connection.execute(text("UPDATE coverage SET summed = (1 = 0)"))
+        with store._session.transaction() as connection:  # as if a page had come: there is always something to sum
+            summaries.mark(connection, store._session.account_id, every_day)
         store._summed = False
         store.sum_days()
         erasing.join(0.02)  # as long as a page takes to come: SQLite gives who waits no turn by itself

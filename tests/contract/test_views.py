@@ -70,6 +70,7 @@ def test_an_answered_call(eyes: Eyes) -> None:
             "caller_national": "07921255043",
             "caller_kind": "mobile",
             "caller_kind_source": "plan",
+            "caller_withheld": 0,
             "caller_region": "GB",
             "caller_location": "UK O2 Mobile",
             "called_number": "1245830144",

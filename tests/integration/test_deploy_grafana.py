@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pytest
 import yaml
 
 from cdrsync.cli import main
+from tests.support.analyst import panel_query
 from tests.support.deployed import filled
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ CALLS = json.loads((GRAFANA / "dashboards/cdrsync-calls.json").read_text())
 pytestmark = pytest.mark.xdist_group("grafana")  # one database for all
 
 EMPTY_UNLESS_TROUBLED = {"What the operator changed later", "Rejects", "Days that are not proven complete"}
-
-
-def expanded(query: str, start: datetime, end: datetime) -> str:
-    """The query as Grafana sends it: its macros and variables replaced."""
-    query = re.sub(r"\$__timeFilter\(([^)]+)\)", rf"\1 BETWEEN '{start.isoformat()}' AND '{end.isoformat()}'", query)
-    for name, moment in (("From", start), ("To", end)):
-        query = query.replace(f"$__time{name}()", f"'{moment.isoformat()}'")
-    query = re.sub(r"\$__timeGroup\(([^,]+), *\$__interval\)", r"floor(extract(epoch from \1) / 3600) * 3600", query)
-    return query.replace("${account:sqlstring}", "'default'")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +45,7 @@ def calls_database(servers: Servers) -> Iterator[Any]:
 def test_every_query_over_the_tables_works(panel: dict[str, Any], calls_database: Any) -> None:
     now = datetime.now(UTC)
     for target in panel["targets"]:
-        query = expanded(target["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
+        query = panel_query(target["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
         assert "$" not in query
         rows = calls_database.execute(query).fetchall()
         if panel["title"] not in EMPTY_UNLESS_TROUBLED:
@@ -67,7 +58,7 @@ def test_figures_are_those_of_the_table(calls_database: Any) -> None:
     now = datetime.now(UTC)
     figures = {}
     for panel in CALLS["panels"][:3]:
-        query = expanded(panel["targets"][0]["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
+        query = panel_query(panel["targets"][0]["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
         figures[panel["title"]] = calls_database.execute(query).fetchone()[0]
     truth = calls_database.execute("SELECT count(*), sum(duration), sum(user_cost) FROM cdr").fetchone()
     assert truth[0] == 300
@@ -78,7 +69,7 @@ def test_the_mean_length_is_that_of_the_view(calls_database: Any) -> None:
     """One definition: the length of answered calls, without voicemail."""
     now = datetime.now(UTC)
     (panel,) = (panel for panel in CALLS["panels"] if panel["title"] == "Mean length of answered calls")
-    query = expanded(panel["targets"][0]["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
+    query = panel_query(panel["targets"][0]["rawSql"], now - timedelta(days=7), now + timedelta(days=1))
     shown = calls_database.execute(query).fetchone()[0]
     assert shown == calls_database.execute("SELECT avg(duration) FROM calls WHERE answered").fetchone()[0]
     days = calls_database.execute(
@@ -119,7 +110,7 @@ def test_the_guides_reader_reads_every_panel(calls_database: Any) -> None:
         assert calls_database.execute(CALLS["templating"]["list"][1]["query"]).fetchall() == [("default",)]
         for panel in CALLS["panels"]:
             for target in panel["targets"]:
-                calls_database.execute(expanded(target["rawSql"], now - timedelta(days=7), now))
+                calls_database.execute(panel_query(target["rawSql"], now - timedelta(days=7), now))
     finally:
         calls_database.execute("RESET ROLE")
         calls_database.execute("DROP OWNED BY grafana")

@@ -37,11 +37,12 @@ def seen(engine: Engine, query: str) -> list[dict[str, Any]]:
     """The rows of a query, each value as all three databases would say it."""
     with engine.connect() as connection:
         return [
-            {name: _alike(value) for name, value in row.items()} for row in connection.execute(text(query)).mappings()
+            {name: alike(value) for name, value in row.items()} for row in connection.execute(text(query)).mappings()
         ]
 
 
-def _alike(value: object) -> object:
+def alike(value: object) -> object:
+    """A value as all databases would say it."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, datetime):

@@ -24,7 +24,7 @@ ACCEPTED = {
     ("calls", "outcome"): ("answered", "voicemail", "missed", "unknown"),
     ("calls", "forwarded_to"): ("number", "voicemail", "nowhere", "unknown"),
     ("calendar", "clocks_go"): ("forward", "back"),
-    ("call_day", "split"): ("day", "hour", "number", "destination"),
+    ("call_day", "split"): ("day", "hour", "number", "destination", "number-month"),
 }
 
 RELATED = {

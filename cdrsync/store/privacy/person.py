@@ -71,7 +71,11 @@ class Person:
                     if isinstance(column.type, Exact) and not column.primary_key:
                         self._clean(connection, table, column)
         forms = list(self.forms(connection))
-        mine = and_(call_day.c.account_id == self._account_id, call_day.c.called_number.in_(forms))
+        mine = and_(
+            call_day.c.account_id == self._account_id,
+            call_day.c.split.in_(("number", "number-month")),
+            call_day.c.called_number.in_(forms),
+        )
         connection.execute(delete(call_day).where(mine))  # their days are summed anew
 
     def _may_hold(self, column: Column[Any]) -> ColumnElement[bool]:

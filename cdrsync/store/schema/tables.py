@@ -155,6 +155,13 @@ coverage = _table(
         comment="Whether call_day has the day as it is. Whoever changes a call of the day says that it has not",
     ),
     Column(
+        "in_month",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="Whether call_day has the day's month as well. All days of a month alike",
+    ),
+    Column(
         "pruned",
         Exact(16),
         comment="What retention made of the day's calls: pseudonymise or delete; NULL: nothing. The figures stay",
@@ -169,12 +176,12 @@ call_day = _table(
         "split",
         Exact(16),
         primary_key=True,
-        comment="By what the day is split: day (not at all), hour, number or destination",
+        comment="How the day is split: day (not at all), hour, number, destination; number-month: a month, by number",
     ),
-    Column("call_date", Date, primary_key=True, comment="Day, UK wall clock"),
+    Column("call_date", Date, primary_key=True, comment="Day, UK wall clock; the first of a month"),
     Column("place", Integer, primary_key=True, autoincrement=False, comment="Numbers the rows of a day's split"),
     Column("call_hour", Integer, comment="Hour of the UK wall clock, where split is hour"),
-    Column("called_number", Exact, comment="Number called, as sent, where split is number; NULL: not said"),
+    Column("called_number", Exact, comment="Number called, as sent, where the split is by number; NULL: not said"),
     Column("destination_kind", Exact(32), comment="Kind of destination, where split is destination"),
     Column("calls", BigInteger, nullable=False, comment="Calls"),
     Column("answered", BigInteger, nullable=False, comment="Calls with outcome answered"),
@@ -351,8 +358,9 @@ cdr = _table(
     Column("first_seen_at", Instant, nullable=False, comment="When the row was first stored, UTC"),
     Column("changed_at", Instant, nullable=False, comment="When a value of the row last changed, UTC"),
     CheckConstraint("extra IS NULL OR json_valid(extra)", name="extra_json").ddl_if(callable_=_checks_json),
-    # Each index costs every insert. The first answers audits without touching the rows, the second the view callbacks.
-    Index("ix_cdr_day", "call_date", "account_id", "duration", "user_cost"),
+    # Each index costs every insert. The first answers audits without touching the rows, and has a day's calls in the
+    # order in which they lie; the second is for the view callbacks.
+    Index("ix_cdr_day", "call_date", "account_id", "uid", "duration", "user_cost"),
     Index("ix_cdr_anumber", "anumber", "started_at"),
     Index("ix_cdr_bnumber", "bnumber"),
     Index("ix_cdr_started_at", "started_at"),  # readers filter by time (Grafana) and ask for the newest calls
