@@ -264,7 +264,8 @@ class MariadbServer(_Process):
         self.own()
         self.run(
             install, "--no-defaults", f"--datadir={self.directory}/data", f"--tmpdir={self.directory}",
-            "--skip-test-db", "--auth-root-authentication-method=normal", *([f"--user={self.user}"] if self.user else []),
+            "--skip-test-db", "--auth-root-authentication-method=normal",
+            *([f"--user={self.user}"] if self.user else []),
         )  # fmt: skip
         self.start()
 
