@@ -28,13 +28,12 @@ MIXTURE = (
     *(Fault.ERROR_CODE, Fault.RESET, Fault.REPEATED_PAGE, Fault.GARBLED),
 )
 SHARE = 0.37
-CALLS, DAYS = 5000, 15
+CALLS, DAYS = 20_000, 60
 DEADLINE = 600.0  # seconds: pauses are most of it
 
 
-@SQLITE
 def test_a_sync_through_many_faults_ends_with_0_in_its_first_run(migrated: Database) -> None:
-    """37 % of the answers go wrong in ten ways, over 5,000 calls: all of them are held when it ends."""
+    """37 % of the answers go wrong in ten ways, over 20,000 calls: all of them are held when it ends."""
     world = World(Settings(), logins=[LOGIN], seed=5)
     world.add_history(calls=CALLS, days=DAYS)
     world.faults.script(None)
