@@ -131,7 +131,8 @@ class Invariants:
     def _swept(self, begun: float, now: float) -> None:
         if self.skipped_first:
             return
-        anchor, first = self._anchor(), uk_day(begun) - timedelta(days=self._plan.settings.sweep_days - 1)
+        today = uk_day(begun + self._plan.skew)  # by the host's clock, as the sweep counts its days
+        anchor, first = self._anchor(), today - timedelta(days=self._plan.settings.sweep_days - 1)
         start = self._plan.settings.start
         if isinstance(start, date):
             first = max(first, start)
