@@ -11,7 +11,7 @@ from alembic import command
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import make_url
 
-from cdrsync.errors import SchemaMismatch
+from cdrsync.errors import ConfigError, SchemaMismatch
 from cdrsync.store.admin import migrate, views
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema import versions
@@ -106,13 +106,40 @@ def test_an_upgrade_makes_the_views_anew(engine: Engine) -> None:
         assert {view.name for view in views.views()} == set(inspect(connection).get_view_names())
 
 
-def test_a_table_of_somebody_else_is_refused(engine: Engine) -> None:
-    """A database that has a table `account` of its own is not touched."""
+@pytest.mark.parametrize("name", ["account", "cdr", "hours"])
+def test_a_table_of_somebody_else_is_refused(engine: Engine, name: str) -> None:
+    """A database that has a table of its own, called like a table or view of ours, is not touched."""
     with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE account (balance integer)"))
-    with pytest.raises(SchemaMismatch, match="table named account that is not cdrsync's"):
+        connection.execute(text(f"CREATE TABLE {name} (balance integer)"))
+    with pytest.raises(SchemaMismatch, match=f"named {name} that is not cdrsync's"):
         migrate.ensure(engine, auto=True)
-    assert {"account"} == tables(engine)
+    assert {name} == tables(engine)
+
+
+def test_a_view_of_somebody_else_is_refused(engine: Engine) -> None:
+    """It would be replaced by ours, and nobody would know."""
+    with engine.begin() as connection:
+        connection.execute(text("CREATE VIEW hours AS SELECT 1 AS worked"))
+    with pytest.raises(SchemaMismatch, match="named hours that is not cdrsync's"):
+        migrate.ensure(engine, auto=True)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT worked FROM hours")).scalar() == 1
+
+
+def test_a_view_with_other_columns_is_made_anew_or_named(engine: Engine) -> None:
+    """PostgreSQL replaces no view whose columns differ: the error says which, and what to do."""
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(text("DROP VIEW calendar"))
+        connection.execute(text("CREATE VIEW calendar AS SELECT 1 AS worked"))
+    assert views.broken(engine) == ["calendar"]
+    if engine.dialect.name != "postgresql":
+        migrate.upgrade(engine)
+        assert views.broken(engine) == []
+        return
+    with pytest.raises(ConfigError, match='cannot change name of view column "worked"') as refused:
+        migrate.upgrade(engine)
+    assert "drop it" in str(refused.value.hint)
 
 
 def test_two_upgraders_at_once(database: Database) -> None:

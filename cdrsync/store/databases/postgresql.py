@@ -41,7 +41,10 @@ ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take 
 TOO_LONG_TO_INDEX = "54000"  # a value that does not fit into an index page
 INTERNAL = "XX000"
 NO_PRIVILEGE = "42501"
-NO_SCHEMA = "3F000"
+PERSONS_MATTER = {
+    "3F000": ("the database has no schema to work in", postgresql_access.NO_SCHEMA_HINT),
+    "42P16": ("a view can't be replaced by ours", postgresql_access.OTHER_COLUMNS_HINT),
+}
 READ_ONLY = "25006"
 APPLICATION = "cdrsync {}"  # by which a replica's sessions are known
 COLLISIONS = ("40001", "40P01")  # serialisation, deadlocks
@@ -205,9 +208,9 @@ class Postgresql(DatabaseKind):
             return super().meaning(error)
         if state == NO_PRIVILEGE:
             return no_rights(error, postgresql_access.SCHEMA_HINT if "schema" in str(error.orig) else None)
-        if state == NO_SCHEMA:
-            problem = f"the database has no schema to work in: {one_line(error.orig or error)}"
-            return ConfigError([problem], hint=postgresql_access.NO_SCHEMA_HINT)
+        if state in PERSONS_MATTER:
+            problem, hint = PERSONS_MATTER[state]
+            return ConfigError([f"{problem}: {one_line(error.orig or error)}"], hint=hint)
         if state in COLLISIONS:
             return unavailable(error, Collision)
         passes = state.startswith(PASSING_STATES) and not self.refuses_value(error)

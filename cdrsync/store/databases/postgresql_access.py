@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cdrsync.store.databases.grants import Grants
 
 SCHEMA_HINT = "As the owner of the schema: GRANT USAGE, CREATE ON SCHEMA public TO this user"
+OTHER_COLUMNS_HINT = "cdrsync db check names it: drop it, and what reads it, then cdrsync db upgrade makes it"
 NO_SCHEMA_HINT = "CREATE SCHEMA, or name one that is there: ?schema=NAME in database_url"
 
 MARK = "cdrsync: what this role may read, made by cdrsync db grant-reader"

@@ -49,7 +49,7 @@ def current_on(connection: Connection) -> str | None:
         if error.connection_invalidated:
             raise
         with connection.begin():
-            names = set(inspect(connection).get_table_names())
+            names = {*inspect(connection).get_table_names(), *inspect(connection).get_view_names()}
             if VERSION_TABLE not in names:
                 _refuse_others(connection, names)
                 return None
@@ -67,14 +67,15 @@ def _found(connection: Connection) -> list[str]:
 
 
 def _refuse_others(connection: Connection, names: set[str]) -> None:
-    """Raise SchemaMismatch where a table of a database without a version is called like one of ours."""
-    alike = sorted(names & set(metadata.tables))
+    """Raise SchemaMismatch where a table or view of a database without a version is called like one of ours."""
+    views = {path.stem for path in (migrations_directory() / "views").glob("*.sql")}
+    alike = sorted(names & {*metadata.tables, *views})
     if set(alike) <= {table.name for table in UNDER_THE_MIGRATIONS}:  # another upgrader has just begun
         columns = inspect(connection).get_columns(lease.name) if lease.name in names else []
         if {column["name"] for column in columns} <= set(lease.columns.keys()):
             return
     raise SchemaMismatch(
-        f"the database already has a table named {alike[0]} that is not cdrsync's",
+        f"the database already has a table or view named {alike[0]} that is not cdrsync's",
         hint="Give cdrsync a database (or a PostgreSQL schema) of its own",
     )
 
