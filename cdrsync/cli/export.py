@@ -61,9 +61,9 @@ def export(
     that is there keeps its mode. Links and files of other users are not followed and not written into.
 
     CSV is plain, for programs: an empty text is "", NULL is nothing, and a spreadsheet may take a text for a formula or
-    a number. For spreadsheets: .xlsx (typed, telephone numbers as text, a sheet for each million calls; a
-    million take minutes and gigabytes of temporary files), or CSV with --excel (a text that would be taken for something
-    else begins with an apostrophe).
+    a number. For spreadsheets: .xlsx (typed, telephone numbers as text, a sheet for each million calls;
+    a million take minutes and gigabytes of temporary files), or CSV with --excel (a text that would be taken for
+    something else begins with an apostrophe).
 
     \b
       cdrsync export --since 2024-05-01 --until 2024-05-31 -o may.csv

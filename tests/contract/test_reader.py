@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -45,7 +46,8 @@ class Readers:
         self._names: list[str] = []
 
     def create(self, name: str) -> str:
-        """A role that may log in and nothing else."""
+        """A role that may log in and nothing else; its name is its own, for roles are the whole server's."""
+        name = f"{name}_{uuid4().hex[:8]}"
         if isinstance(self.database.server, PostgresqlServer):
             self.database.server.execute(f'CREATE ROLE "{name}" LOGIN')
         elif isinstance(self.database.server, MariadbServer):
@@ -134,8 +136,9 @@ def rows(engine: Engine, name: str) -> int:
 
 def test_a_reader_reads_the_views_and_nothing_else(readers: Readers) -> None:
     """Every view can be read; no table; nothing can be written, made, changed or removed."""
-    grant_reader(readers.engine, readers.create("analyst"))
-    engine = readers.connect("analyst")
+    name = readers.create("analyst")
+    grant_reader(readers.engine, name)
+    engine = readers.connect(name)
     assert [rows(engine, view) > 0 for view in VIEWS] == [view not in ("changes", "callbacks") for view in VIEWS]
     hidden = {*TABLES, "alembic_version"} - set(readers.tables_read)
     assert refused(engine, *(f"SELECT * FROM {table}" for table in hidden)) == []
@@ -212,11 +215,12 @@ def test_what_can_not_be_granted_is_said(readers: Readers) -> None:
 
 def test_who_may_not_grant_is_told(readers: Readers) -> None:
     """A reader can't make others readers: no traceback, but what is missing."""
-    grant_reader(readers.engine, readers.create("first"), tables=True)
-    readers.create("second")
-    engine = readers.connect("first")
+    name = readers.create("first")
+    grant_reader(readers.engine, name, tables=True)
+    second = readers.create("second")
+    engine = readers.connect(name)
     with pytest.raises(ConfigError, match=r"may not grant|too few rights"):
-        grant_reader(engine, "second")
+        grant_reader(engine, second)
     engine.dispose()
 
 
@@ -225,7 +229,7 @@ def test_the_command(readers: Readers, capsys: pytest.CaptureFixture[str]) -> No
     name = readers.create("tool")
     assert main(["db", "grant-reader", name, "--database-url", readers.database.url, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["role"], said["objects"], said["accounts"]) == ("tool", [*VIEWS, *readers.tables_read], [])
+    assert (said["role"], said["objects"], said["accounts"]) == (name, [*VIEWS, *readers.tables_read], [])
     assert any(statement.startswith("GRANT SELECT ON ") for statement in said["statements"])
     assert database_name(readers.database.url)
 
