@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import runpy
 import sys
 import threading
 import time
@@ -77,12 +76,14 @@ def _place(frame: FrameType, *, line: bool = True) -> str:
 
 def _inside(arguments: list[str], out: str) -> None:
     """Within the process that is looked at: run cdrsync with a sampler beside it."""
+    from cdrsync import cli
+
     sampler = Sampler()
     begun, cpu = time.perf_counter(), time.process_time()
     sampler.start()
     sys.argv = ["cdrsync", *arguments]
     try:
-        runpy.run_module("cdrsync", run_name="__main__", alter_sys=True)
+        cli.main(arguments)  # as __main__ does, which ends the process at once
     finally:
         sampler.stop()
         figures = {
