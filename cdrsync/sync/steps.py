@@ -102,11 +102,11 @@ class Sync:
         """
         begun = self._clock()
         since = self.position.last_read(LOOKBACK_STREAM, begun) - self._settings.lookback
+        late = self._store.look_back_uid(since, begun + RESET_MARGIN)
         for number in self._numbers:
             mark = self.position.high_water_uid(TAIL_STREAM, number)
             if mark is not None:
-                yield self._todays_first_page(number)  # it may bring a call below all that is held: read from there
-                late = self._store.look_back_uid(since, begun + RESET_MARGIN)
+                yield self._todays_first_page(number)
                 proven = self.position.high_water_uid(LOOKBACK_STREAM, number)
                 after = min(uid for uid in (mark, late, proven) if uid is not None)
                 yield from self._tail(number, mark, Origin.LOOKBACK, after=after)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import TAIL_STREAM, Cdr, Checkpoint, Page, Reject
+from cdrsync.model import TAIL_STREAM, Cdr, Checkpoint, Origin, Page, Reject
 from cdrsync.sync.position import BOOTSTRAP_STREAM, DEEP_SWEEP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
 from tests.property.operator import LONDON, Call
 from tests.property.world import RESET_MARGIN, Plan
@@ -57,6 +57,7 @@ class Invariants:
         self._passed = {LOOKBACK_STREAM: (0, 0), SWEEP_STREAM: (0, 0)}
         self._deep: tuple[int, int] = (0, 0)  # the uids that the deep sweep under way walks over: after, up to
         self.begun = 0.0
+        self._lowest_held = 0
         self.skipped_first = False  # a first one-shot run marks look-back and sweep without reading
 
     # ── commits ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -66,9 +67,12 @@ class Invariants:
         for day in page.completes:
             if not self._plan.vanishing:
                 self._require(_dated(self._days[day]), self.begun, now, f"{day} is marked downloaded")
-        checkpoint = page.checkpoint
-        if checkpoint is None:
-            return
+        if page.origin is not Origin.LOOKBACK:
+            self._lowest_held = min(self._store.rows, default=0)
+        if page.checkpoint is not None:
+            self._moved(page.checkpoint, now)
+
+    def _moved(self, checkpoint: Checkpoint, now: float) -> None:
         if checkpoint.stream.startswith(TAIL_STREAM):
             self._mark_moved(checkpoint.stream, now)
         elif checkpoint.stream == LOOKBACK_STREAM and checkpoint.begun_at is not None:
@@ -109,7 +113,7 @@ class Invariants:
             return  # without a mark there is nothing to look back from: the next poll reads by date
         anchor = self._anchor()
         horizon = self._plan.settings.lookback.total_seconds() - abs(self._plan.skew)
-        first = min(self._store.rows, default=0)  # what began before the first call held is for the days to find
+        first = self._lowest_held  # what lies below all that was held when it began is for the days to find
         polled = self._first_polled()
 
         def hidden(call: Call) -> bool:
