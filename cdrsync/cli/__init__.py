@@ -43,7 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {  # name → (where it is, its line i
     "checkpoint": ("cdrsync.cli.checkpoint:checkpoint", "How far an account is read, and where it is to go on"),
     "export": ("cdrsync.cli.export:export", "Write the calls to a CSV, Excel or Parquet file"),
     "erase": ("cdrsync.cli.erase:erase", "Erase one person's number, or what is too old to keep"),
-    "db": ("cdrsync.cli.db:db", "The schema: upgrade, check, current, describe, grant-reader, distribute"),
+    "db": ("cdrsync.cli.db:db", "The schema: upgrade, check, describe, grant-reader, distribute"),
     "config": ("cdrsync.cli.config:config_group", "Show the configuration, or check it"),
     "healthcheck": ("cdrsync.cli.healthcheck:healthcheck", "Ask a running daemon whether it is well"),
     "sandbox": ("cdrsync.cli.sandbox:sandbox", "Serve a stand-in for the operator's API"),

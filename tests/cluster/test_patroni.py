@@ -50,12 +50,9 @@ class Bed:
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.proxy}/{name}"
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(mode, marks=pytest.mark.xdist_group(f"patroni {mode}")) for mode in MODES],
-)
+@pytest.fixture(params=list(MODES))
 def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
-    """The guide's cluster and the guide's HAProxy, on loopback, with a shorter patience."""
+    """The guide's cluster and the guide's HAProxy, on loopback, with a shorter patience: new for each test."""
     settings = yaml.safe_load(told("yaml")) | QUICKLY | {"synchronous_mode": MODES[request.param]}
     with patroni(3, settings) as cluster:
         proxy = free_port()
