@@ -58,6 +58,7 @@ class Invariants:
         self._deep: tuple[int, int] = (0, 0)  # the uids that the deep sweep under way walks over: after, up to
         self.begun = 0.0
         self._lowest_held = 0
+        self._marked_at: dict[str, float] = {}  # when each number's mark first came to be
         self.skipped_first = False  # a first one-shot run marks look-back and sweep without reading
 
     # ── commits ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -93,6 +94,7 @@ class Invariants:
         if mark == old:
             return
         self._marks[stream], self._moved_at[stream] = mark, now
+        self._marked_at.setdefault(stream, now)
         if self._shown_from.get(mark, now + 1) > now:
             raise Violation(f"{stream} moved to {mark}, a uid that the operator has not shown")
         if self._plan.vanishing or (old is not None and not self.tail_in_order()):
@@ -114,10 +116,10 @@ class Invariants:
         anchor = self._anchor()
         horizon = self._plan.settings.lookback.total_seconds() - abs(self._plan.skew)
         first = self._lowest_held  # what lies below all that was held when it began is for the days to find
-        polled = self._first_polled()
 
-        def hidden(call: Call) -> bool:
-            return call.dateless and call.visible <= polled  # the first poll reads by date
+        def hidden(call: Call) -> bool:  # until there is a mark, polls read by date
+            stream = f"{TAIL_STREAM}:{call.number}" if self._numbers else TAIL_STREAM
+            return call.dateless and call.visible <= self._marked_at.get(stream, now)
 
         calls, changes = self._news(LOOKBACK_STREAM, begun)
         late = (
@@ -217,11 +219,6 @@ class Invariants:
     def _anchor(self) -> date:
         checkpoint = self._store.checkpoints.get(BOOTSTRAP_STREAM, Checkpoint(BOOTSTRAP_STREAM))
         return date.max if checkpoint.window is None else checkpoint.window.first
-
-    def _first_polled(self) -> float:
-        """When the first poll began."""
-        begun = self._store.checkpoints[BOOTSTRAP_STREAM].begun_at
-        return self.begun if begun is None else begun.timestamp() - self._plan.skew
 
     def _today(self) -> date:
         """The day of the step under way by the host's clock: of a later one nothing can be asked yet."""

@@ -34,7 +34,7 @@ def _seeds(part: int) -> Iterator[int]:
     yield from range(part, SEEDS, PARTS)
 
 
-@pytest.mark.parametrize("seed", [9, 506, 1214, 1704, 2945, 3452, 3983, 7517])
+@pytest.mark.parametrize("seed", [9, 506, 1214, 1704, 2002, 2399, 2945, 3452, 3983, 7517])
 def test_seeds_that_found_mistakes_once(seed: int) -> None:
     assert simulate(seed).problem == ""
 
