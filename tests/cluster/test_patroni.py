@@ -113,7 +113,8 @@ def test_a_leader_that_goes_loses_and_doubles_nothing(
     """Live and in mid catch-up, by every server's name and by HAProxy."""
     cluster = bed.cluster
     if event is pause and not cluster.synchronous:
-        request.applymarker(pytest.mark.xfail(reason="open: in two of four runs not all calls were held after 180 s"))
+        reason = "open: in two of four runs not all calls were held after 180 s"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     cluster.until_healthy()
     live, behind = cluster.create(bed.template), cluster.create(bed.template)
     ways = [[bed.several(live), bed.beside(live)], [bed.by_proxy(behind), bed.by_proxy(behind)]]
