@@ -9,19 +9,16 @@ import argparse
 import asyncio
 import json
 import re
-import subprocess
 import sys
 import time
 import urllib.request
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from tests.benchmarks.data import FIRST_UID, LONDON
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.benchmarks.served import Served
 
 CALLS = 3  # of each login, before the first poll
 ROOM = 1000  # uids between two logins
@@ -171,16 +168,12 @@ def _http(status: str, kind: str, body: bytes, more: str = "") -> bytes:
     return head.encode() + body
 
 
-class Operator:
+class Operator(Served):
     """The operator in a process of its own, for the length of a block."""
 
     def __init__(self, limit: float | None) -> None:
-        command = [sys.executable, "-m", "tests.benchmarks.fleet_operator"]
-        command += [] if limit is None else ["--limit", str(limit)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        self._root = f"http://127.0.0.1:{int(self._process.stdout.readline())}/"
-        self.url = f"{self._root}api/"
+        super().__init__("tests.benchmarks.fleet_operator", *([] if limit is None else ["--limit", str(limit)]))
+        self._root = self.url.removesuffix("api/")
 
     def told(self, what: str = "") -> dict[str, Any]:
         """Its clock, its CPU seconds, how many accounts asked; `all`: who asked when; `add`: adds a call of each."""
@@ -200,18 +193,6 @@ class Operator:
                 last[number] = moment
         waits += [told["now"] - moment for moment in last.values()]
         return round(max(waits), 1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
 
 async def _serve(limit: float | None) -> None:

@@ -15,7 +15,6 @@ import argparse
 import json
 import secrets
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -25,13 +24,11 @@ from bisect import bisect_left, bisect_right
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from tests.benchmarks.data import Recipe, calls, render
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.benchmarks.served import Served
 
 USERNAME = "user@example.com"
 PASSWORD = "bench-password"
@@ -249,20 +246,14 @@ def serve(records: Records) -> None:
     sys.stdin.buffer.read()
 
 
-class ApiServer:
+class ApiServer(Served):
     """The server as a process of its own, for the length of a block."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "tests.benchmarks.server", str(recipe.calls), str(recipe.days),
-                recipe.end.isoformat(), "--seed", str(recipe.seed), "--ampersands", str(recipe.ampersands),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+        super().__init__(
+            "tests.benchmarks.server", str(recipe.calls), str(recipe.days), recipe.end.isoformat(),
+            "--seed", str(recipe.seed), "--ampersands", str(recipe.ampersands),
         )  # fmt: skip
-        assert self._process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}/api/"
 
     def control(self, **wish: float | bool) -> dict[str, int]:
         """Set `visible` (records), `latency` (seconds), `end_included`; the counts since the last call."""
@@ -270,18 +261,6 @@ class ApiServer:
         with urllib.request.urlopen(request, timeout=30) as answer:
             counts: dict[str, int] = json.load(answer)
             return counts
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=30)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
 
 def main() -> None:
