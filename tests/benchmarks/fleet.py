@@ -28,6 +28,7 @@ from sqlalchemy.engine import make_url
 from cdrsync.daemon.tasks import place
 from tests.benchmarks.fleet_operator import Operator, login
 from tests.support.databases import MariadbServer, PostgresqlServer, SqliteFiles
+from tests.support.ports import free_port
 from tests.support.processes import REPOSITORY, environment
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def replica(folder: Path, api_url: str, database_url: str, accounts: int, **sett
         file = folder / "accounts.d" / f"{name_of(number)}.toml"
         file.write_text(f'username = "{username}"\npassword = "{password}"\nvkey = "{vkey}"\n')
         file.chmod(0o600)
-    port = _free_port()
+    port = free_port()
     env = environment(
         api_url, database_url, start_date="today", http_listen=f"127.0.0.1:{port}", log_level="warning", **settings
     )
@@ -114,14 +115,6 @@ def replica(folder: Path, api_url: str, database_url: str, accounts: int, **sett
 def name_of(number: int) -> str:
     """The name of an account in the configuration."""
     return f"a{number:04d}"
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 # ── what is measured ──────────────────────────────────────────────────────────────────────────────────────────

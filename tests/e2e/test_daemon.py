@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.canary import LOGIN
 from tests.support.operator import Fault, Login, Settings, World, running
+from tests.support.ports import free_port
 from tests.support.processes import REPOSITORY, cdrsync, daemon, environment, until
 
 if TYPE_CHECKING:
@@ -475,13 +476,6 @@ def calls_arrive(world: World, file: Path, number: int) -> None:
 def logins(world: World) -> int:
     """How many logins were asked for."""
     return [seen.name for seen in world.requests].count("SessionLogin")
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -34,9 +34,9 @@ from tests.fault.road import Road
 from tests.fault.stand_in import StandIn
 from tests.fault.storm import Storm
 from tests.fault.test_endurance import MIXTURE, SHARE
-from tests.support.clusters import free_port
 from tests.support.databases import running
 from tests.support.operator import Fault
+from tests.support.ports import free_port
 from tests.support.processes import REPOSITORY, environment
 from tests.support.rig import assert_equal
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.test_daemon import free_port, held, uids
+from tests.e2e.test_daemon import held, uids
 from tests.support.canary import LOGIN
 from tests.support.operator import Settings, World, running
+from tests.support.ports import free_port
 from tests.support.processes import daemon, environment, until
 from tests.support.tools import program
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import yaml
 
 from tests.support.canary import LOGIN
 from tests.support.operator import World, running
+from tests.support.ports import free_port
 from tests.support.processes import daemon, environment, until
 from tests.support.tools import program
 
@@ -83,11 +83,6 @@ class Prometheus:
 
     def close(self) -> None:
         self._client.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

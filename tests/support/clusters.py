@@ -19,6 +19,7 @@ import pymysql
 
 from tests.support import guide
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
+from tests.support.ports import free_port
 from tests.support.tools import missing, program
 
 if TYPE_CHECKING:
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
 GALERA = Path("/usr/lib/galera/libgalera_smm.so")
 SHIM = Path(__file__).with_name("schedparam_shim.c")
 START_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class GaleraNode(MariadbServer):

@@ -14,7 +14,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.engine import make_url
+
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,7 +106,7 @@ class _Process:
         self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else "/tmp"))
         self.shared = False  # by tests that would miss it if it were stopped
         self.user = UNPRIVILEGED if os.geteuid() == 0 else None
-        self.port = _free_port()
+        self.port = free_port()
         self.environment: dict[str, str] = {}  # beside the suite's own
         self._child: subprocess.Popen[bytes] | None = None
         atexit.register(self.close)  # a run that fails before `close` leaves no server behind
@@ -380,9 +381,3 @@ def _postgresql_binaries() -> Path:
 
 def _mariadb_messages() -> str:
     return "/usr/share/mysql" if Path("/usr/share/mysql/english").exists() else "/usr/share/mariadb"
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -228,7 +228,9 @@ class Fleet:
         """Make no more calls, wait for those there are, stop every replica, read once more, and compare everything."""
         self.world.configure(rate=0)
         wanted = sum(len(self.world.records(one.username)) for one in self.logins)
-        until(lambda: self.held() >= wanted, f"all {wanted} calls", 3 * DEADLINE)
+        until(
+            lambda: self.held() >= wanted, lambda: f"all {wanted} calls, of which {self.held()} are held", 3 * DEADLINE
+        )
         for member in self.members:
             member.stop()
         time.sleep(0.1)

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import psycopg
 
 from tests.support.databases import _new_name, _Process
 from tests.support.network import Link
+from tests.support.ports import free_port
 from tests.support.processes import until
 from tests.support.tools import missing
 
@@ -32,13 +32,6 @@ PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 LEADS = ("master", "primary")  # as this version calls it, and newer ones
 READY_SECONDS = 120.0  # for a cluster on a busy machine
 MOST_LAG = 1 << 20  # bytes, of a replica that may become the leader
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Node(_Process):

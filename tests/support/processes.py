@@ -58,14 +58,14 @@ def cdrsync(
 
 
 def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE) -> Any:
-    """Wait for a condition and return what it gave; fail with `what` was waited for, as it reads then."""
+    """Wait for a condition and return what it gave; fail with `what` was waited for: a text, or who tells it then."""
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         found = condition()
         if found:
             return found
         time.sleep(0.02)
-    raise AssertionError(f"waited {deadline:.0f} s for {what!s}")
+    raise AssertionError(f"waited {deadline:.0f} s for {what() if callable(what) else what}")
 
 
 class Daemon:
