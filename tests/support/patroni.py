@@ -64,12 +64,21 @@ class Node(_Process):
             return found
         return {}
 
+    def log(self, characters: int = 3000) -> str:
+        """The end of what it and its server have logged."""
+        return (self.directory / "log").read_text(encoding="utf-8", errors="replace")[-characters:]
+
     def count(self, database: str, table: str) -> int:
         """How many rows this very server has."""
-        with psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=database) as connection:
-            found = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
-            assert found is not None
-            return int(found[0])
+        return self._number(database, f"SELECT count(*) FROM {table}")
+
+    def followers(self) -> int:
+        """How many servers follow this one closely enough to become the leader."""
+        near = f"pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) < {MOST_LAG}"
+        try:
+            return self._number("postgres", f"SELECT count(*) FROM pg_stat_replication WHERE {near}")
+        except psycopg.OperationalError:  # it does not lead, or not yet
+            return 0
 
     def switch_over(self, candidate: str) -> None:
         """Hand the lead over, in an orderly way. Raises AssertionError where Patroni refuses."""
@@ -111,6 +120,12 @@ class Node(_Process):
             link.close()
         super().close()
 
+    def _number(self, database: str, query: str) -> int:
+        with psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=database) as connection:
+            found = connection.execute(query.encode()).fetchone()
+            assert found is not None
+            return int(found[0])
+
     def _processes(self) -> list[int]:
         """Patroni, what it has started, the server, its sessions: who may start others first."""
         found = [self.pid, *_children(self.pid)]
@@ -134,6 +149,7 @@ class Node(_Process):
                 "shared_buffers": "32MB",
                 "fsync": "off",  # processes are killed here, not machines
                 "log_checkpoints": "off",
+                "wal_retrieve_retry_interval": "500ms",  # a replica that is new finds no slot of its own at first
             },
             "pg_hba": [
                 "local all all trust",
@@ -180,7 +196,7 @@ class Patroni:
             others = (node for node in self.nodes if node is not leader)
             return next((node for node in others if node.says("patroni").get("role") in LEADS), None)
 
-        node: Node = until(found, "another leader", READY_SECONDS)
+        node: Node = until(found, lambda: f"another leader: {self._said()}", READY_SECONDS)
         return node
 
     def others(self) -> list[Node]:
@@ -219,14 +235,14 @@ class Patroni:
             and one["state"] in ("running", "streaming")
             and lead
             and one.get("timeline") == lead[0].get("timeline")
-            and isinstance(one.get("lag"), int)
-            and one["lag"] < MOST_LAG
         ]
         kept = not self.synchronous or any(one["role"] == "sync_standby" for one in follow)
-        return len(lead) == 1 and len(follow) == len(self.nodes) - 1 and kept
+        others = len(self.nodes) - 1
+        # What Patroni knows of the others' lag is seconds old: the leader itself is asked.
+        return leader is not None and len(lead) == 1 and len(follow) == others == leader.followers() and kept
 
     def _said(self) -> str:
-        return str([node.says("cluster") or f"{node.name} does not answer" for node in self.nodes])
+        return "\n".join(f"{node.name}: {node.says('cluster') or 'no answer'}\n{node.log()}" for node in self.nodes)
 
 
 @contextlib.contextmanager
