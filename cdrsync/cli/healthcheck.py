@@ -20,7 +20,7 @@ MAX_BYTES = 4096
 
 
 @click.command("healthcheck", short_help="Ask a running daemon whether it is well")
-@click.option("--live", is_flag=True, help="Only whether it runs; by default whether it is current, too.")
+@click.option("--live", is_flag=True, help="Only whether it runs; by default whether it works, too, as /readyz says.")
 @config_options
 @json_option
 def healthcheck(inputs: Inputs, *, live: bool, as_json: bool) -> int:

@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from cdrsync.web.access import Access, Outcome
-from cdrsync.web.health import cut_off, not_ready
+from cdrsync.web.health import cut_off, not_ready, ready
 from cdrsync.web.page import Pages
 from cdrsync.web.state import Recent
 
@@ -58,9 +58,10 @@ def create_app(
         # To begin it anew would not help.
         return _line("alive" if now.cut_off is None else cut_off(now.cut_off))
 
-    def ready() -> Response:
-        reasons = not_ready(source.now(), recent.problem())
-        return _line(f"not ready: {'; '.join(reasons)}", 503) if reasons else _line("ready")
+    def readiness() -> Response:
+        now = source.now()
+        reasons = not_ready(now, recent.problem())
+        return _line(f"not ready: {'; '.join(reasons)}", 503) if reasons else _line(ready(now))
 
     def status_page(account: str | None = None) -> Response:
         rendered = pages.render(refresh=request.args.get("refresh") == "60", only=account)
@@ -74,7 +75,7 @@ def create_app(
     _get(app, "/", status_page)
     _get(app, f"{ACCOUNT}<path:account>", status_page)
     _get(app, LIVE, live)
-    _get(app, "/readyz", ready)
+    _get(app, "/readyz", readiness)
     if registry is not None:
         _get(app, "/metrics", lambda: _metrics(registry))
     if doorbell is not None:

@@ -17,20 +17,37 @@ if TYPE_CHECKING:
     from cdrsync.monitor.status import Summary
     from cdrsync.web.state import AccountNow, Now
 
+FEW = 8  # accounts not current that have room in one line
+
 
 def not_ready(now: Now, database: CdrsyncError | None) -> list[str]:
     """Why the daemon is not ready, one short line each; empty where it is.
 
-    Ready: the database answers, its schema is ours, and every account has read the tail to its end lately.
+    Ready: the database answers, and its schema is ours. An only account has read the tail to its end lately as well; of
+    several each one's trouble is its own, and takes no other's page away and holds no rollout up.
     """
     reasons = ["stopping"] if now.stopping else []
     if database is not None:
         reasons.append(database.message)
     if now.cut_off is not None:
         reasons.append(cut_off(now.cut_off))
-    for account in now.accounts:
-        reasons += [f"{account.state.name}: {trouble.text}" for trouble in _of_worker(account, now)]
+    if len(now.accounts) == 1:
+        reasons += _in_trouble(now)
     return [" ".join(reason.split()) for reason in reasons]
+
+
+def ready(now: Now) -> str:
+    """What is said of a daemon that is ready: in one line, which of its accounts are not current all the same."""
+    found = [" ".join(text.split()) for text in _in_trouble(now)]
+    if not found:
+        return "ready"
+    more = f"; and {len(found) - FEW} more" if len(found) > FEW else ""
+    return f"ready; of {len(now.accounts)} accounts not current: {'; '.join(found[:FEW])}{more}"
+
+
+def _in_trouble(now: Now) -> list[str]:
+    """What is wrong with each account of this replica with which anything is."""
+    return [f"{account.state.name}: {trouble.text}" for account in now.accounts for trouble in _of_worker(account, now)]
 
 
 def cut_off(seconds: float) -> str:

@@ -53,12 +53,12 @@ class Database:
 
     def prepare(self) -> None:
         """Bring the schema up to date, or refuse it. Raises SchemaMismatch, DatabaseUnavailable, ConfigError."""
-        from cdrsync.store.admin import migrate
+        from cdrsync.store.admin import apart, migrate
 
         with self._lock:
             if not self._ready:
                 with engine(self._url) as opened:
-                    migrate.ensure(opened, auto=self._auto_migrate)
+                    migrate.ensure(opened, auto=self._auto_migrate, by=apart.upgrade if self._shares else None)
                 self._ready = True
 
     def open(self, store: SqlStore) -> None:

@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import make_url
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
-from cdrsync.store.admin import migrate
+from cdrsync.store.admin import apart, migrate
 from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.databases.choose import kind_of
-from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.databases.engine import open_engine, url_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema import tables
 from tests.support.canary import DATABASE_PASSWORD
@@ -194,6 +194,20 @@ def troubles(url: str) -> str:
 def test_quotes_of_other_databases(odd_url: str) -> None:
     """A server whose sql_mode is ANSI_QUOTES: our sessions have a mode of their own from their first statement on."""
     assert synced(odd_url, *calls(5)).inserted == 5
+
+
+def test_an_upgrade_connects_as_the_url_says(odd: OddServer, odd_url: str) -> None:
+    """Each of its connections, the lease's too: to a user that may not log in without TLS the server takes no other."""
+    odd.execute("CREATE OR REPLACE USER tls@'127.0.0.1' REQUIRE SSL")
+    odd.execute(f"GRANT ALL ON {database_name(odd_url)}.* TO tls@'127.0.0.1'")
+    url = odd_url.replace("root@", "tls@")
+    engine = open_engine(f"{url}?ssl_ca={odd.folder}/ca.pem")
+    assert url_of(engine).query == {"ssl_ca": f"{odd.folder}/ca.pem"}
+    apart.upgrade(engine)
+    migrate.downgrade(engine, "base")
+    migrate.upgrade(engine)
+    migrate.check(engine)
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ database then has. Afterwards the table must equal the operator's records, value
 from __future__ import annotations
 
 import contextlib
+import gc
+import logging
 import os
 import signal
 import sqlite3
@@ -18,8 +20,10 @@ import pytest
 from sqlalchemy import create_engine, func, select, text
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry
+from cdrsync.monitor import logs
 from cdrsync.store.databases import port
 from cdrsync.store.databases import sqlite as store_sqlite
+from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import cdr, checkpoint
 from tests.fault.stand_in import StandIn
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, at, cut, persist, waits_for_a_lock
@@ -72,6 +76,29 @@ def test_connections_cut_before_every_statement_of_a_page(migrated: Database) ->
         else:
             raise AssertionError("a poll has fewer statements")
         assert r.assert_equal() == 40
+
+
+@SERVERS
+@pytest.mark.parametrize("level", ["", "info", "debug"])
+def test_a_dead_connection_that_is_put_away_is_no_traceback(
+    migrated: Database, level: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is said, or a line where somebody debugs; also in a command, which sets no log up (level "")."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        if level:
+            logs.set_up("json", level)
+        connection = open_engine(migrated.url).connect()
+        connection.exec_driver_sql("SELECT 1")
+        cut(migrated)
+        del connection
+        gc.collect()
+    finally:
+        root.handlers = handlers
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert said.count("Exception during reset") == (level == "debug")
 
 
 @pytest.mark.own_server

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,11 +14,12 @@ from sqlalchemy import inspect, text
 from sqlalchemy.engine import make_url
 
 from cdrsync.errors import ConfigError, SchemaMismatch
-from cdrsync.store.admin import migrate, views
-from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.admin import apart, migrate, views
+from cdrsync.store.databases.engine import open_engine, url_of
 from cdrsync.store.schema import versions
 from cdrsync.store.schema.tables import metadata
 from tests.support.databases import MariadbServer, database_name
+from tests.support.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +66,43 @@ def test_ensure_upgrades_once(engine: Engine) -> None:
     assert migrate.ensure(engine, auto=True) is True
     assert migrate.ensure(engine, auto=True) is False
     migrate.check(engine)
+
+
+PREPARE = """
+import sys
+from cdrsync import config
+from cdrsync.wiring.database import Database
+Database(config.load(config.Inputs()), shares=True).prepare()
+print(sorted(sys.modules.keys() & {"alembic", "mako"}))
+"""
+
+
+def test_a_daemon_keeps_nothing_of_an_upgrade(engine: Engine) -> None:
+    """Alembic, and what it needs, would stay in its memory for good: the upgrade is a process of its own."""
+    url = url_of(engine).render_as_string(hide_password=False)
+    run = [sys.executable, "-c", PREPARE]
+    done = subprocess.run(run, env=environment("http://127.0.0.1:1/", url), capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    migrate.check(engine)
+
+
+def test_what_goes_wrong_in_the_upgrades_process_is_told_as_it_was(engine: Engine) -> None:
+    """Class, message and remedy; and where it ends otherwise, how."""
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE cdr (balance integer)"))
+    with pytest.raises(SchemaMismatch, match="named cdr that is not cdrsync's") as here:
+        migrate.upgrade(engine)
+    with pytest.raises(SchemaMismatch) as apart_told:
+        apart.upgrade(engine)
+    assert (apart_told.value.message, apart_told.value.hint) == (here.value.message, here.value.hint)
+    assert tables(engine) == {"cdr"}
+
+
+def test_an_upgrades_process_that_is_killed_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a failure, not a schema that is up to date."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(RuntimeError, match="the upgrade of the schema ended with 1"):
+        apart.upgrade(engine)
 
 
 def test_an_empty_database_is_left_alone_where_upgrades_are_off(engine: Engine) -> None:

@@ -110,11 +110,27 @@ def test_not_ready_says_why_in_one_line(shown: Shown, reason: str) -> None:
 
 
 def test_not_ready_names_every_reason() -> None:
-    shown = Shown(now(well(), refused()), {}, failure=DatabaseUnavailable("gone"))
+    shown = Shown(now(refused()), {}, failure=DatabaseUnavailable("gone"))
     answer = get(shown, "/readyz")
     assert answer.status_code == 503
     assert answer.text.startswith("not ready: gone; sales: the operator refused the login")
     assert answer.text.count("\n") == 1
+
+
+def test_of_several_accounts_one_in_trouble_is_no_reason() -> None:
+    """One refused login, or one account that was not polled yet: the process works, and says which account waits."""
+    answer = get(Shown(now(well(), refused()), {}), "/readyz")
+    assert answer.status_code == 200
+    assert answer.text.startswith("ready; of 2 accounts not current: sales: the operator refused the login")
+    starting = [AccountNow(AccountState(f"a{n}"), LONDON, 300) for n in range(12)]
+    answer = get(Shown(now(*starting), {}), "/readyz")
+    assert (answer.status_code, answer.text.count("no poll")) == (200, 8)
+    assert answer.text.endswith("; and 4 more\n")
+    for failing in (
+        Shown(now(well(), refused(), stopping=True), {}),
+        Shown(replace(now(well(), refused()), cut_off=23.4), {}),
+    ):
+        assert get(failing, "/readyz").status_code == 503
 
 
 def test_metrics_are_the_registry() -> None:

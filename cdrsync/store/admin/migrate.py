@@ -15,6 +15,7 @@ from sqlalchemy import update
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost
 from cdrsync.store.admin import views
+from cdrsync.store.databases.engine import url_of
 from cdrsync.store.databases.errors import again, translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.replica import Replica
@@ -28,7 +29,7 @@ from cdrsync.store.schema.versions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import Connection, Engine
 
@@ -52,17 +53,18 @@ def check(engine: Engine) -> None:
         check_on(connection)
 
 
-def ensure(engine: Engine, *, auto: bool) -> bool:
+def ensure(engine: Engine, *, auto: bool, by: Callable[[Engine], object] | None = None) -> bool:
     """The schema is current when this returns; True if it had to be upgraded.
 
-    An empty database or an older schema is upgraded if `auto`. Raises SchemaMismatch for any other.
+    An empty database or an older schema is upgraded if `auto`, `by` another way than `upgrade` where one is given.
+    Raises SchemaMismatch for any other.
     """
     found = current(engine)
     if found == head():
         return False
     if not auto or (found is not None and found not in versions()):
         check(engine)
-    upgrade(engine)
+    (by or upgrade)(engine)
     return True
 
 
@@ -112,7 +114,7 @@ class UpgradeLock:
         engine = self._connection.engine
         self._connection.execution_options(**{WRITER: True})  # SQLite: the migrations' transaction is the only writer
         again(lambda: _make_tables(engine))
-        replica = Replica(engine.url, connections=2)
+        replica = Replica(url_of(engine), connections=2)
         try:
             deadline = time.monotonic() + LOCK_SECONDS
             while (holder := replica.take_schema()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 OPTION_HINT = "Leave the option away, or write it as the driver wants it"
 POOL = 5  # connections of the status page, and of a command
+_GIVEN = "cdrsync_url"  # execution option: the URL with what only we read of it
+
+
+def _play_down(record: logging.LogRecord) -> bool:
+    """The pool logs a traceback where it puts a dead connection away. That it is dead, whoever used it tells."""
+    if record.exc_info:
+        record.levelno, record.levelname, record.exc_info = logging.DEBUG, "DEBUG", None
+    return True
+
+
+logging.getLogger("sqlalchemy.pool.impl.QueuePool").addFilter(_play_down)
 
 
 def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) -> Engine:
@@ -47,7 +59,14 @@ def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) ->
     kind.set_up(engine, writer)
     if watched:
         watch(engine, arguments, limited=bool(writer))
+    engine.update_execution_options(**{_GIVEN: parsed})
     return engine.execution_options(**{WRITER: True}) if writer else engine
+
+
+def url_of(engine: Engine) -> URL:
+    """The URL by which `open_engine` opens the same database again, in the same way: TLS and all."""
+    given: URL = engine.get_execution_options().get(_GIVEN, engine.url)
+    return given
 
 
 def _parsed(url: str | URL) -> URL:

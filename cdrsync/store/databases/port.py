@@ -135,6 +135,10 @@ class DatabaseKind(ABC):
         """End what a replica that is given up has begun, where the server would not do it by itself in time."""
         del connection, replica
 
+    def ping(self, engine: Engine, connection: Any) -> None:
+        """Have the server answer on a driver's connection, without a transaction. Raises the driver's errors."""
+        engine.dialect.do_ping(connection)
+
     def descriptor(self, connection: Any) -> int | None:
         """The file descriptor of a driver's connection to a server; None where there is none."""
         del connection

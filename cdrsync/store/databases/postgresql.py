@@ -114,6 +114,12 @@ class Postgresql(DatabaseKind):
         }
         return {name: value for name, value in settings.items() if name not in url.query}
 
+    def ping(self, engine: Engine, connection: Any) -> None:
+        """The end of a pipeline in which nothing was asked: SELECT 1 would be a transaction, for each of ours one."""
+        del engine
+        with connection.pipeline():
+            pass
+
     def descriptor(self, connection: Any) -> int:
         """As libpq tells it."""
         descriptor: int = connection.fileno()

@@ -64,7 +64,7 @@ def watch(engine: Engine, arguments: Mapping[str, Any], *, limited: bool) -> Non
         mark(connection)
         begun = time.monotonic()
         try:
-            engine.dialect.do_ping(connection)
+            kind.ping(engine, connection)
         except engine.dialect.loaded_dbapi.Error as error:
             _heard.pop(connection, None)
             if time.monotonic() - begun > LONG_SECONDS:  # another connection would take as long
