@@ -25,7 +25,7 @@ BAD_REQUEST = "400"
 
 
 @dataclass(frozen=True)
-class Reply:
+class HttpAnswer:
     """What goes back over HTTP."""
 
     body: bytes
@@ -70,8 +70,8 @@ class Operator:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def answer(self, body: bytes, *, address: str = "127.0.0.1") -> Reply:
-        """The reply to one document from a source address."""
+    def answer(self, body: bytes, *, address: str = "127.0.0.1") -> HttpAnswer:
+        """The answer to one document from a source address."""
         world = self.world
         with world.lock:
             world.settle()
@@ -80,19 +80,19 @@ class Operator:
                 asking = envelope.read(body)
             except MalformedError as error:
                 world.counts["malformed"] += 1
-                return Reply(render.document([refused(Asked("", "", "", {}), BAD_REQUEST, str(error)).shown()]))
+                return HttpAnswer(render.document([refused(Asked("", "", "", {}), BAD_REQUEST, str(error)).shown()]))
             return self.answered(asking, address)
 
-    def answered(self, asking: Asking, address: str) -> Reply:
-        """The reply to a document that could be read, with the world's lock held."""
-        return self.reply(self.document(asking, address))
+    def answered(self, asking: Asking, address: str) -> HttpAnswer:
+        """The answer to a document that could be read, with the world's lock held."""
+        return self.http_answer(self.document(asking, address))
 
-    def reply(self, document: Document) -> Reply:
+    def http_answer(self, document: Document) -> HttpAnswer:
         """The document in print; counts what it tells."""
         self.remember(document.answers)
         refusal = any(answer.refused for answer in document.answers)
         whole = render.document(answer.shown() for answer in document.answers)
-        return Reply(whole, self.world.settings.refusal_status if refusal else 200)
+        return HttpAnswer(whole, self.world.settings.refusal_status if refusal else 200)
 
     # The three calls and the login
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
 
-from cdrsync.sandbox.operator import Operator, Reply
+from cdrsync.sandbox.operator import Operator, HttpAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,15 +23,15 @@ XML = "text/xml; charset=utf-8"
 _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
-def response(reply: Reply, world: World) -> Response:
-    """A reply as HTTP means it."""
-    return Response(reply.body, reply.status, {"Content-Type": XML, "Date": formatdate(world.clock(), usegmt=True)})
+def response(answer: HttpAnswer, world: World) -> Response:
+    """An answer as HTTP means it."""
+    return Response(answer.body, answer.status, {"Content-Type": XML, "Date": formatdate(world.clock(), usegmt=True)})
 
 
 def app(
     world: World,
     operator: Operator | None = None,
-    respond: Callable[[Reply, World], Response] = response,
+    respond: Callable[[HttpAnswer, World], Response] = response,
 ) -> Flask:
     """The WSGI app over a world. Several apps may share one."""
     sandbox = Flask("cdrsync.sandbox")

@@ -119,7 +119,7 @@ def disagreements(engine: Engine) -> list[str]:
     return found
 
 
-class World:
+class TwoAccounts:
     """Two accounts, and everything that can happen to their calls."""
 
     def __init__(self, url: str, engine: Engine, seed: int) -> None:
@@ -196,13 +196,13 @@ class World:
 
 
 @pytest.fixture(params=range(3))
-def world(request: pytest.FixtureRequest, migrated: Database, eyes: Eyes) -> Iterator[World]:
-    made = World(migrated.url, eyes.engine, request.param)
+def accounts(request: pytest.FixtureRequest, migrated: Database, eyes: Eyes) -> Iterator[TwoAccounts]:
+    made = TwoAccounts(migrated.url, eyes.engine, request.param)
     yield made
     made.close()
 
 
-def test_views_agree_with_the_calls_at_every_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_agree_with_the_calls_at_every_moment(accounts: TwoAccounts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves, changes, erasures, retention, heals, new numbering rules and summing, at random, in two accounts.
 
     Summing comes seldom to its end: some days and some months are summed, others not.
@@ -210,16 +210,16 @@ def test_views_agree_with_the_calls_at_every_moment(world: World, monkeypatch: p
     monkeypatch.setattr(summaries, "DAYS_AT_ONCE", 40)
     monkeypatch.setattr(summaries, "MONTHS_AT_ONCE", 2)
     done: list[str] = []
-    for store in world.stores:
-        world.save(store, map(world.call, range(1, 100)))
+    for store in accounts.stores:
+        accounts.save(store, map(accounts.call, range(1, 100)))
     for _ in range(30):
-        done.append(world.step(world.random.choice(world.stores)))
-        assert disagreements(world.engine) == [], done
-    for store in world.stores:
+        done.append(accounts.step(accounts.random.choice(accounts.stores)))
+        assert disagreements(accounts.engine) == [], done
+    for store in accounts.stores:
         while store.sum_days(look=True):
             pass
-    assert disagreements(world.engine) == [], done
-    with world.engine.connect() as connection:
+    assert disagreements(accounts.engine) == [], done
+    with accounts.engine.connect() as connection:
         assert connection.scalar(select(tables.coverage.c.calls).where(~tables.coverage.c.summed).limit(1)) is None
         left = connection.execute(select(tables.coverage.c.call_date).where(~tables.coverage.c.in_month)).scalars()
         assert len(summaries.months_of(left)) == 1  # the newest
@@ -230,15 +230,15 @@ def test_views_agree_while_an_account_is_forgotten(
 ) -> None:
     """Its calls go piece by piece; with each its days and months leave the summary."""
     monkeypatch.setattr(forgetting, "PIECE", 80)
-    world = World(migrated.url, eyes.engine, 4)
-    for store in world.stores:
-        world.save(store, map(world.call, range(1, 200)))
+    accounts = TwoAccounts(migrated.url, eyes.engine, 4)
+    for store in accounts.stores:
+        accounts.save(store, map(accounts.call, range(1, 200)))
         while store.sum_days():
             pass
     found: list[str] = []
-    world.stores[0].forget(lambda _: found.extend(disagreements(eyes.engine)))
+    accounts.stores[0].forget(lambda _: found.extend(disagreements(eyes.engine)))
     assert found + disagreements(eyes.engine) == []
-    world.close()
+    accounts.close()
 
 
 def test_a_month_is_read_as_a_month(migrated: Database, eyes: Eyes) -> None:
@@ -286,17 +286,17 @@ def test_days_that_are_summed_are_not_counted_again(migrated: Database, eyes: Ey
 
 def test_nothing_is_summed_twice_or_lost_beside_who_erases(migrated: Database, eyes: Eyes) -> None:
     """The daemon sums while another process erases: whatever they interleave, the views are right afterwards."""
-    world = World(migrated.url, eyes.engine, 1)
-    store = world.stores[0]
-    world.save(store, map(world.call, range(1, 600)))
+    accounts = TwoAccounts(migrated.url, eyes.engine, 1)
+    store = accounts.stores[0]
+    accounts.save(store, map(accounts.call, range(1, 600)))
     failures: list[BaseException] = []
     every_day = [FIRST.call_date + timedelta(days=n) for n in range(DAYS)]
 
     def erase() -> None:
         try:
             for caller in CALLERS[:3]:
-                world.eraser(store).erase_number(caller or "")
-            for _ in world.eraser(store).prune(FIRST.call_date + timedelta(days=20), "delete"):
+                accounts.eraser(store).erase_number(caller or "")
+            for _ in accounts.eraser(store).prune(FIRST.call_date + timedelta(days=20), "delete"):
                 pass
         except BaseException as error:  # noqa: BLE001 - handed to the test's thread
             failures.append(error)
@@ -315,4 +315,4 @@ def test_nothing_is_summed_twice_or_lost_beside_who_erases(migrated: Database, e
     while store.sum_days():
         pass
     assert disagreements(eyes.engine) == []
-    world.close()
+    accounts.close()

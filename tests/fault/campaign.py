@@ -2,10 +2,10 @@
 
     python -m tests.fault.campaign --kills 1000 --database postgresql --seed 7
 
-Each world is an operator in a process of its own (arrivals, late and changed records, odd pages, every kind of fault)
+Each trial is an operator in a process of its own (arrivals, late and changed records, odd pages, every kind of fault)
 and an empty database. Program after program (`sync`, `backfill`, the daemon) is started on it and killed, at a named
 point of the write path (`points`) or at a random moment; now and then the database server is killed under it. After
-every kill the database is held against the operator's own records (`truth`). At the end of a world one undisturbed
+every kill the database is held against the operator's own records (`truth`). At the end of a trial one undisturbed
 `sync` must make the table equal to them, value by value, and a second one must find nothing to do.
 """
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 KINDS = ("sqlite", "postgresql", "mariadb")
-KILLS_A_WORLD = 100
+KILLS_A_TRIAL = 100
 DAYS = 3
 LEASE_SECONDS = 15.0  # how long a dead holder may block others, as promised
 PATIENCE = 60.0  # seconds for a run that nobody kills
@@ -58,7 +58,7 @@ class Figures:
 
     at_points: int = 0
     at_moments: int = 0
-    worlds: int = 0
+    trials: int = 0
     compared: int = 0
     server_kills: int = 0
     finished: int = 0
@@ -81,13 +81,13 @@ class Figures:
             f"{kind}: {self.kills} kills ({self.at_points} at {len(self.points)} named points, {self.at_moments} at"
             f" random moments), {self.server_kills} of the server, in {self.seconds:.0f} s"
             f" ({self.kills / self.seconds:.1f}/s): {lost} lost, {doubled} doubled, {ahead} checkpoints ahead of data,"
-            f" {len(self.wrong) - lost - doubled - ahead} other; {self.compared} records of {self.worlds} worlds equal;"
+            f" {len(self.wrong) - lost - doubled - ahead} other; {self.compared} records of {self.trials} trials equal;"
             f" {self.faults.total()} faults of {len(self.faults)} kinds; lease blocked {self.longest_block:.1f} s at"
             f" most; seed {seed}"
         )
 
 
-class World:
+class Trial:
     """One operator, one database, and what was done to them."""
 
     def __init__(self, server: DatabaseServer, rng: random.Random, folder: Path) -> None:
@@ -180,34 +180,34 @@ class Campaign:
         """The whole campaign."""
         begun = time.monotonic()
         while self.figures.kills < self._kills:
-            rng = random.Random(f"{self._seed}/{self.figures.worlds}")
-            with contextlib.closing(World(self._server, rng, self._folder)) as world:
-                self._torment(world)
-            self.figures.worlds += 1
+            rng = random.Random(f"{self._seed}/{self.figures.trials}")
+            with contextlib.closing(Trial(self._server, rng, self._folder)) as trial:
+                self._torment(trial)
+            self.figures.trials += 1
         self.figures.seconds = time.monotonic() - begun
         return self.figures
 
-    def _torment(self, world: World) -> None:
-        enough = min(self._kills, self.figures.kills + KILLS_A_WORLD)
+    def _torment(self, trial: Trial) -> None:
+        enough = min(self._kills, self.figures.kills + KILLS_A_TRIAL)
         wrong: list[str] = []
         rounds = 0
         while self.figures.kills < enough and not wrong:
             rounds += 1
-            world.meddle()
-            what = self._round(world, kill_server=rounds % 25 == 0 and self._server.kind != "sqlite")
-            wrong = [f"{line} (after {what})" for line in violations(world.engine, world.truth())]
-        self.figures.faults.update({name: n for name, n in world.operator.counters()["faults"].items() if n})
-        wrong = wrong or self._finish(world)
+            trial.meddle()
+            what = self._round(trial, kill_server=rounds % 25 == 0 and self._server.kind != "sqlite")
+            wrong = [f"{line} (after {what})" for line in violations(trial.engine, trial.truth())]
+        self.figures.faults.update({name: n for name, n in trial.operator.counters()["faults"].items() if n})
+        wrong = wrong or self._finish(trial)
         for line in wrong[:20]:
-            print(f"world {self.figures.worlds} of seed {self._seed}: {line}", file=sys.stderr, flush=True)
+            print(f"trial {self.figures.trials} of seed {self._seed}: {line}", file=sys.stderr, flush=True)
         self.figures.wrong += wrong
 
-    def _round(self, world: World, *, kill_server: bool) -> str:
+    def _round(self, trial: Trial, *, kill_server: bool) -> str:
         """One program, from its start to its end; returns what befell it."""
-        rng, args = world.rng, world.command()
+        rng, args = trial.rng, trial.command()
         point, nth = rng.choice(self._points), 1 + int(rng.expovariate(0.7))
         at_point = rng.random() < 0.65
-        start = world.start(args, point=point, nth=nth) if at_point else world.start(args)
+        start = trial.start(args, point=point, nth=nth) if at_point else trial.start(args)
         begun = time.monotonic()
         pid = self._zygote.start(start)
         span = (0.3 if kill_server else 1.2) * self._typical
@@ -215,7 +215,7 @@ class Campaign:
         if kill_server and code is None:
             self._server.stop(signal.SIGKILL)
             self._server.start()
-            world.engine.dispose()
+            trial.engine.dispose()
             self.figures.server_kills += 1
         if at_point and code is None:
             code = self._zygote.wait(pid, 2.0 if args[0] == "run" else PATIENCE)
@@ -229,7 +229,7 @@ class Campaign:
         elif code == -signal.SIGKILL:
             self.figures.at_moments += 1
         elif code == EXIT_LEASE_HELD:
-            self._wait_for_lease(world)
+            self._wait_for_lease(trial)
         elif code == EXIT_UNREACHABLE:
             self.figures.gave_up += 1
         elif code in FINISHED:
@@ -239,10 +239,10 @@ class Campaign:
             raise AssertionError(f"{args} ended with {code}: {log_of(start)}")
         return f"{args[0]}, {f'{point} {nth}' if at_point else 'a random moment'}, exit {code}"
 
-    def _wait_for_lease(self, world: World) -> None:
+    def _wait_for_lease(self, trial: Trial) -> None:
         """Measure how long the server takes a holder that was just killed for a living one."""
         begun = time.monotonic()
-        start = world.start(("sync",), point="lease")
+        start = trial.start(("sync",), point="lease")
         while self._zygote.wait(self._zygote.start(start), PATIENCE) == EXIT_LEASE_HELD:
             blocked = time.monotonic() - begun
             if blocked > LEASE_SECONDS:
@@ -250,24 +250,24 @@ class Campaign:
                 return
         self.figures.longest_block = max(self.figures.longest_block, time.monotonic() - begun)
 
-    def _finish(self, world: World) -> list[str]:
+    def _finish(self, trial: Trial) -> list[str]:
         """No more arrivals, faults or kills: equal after one run, and nothing left to do for the next."""
-        operator = world.operator
+        operator = trial.operator
         operator.tell("settings", rate=0)
         operator.tell("faults", rates={})
         deadline = time.monotonic() + PATIENCE
         while (counters := operator.counters())["visible"] < counters["issued"] and time.monotonic() < deadline:
             time.sleep(0.1)
         time.sleep(1.1)  # until the next look-back is due
-        wrong = self._completes(world)
+        wrong = self._completes(trial)
         try:
-            self.figures.compared += assert_equal(world.engine, operator.records())
+            self.figures.compared += assert_equal(trial.engine, operator.records())
         except AssertionError as error:
             wrong.append(f"lost or different at the end: {str(error)[:500]}")
-        return wrong or self._completes(world, idle=True)
+        return wrong or self._completes(trial, idle=True)
 
-    def _completes(self, world: World, *, idle: bool = False) -> list[str]:
-        start = world.start(("sync", "--json"))
+    def _completes(self, trial: Trial, *, idle: bool = False) -> list[str]:
+        start = trial.start(("sync", "--json"))
         start = Start(start.args, start.env, str(self._folder / "last"), start.kind)
         Path(start.log).unlink(missing_ok=True)
         code = self._zygote.wait(self._zygote.start(start), PATIENCE)

@@ -185,7 +185,7 @@ class Operator:
             return False
         if ask.after_uid is not None and all(call.uid <= ask.after_uid for call in self._last_page):
             return True
-        return replace(last, offset=0) == replace(ask, offset=0)
+        return last.offset < ask.offset and replace(last, offset=ask.offset) == ask
 
     def _after(self, uid: int, now: float) -> list[Call]:
         found = []

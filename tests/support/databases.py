@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.engine import make_url
 
+from cdrsync.store.databases.engine import open_engine
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class DatabaseServer(Protocol):
 
     def create(self) -> str:
         """A new, empty database: its URL."""
+
+    def copy(self, url: str) -> str:
+        """A new database that has what is in another one, which nobody is connected to: its URL."""
 
     def drop(self, url: str) -> None:
         """Forget a database made by `create`, whoever is still connected."""
@@ -83,6 +87,11 @@ class SqliteFiles:
         folder = self.directory / _new_name()
         folder.mkdir()
         return f"sqlite:///{folder / 'cdrsync.db'}"
+
+    def copy(self, url: str) -> str:
+        new = self.create()
+        shutil.copy2(url.removeprefix("sqlite:///"), new.removeprefix("sqlite:///"))
+        return new
 
     def drop(self, url: str) -> None:
         shutil.rmtree(Path(url.removeprefix("sqlite:///")).parent, ignore_errors=True)
@@ -227,6 +236,9 @@ class PostgresqlServer(_Process):
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
+    def copy(self, url: str) -> str:
+        return self.create(template=database_name(url))
+
     def drop(self, url: str) -> None:
         self.execute(f"DROP DATABASE IF EXISTS {database_name(url)} WITH (FORCE)")
 
@@ -287,6 +299,22 @@ class MariadbServer(_Process):
         name = _new_name()
         self.execute(f"CREATE DATABASE {name} CHARACTER SET latin1")  # the tables must not lean on a kind default
         return self.url(name)
+
+    def copy(self, url: str) -> str:
+        new = self.create()
+        source, target = f"`{database_name(url)}`", f"`{database_name(new)}`"
+        engine = open_engine(new)  # what views say depends on the session that makes them
+        with engine.begin() as connection:
+            said = connection.exec_driver_sql
+            tables = [(name, kind) for name, kind in said(f"SHOW FULL TABLES FROM {source}")]
+            said("SET foreign_key_checks = 0")
+            for name, kind in sorted(tables, key=lambda table: table[1]):  # BASE TABLE comes before VIEW
+                (_, statement, *_) = said(f"SHOW CREATE TABLE {source}.`{name}`").one()
+                said(statement.replace(source, target).replace("%", "%%"))
+                if kind == "BASE TABLE":
+                    said(f"INSERT INTO `{name}` SELECT * FROM {source}.`{name}`")
+        engine.dispose()
+        return new
 
     def drop(self, url: str) -> None:
         name = database_name(url)

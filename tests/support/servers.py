@@ -24,7 +24,6 @@ from tests.support.databases import (
     NotInstalled,
     PostgresqlServer,
     SqliteFiles,
-    database_name,
     open_server,
 )
 
@@ -42,7 +41,7 @@ class Servers:
         self._own: dict[str, DatabaseServer] = {}
         self._started: list[str] = []
         self._used: dict[str, BinaryIO] = {}
-        self._templates: dict[str, str] = {}
+        self._templates: dict[DatabaseServer, str] = {}
 
     def get(self, kind: str) -> DatabaseServer:
         """The server that all share. Skips the test where it is not installed, fails it if CDRSYNC_REQUIRE_ALL=1."""
@@ -57,13 +56,11 @@ class Servers:
         return self._own[kind]
 
     def migrated(self, server: DatabaseServer) -> str:
-        """The URL of a new database with today's schema."""
-        if not isinstance(server, PostgresqlServer):
-            return _upgraded(server.create())
-        key = str(server.directory)
-        if key not in self._templates:  # copying a database is faster than making the tables
-            self._templates[key] = database_name(_upgraded(server.create()))
-        return server.create(template=self._templates[key])
+        """The URL of a new database with today's schema: a copy, which is faster than making the tables anew."""
+        template = self._templates.get(server)
+        if template is None:
+            template = self._templates[server] = _upgraded(server.create())
+        return server.copy(template)
 
     def close(self) -> None:
         """Stop what this process started, once the others have finished with it."""

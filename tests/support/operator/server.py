@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cdrsync.sandbox.envelope import Asking
-    from cdrsync.sandbox.operator import Reply
+    from cdrsync.sandbox.operator import HttpAnswer
     from tests.support.operator.world import World
 
 INTERNAL_ERROR = "500"
@@ -27,10 +27,12 @@ INTERNAL_ERROR = "500"
 def app(world: World) -> Flask:
     """The WSGI app over a world. Several apps may share one."""
 
-    def respond(reply: Reply, _: object) -> Response:
+    def respond(answer: HttpAnswer, _: object) -> Response:
         if world.settings.latency > 0:
             world.sleep(world.settings.latency)
-        return _response(reply if isinstance(reply, spoil.Reply) else spoil.Reply(reply.body, reply.status), world)
+        return _response(
+            answer if isinstance(answer, spoil.SpoiltAnswer) else spoil.SpoiltAnswer(answer.body, answer.status), world
+        )
 
     made = server.app(world, TroubledOperator(world), respond)
     made.register_blueprint(control(world), url_prefix="/_sandbox")
@@ -38,11 +40,11 @@ def app(world: World) -> Flask:
 
 
 class TroubledOperator(Operator):
-    """Spoils answers and replies."""
+    """Spoils answers, and what goes back over HTTP."""
 
     world: World
 
-    def answered(self, asking: Asking, address: str) -> spoil.Reply:
+    def answered(self, asking: Asking, address: str) -> spoil.SpoiltAnswer:
         world = self.world
         document = self.document(asking, address)
         fault = None
@@ -52,8 +54,10 @@ class TroubledOperator(Operator):
             world.sessions.end(document.session_id)
             document = self.document(asking, address)
         self._spoil_answers(document.answers, fault)
-        whole = self.reply(document)
-        return spoil.spoil(spoil.Reply(whole.body, whole.status), fault, world.settings, world.counts["documents"])
+        whole = self.http_answer(document)
+        return spoil.spoil(
+            spoil.SpoiltAnswer(whole.body, whole.status), fault, world.settings, world.counts["documents"]
+        )
 
     def remember(self, answers: Sequence[Answer]) -> None:
         super().remember(answers)
@@ -104,30 +108,30 @@ class TroubledOperator(Operator):
         return faults
 
 
-def _response(reply: spoil.Reply, world: World) -> Response:
-    headers = {**reply.headers, "Date": formatdate(world.clock(), usegmt=True)}
+def _response(answer: spoil.SpoiltAnswer, world: World) -> Response:
+    headers = {**answer.headers, "Date": formatdate(world.clock(), usegmt=True)}
     gzip_accepted = "gzip" in request.headers.get("Accept-Encoding", "")
-    body: bytes | Iterator[bytes] = reply.body
-    if reply.manner == "huge":
+    body: bytes | Iterator[bytes] = answer.body
+    if answer.manner == "huge":
         packed = gzip_accepted
         body = spoil.huge_gzip(world.settings.huge_bytes) if packed else spoil.huge(world.settings.huge_bytes)
-    elif reply.manner == "whole":
+    elif answer.manner == "whole":
         packed = gzip_accepted and world.settings.gzip
-        body = spoil.gzip(reply.body) if packed else reply.body
+        body = spoil.gzip(answer.body) if packed else answer.body
     else:
         packed = False
-        headers["Content-Length"] = str(len(reply.body))
-        body = _drip(reply.body, world) if reply.manner == "drip" else _cut(reply)
+        headers["Content-Length"] = str(len(answer.body))
+        body = _drip(answer.body, world) if answer.manner == "drip" else _cut(answer)
     if packed:
         headers["Content-Encoding"] = "gzip"
-    return Response(body, reply.status, headers)
+    return Response(body, answer.status, headers)
 
 
-def _cut(reply: spoil.Reply) -> Iterator[bytes]:
+def _cut(answer: spoil.SpoiltAnswer) -> Iterator[bytes]:
     """A body that breaks off. In-process there is no socket to break: what httpx would raise is raised instead."""
     on_a_socket = ON_A_SOCKET in request.environ
-    reset = reply.manner == "reset"
-    return _broken(b"" if reset else reply.body[: len(reply.body) // 2], reset=reset, on_a_socket=on_a_socket)
+    reset = answer.manner == "reset"
+    return _broken(b"" if reset else answer.body[: len(answer.body) // 2], reset=reset, on_a_socket=on_a_socket)
 
 
 def _broken(half: bytes, *, reset: bool, on_a_socket: bool) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Replies, and how they go wrong on their way."""
+"""HTTP answers, and how they go wrong on their way."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DOCTYPE = b'<!DOCTYPE NoveroResponse SYSTEM "file:///etc/hostname">\n'
 
 
 @dataclass(frozen=True)
-class Reply(operator.Reply):
+class SpoiltAnswer(operator.HttpAnswer):
     """What goes back, and in which manner.
 
     whole: as HTTP means it · drip: a few bytes at a time · cut: the connection ends half-way · reset: a TCP reset in
@@ -46,62 +46,62 @@ class Reply(operator.Reply):
     manner: Literal["whole", "drip", "cut", "reset", "huge"] = "whole"
 
 
-def spoil(reply: Reply, fault: Fault | None, settings: Settings, nth: int) -> Reply:
-    """The reply as it arrives, given what befalls the `nth` document."""
+def spoil(answer: SpoiltAnswer, fault: Fault | None, settings: Settings, nth: int) -> SpoiltAnswer:
+    """The answer as it arrives, given what befalls the `nth` document."""
     if fault is None or fault not in ANY_DOCUMENT:
-        return reply
-    return ANY_DOCUMENT[fault](reply, settings, nth)
+        return answer
+    return ANY_DOCUMENT[fault](answer, settings, nth)
 
 
-def _with_status(status: int, *, retry: bool) -> Callable[[Reply, Settings, int], Reply]:
-    def spoilt(_: Reply, settings: Settings, __: int) -> Reply:
+def _with_status(status: int, *, retry: bool) -> Callable[[SpoiltAnswer, Settings, int], SpoiltAnswer]:
+    def spoilt(_: SpoiltAnswer, settings: Settings, __: int) -> SpoiltAnswer:
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if retry:
             headers["Retry-After"] = str(settings.retry_after)
-        return Reply(body=b"Please try again later\n", status=status, headers=headers)
+        return SpoiltAnswer(body=b"Please try again later\n", status=status, headers=headers)
 
     return spoilt
 
 
-def _error_envelope(reply: Reply, _: Settings, __: int) -> Reply:
-    answered = re.findall(rb'<Response target="([^"]*)" name="([^"]*)" Code="[^"]*" RequestId="([^"]*)">', reply.body)
+def _error_envelope(answer: SpoiltAnswer, _: Settings, __: int) -> SpoiltAnswer:
+    answered = re.findall(rb'<Response target="([^"]*)" name="([^"]*)" Code="[^"]*" RequestId="([^"]*)">', answer.body)
     failed = (
         render.response(target.decode(), name.decode(), "500", request_id.decode(), render.message("Internal error"))
         for target, name, request_id in answered
     )
-    return replace(reply, status=500, body=render.document(failed))
+    return replace(answer, status=500, body=render.document(failed))
 
 
-def _truncated(reply: Reply, _: Settings, nth: int) -> Reply:
-    end = reply.body.rindex(b"</NoveroResponse>")  # from there on, what is missing would be no loss
-    return replace(reply, body=reply.body[: dice("truncated", nth).randint(1, end + 15)])
+def _truncated(answer: SpoiltAnswer, _: Settings, nth: int) -> SpoiltAnswer:
+    end = answer.body.rindex(b"</NoveroResponse>")  # from there on, what is missing would be no loss
+    return replace(answer, body=answer.body[: dice("truncated", nth).randint(1, end + 15)])
 
 
-def _garbled(reply: Reply, _: Settings, nth: int) -> Reply:
+def _garbled(answer: SpoiltAnswer, _: Settings, nth: int) -> SpoiltAnswer:
     rng = dice("garbled", nth)
-    middle = rng.randrange(1, reply.body.rindex(b"</NoveroResponse>"))
-    return replace(reply, body=reply.body[:middle] + b"\x00\xff" + rng.randbytes(6) + reply.body[middle + 8 :])
+    middle = rng.randrange(1, answer.body.rindex(b"</NoveroResponse>"))
+    return replace(answer, body=answer.body[:middle] + b"\x00\xff" + rng.randbytes(6) + answer.body[middle + 8 :])
 
 
-def _with_body(body: bytes, content_type: str = XML) -> Callable[[Reply, Settings, int], Reply]:
-    return lambda *_: Reply(body=body, headers={"Content-Type": content_type})
+def _with_body(body: bytes, content_type: str = XML) -> Callable[[SpoiltAnswer, Settings, int], SpoiltAnswer]:
+    return lambda *_: SpoiltAnswer(body=body, headers={"Content-Type": content_type})
 
 
-def _behind(doctype: bytes) -> Callable[[Reply, Settings, int], Reply]:
-    def spoilt(reply: Reply, _: Settings, __: int) -> Reply:
+def _behind(doctype: bytes) -> Callable[[SpoiltAnswer, Settings, int], SpoiltAnswer]:
+    def spoilt(answer: SpoiltAnswer, _: Settings, __: int) -> SpoiltAnswer:
         prolog = render.PROLOG.encode()
-        return replace(reply, body=prolog + doctype + reply.body.removeprefix(prolog))
+        return replace(answer, body=prolog + doctype + answer.body.removeprefix(prolog))
 
     return spoilt
 
 
-def _bomb(reply: Reply, _: Settings, __: int) -> Reply:
-    body = _behind(_ENTITIES)(reply, _, __).body
+def _bomb(answer: SpoiltAnswer, _: Settings, __: int) -> SpoiltAnswer:
+    body = _behind(_ENTITIES)(answer, _, __).body
     end = body.rindex(b"</NoveroResponse>")
-    return replace(reply, body=body[:end] + b"<bomb>&j;</bomb>" + body[end:])
+    return replace(answer, body=body[:end] + b"<bomb>&j;</bomb>" + body[end:])
 
 
-ANY_DOCUMENT: Mapping[Fault, Callable[[Reply, Settings, int], Reply]] = {
+ANY_DOCUMENT: Mapping[Fault, Callable[[SpoiltAnswer, Settings, int], SpoiltAnswer]] = {
     Fault.HTTP_429: _with_status(429, retry=True),
     Fault.HTTP_500: _with_status(500, retry=False),
     Fault.HTTP_500_ENVELOPE: _error_envelope,
@@ -113,12 +113,12 @@ ANY_DOCUMENT: Mapping[Fault, Callable[[Reply, Settings, int], Reply]] = {
     Fault.WRONG_ROOT: _with_body(b'<?xml version="1.0"?>\n<Error><Message>Gateway</Message></Error>\n'),
     Fault.DOCTYPE: _behind(_DOCTYPE),
     Fault.ENTITY_BOMB: _bomb,
-    Fault.HUGE: lambda reply, *_: replace(reply, manner="huge"),
-    Fault.RESET: lambda reply, *_: replace(reply, manner="reset"),
-    Fault.CUT: lambda reply, *_: replace(reply, manner="cut"),
-    Fault.SLOW_DRIP: lambda reply, *_: replace(reply, manner="drip"),
+    Fault.HUGE: lambda answer, *_: replace(answer, manner="huge"),
+    Fault.RESET: lambda answer, *_: replace(answer, manner="reset"),
+    Fault.CUT: lambda answer, *_: replace(answer, manner="cut"),
+    Fault.SLOW_DRIP: lambda answer, *_: replace(answer, manner="drip"),
 }
-"""Faults that can befall any document, and what they make of a good reply."""
+"""Faults that can befall any document, and what they make of a good answer."""
 
 
 def huge(size: int) -> Iterator[bytes]:
