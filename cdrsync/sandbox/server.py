@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
 
-from cdrsync.sandbox.operator import Operator, HttpAnswer
+from cdrsync.sandbox.operator import HttpAnswer, Operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus/alerts.yml"
+TESTS = ("alerts_test.yml", "alerts_slow_test.yml")
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 BOARD = json.loads((DEPLOY / "grafana/dashboards/cdrsync-operation.json").read_text())
+
+pytestmark = pytest.mark.xdist_group("prometheus")  # one daemon and one Prometheus for all
 
 # Queries that have nothing to show of a daemon that is well and has not audited yet.
 SILENT = {"Failures per hour", "Days with a gap"}
@@ -38,7 +42,7 @@ def promtool(*args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "args",
-    [("check", "rules", "alerts.yml"), ("check", "config", "prometheus.yml"), ("test", "rules", "alerts_test.yml")],
+    [("check", "rules", "alerts.yml"), ("check", "config", "prometheus.yml"), ("test", "rules", *TESTS)],
     ids=" ".join,
 )
 def test_promtool_is_content(args: tuple[str, ...]) -> None:
@@ -47,9 +51,9 @@ def test_promtool_is_content(args: tuple[str, ...]) -> None:
 
 
 def test_every_alert_is_seen_to_fire() -> None:
-    """In alerts_test.yml, with its texts as a person would read them."""
-    tests = yaml.safe_load((DEPLOY / "prometheus/alerts_test.yml").read_text())["tests"]
-    cases = [case for test in tests for case in test.get("alert_rule_test", ())]
+    """In the tests for promtool, with its texts as a person would read them."""
+    tests = [yaml.safe_load((DEPLOY / "prometheus" / name).read_text())["tests"] for name in TESTS]
+    cases = [case for test in itertools.chain(*tests) for case in test.get("alert_rule_test", ())]
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == {rule["alert"] for rule in RULES}
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == {rule["alert"] for rule in RULES}
 

@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 
     from cdrsync.model import Batch
 
-SEEDS = 200
-PARTS = 4  # so that a failure shows early, and in which part
+SEEDS = 100
+PARTS = 2  # so that two processes share them
+TROUBLES = (
+    *("outage", "unreachable", "bad answer", "refused", "duplicate", "repeated", "crashes"),
+    *("DatabaseUnavailable", "LeaseLost", "SequenceReset", "parked"),
+)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_seed_breaks_a_promise(part: int) -> None:
-    """Nothing is lost, overwritten or asked for in vain in any of these worlds; a failing seed names itself."""
-    problems = {seed: outcome.problem for seed in _seeds(part) if (outcome := simulate(seed, days=3)).problem}
-    assert problems == {}
+    """Nothing is lost, overwritten or asked for in vain in any of these worlds; a failing seed names itself.
 
-
-def _seeds(part: int) -> Iterator[int]:
-    yield from range(part, SEEDS, PARTS)
+    Every trouble of a world takes place: a campaign without faults proves little.
+    """
+    outcomes = {seed: simulate(seed, days=3) for seed in range(part, SEEDS, PARTS)}
+    assert {seed: outcome.problem for seed, outcome in outcomes.items() if outcome.problem} == {}
+    assert [trouble for trouble in TROUBLES if not any(one.figures[trouble] for one in outcomes.values())] == []
 
 
 @pytest.mark.parametrize("seed", [9, 506, 1214, 1704, 2002, 2399, 2945, 3452, 3983, 7517])
@@ -40,25 +44,7 @@ def test_seeds_that_found_mistakes_once(seed: int) -> None:
 
 
 def test_a_seed_is_the_same_world_every_time() -> None:
-    assert simulate(3452) == simulate(3452)
-
-
-def test_every_trouble_of_the_world_takes_place() -> None:
-    """A campaign without faults proves little: those of the first seeds are counted."""
-    figures = sum((simulate(seed, days=3).figures for seed in range(40)), start=simulate(40).figures)
-    troubles = (
-        "outage",
-        "unreachable",
-        "bad answer",
-        "refused",
-        "duplicate",
-        "repeated",
-        "crashes",
-        "DatabaseUnavailable",
-    )
-    assert {trouble: figures[trouble] > 0 for trouble in (*troubles, "LeaseLost", "SequenceReset", "parked")} == (
-        dict.fromkeys((*troubles, "LeaseLost", "SequenceReset", "parked"), True)
-    )
+    assert simulate(3452, days=2) == simulate(3452, days=2)
 
 
 def test_a_campaign_prints_its_figures_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +78,12 @@ def _short(self: offsets.Offsets, batch: Batch, answered_at: datetime) -> int:
     return len(batch)
 
 
-RARE = {"no order is mistrusted": 2990}  # the first seed to try, where few worlds show the mistake
+RARE = {  # the first seed to try, where few worlds show the mistake
+    "any page is taken for ascending": 28,
+    "a repeated record counts twice": 5,
+    "no order is mistrusted": 2990,
+    "every day is taken for downloaded": 11,
+}
 MISTAKES = {
     "any page is taken for ascending": (tail, "follows", lambda _, cdrs: bool(cdrs)),
     "EndDate is taken for included": (windows.EndDates, "of", lambda _, window: window.last),
