@@ -23,6 +23,8 @@ hypothesis.settings.load_profile("cdrsync")
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 
+SHARED = {"odd", "calls_database", "prometheus", "leaking_run", "installed"}  # a module's fixtures that take seconds
+
 
 @dataclass(frozen=True)
 class Database:
@@ -35,16 +37,22 @@ class Database:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server. Tests that need one of their own share it: pytest-xdist gives all to one process."""
+    """Mark what needs a server, and what one process is to run: pytest-xdist keeps a group of tests together.
+
+    These are the tests that stop a server of their own, kind by kind, and those that share what SHARED names.
+    """
     for item in items:
-        values = (
+        params = (
             item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
         )
-        if any(value in KINDS[1:] for value in values if isinstance(value, str)):
+        kinds = [value for value in params if value in KINDS]
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if set(kinds) - {"sqlite"} or "odd" in fixtures or ("servers" in fixtures and not kinds):
             item.add_marker(pytest.mark.server)
-        if item.get_closest_marker("own_server") is not None and isinstance(item, pytest.Function):
-            (kind,) = [value for value in item.callspec.params.values() if value in KINDS]
-            item.add_marker(pytest.mark.xdist_group(f"own {kind}"))
+        if item.get_closest_marker("own_server") is not None:
+            item.add_marker(pytest.mark.xdist_group(f"own {kinds[0]}"))
+        for name in SHARED & fixtures:
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")

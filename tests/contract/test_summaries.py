@@ -195,7 +195,7 @@ class TwoAccounts:
             store.close()
 
 
-@pytest.fixture(params=range(3))
+@pytest.fixture(params=range(2))
 def accounts(request: pytest.FixtureRequest, migrated: Database, eyes: Eyes) -> Iterator[TwoAccounts]:
     made = TwoAccounts(migrated.url, eyes.engine, request.param)
     yield made

@@ -23,7 +23,6 @@ GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
 CALLS = json.loads((GRAFANA / "dashboards/cdrsync-calls.json").read_text())
 
-pytestmark = pytest.mark.xdist_group("grafana")  # one database for all
 
 EMPTY_UNLESS_TROUBLED = {"What the operator changed later", "Rejects", "Days that are not proven complete"}
 

@@ -28,8 +28,6 @@ TESTS = ("alerts_test.yml", "alerts_slow_test.yml")
 RULES = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 BOARD = json.loads((DEPLOY / "grafana/dashboards/cdrsync-operation.json").read_text())
 
-pytestmark = pytest.mark.xdist_group("prometheus")  # one daemon and one Prometheus for all
-
 # Queries that have nothing to show of a daemon that is well and has not audited yet.
 SILENT = {"Failures per hour", "Days with a gap"}
 
