@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg
 
-from tests.support.databases import _new_name, _Process
+from tests.support.databases import new_name
 from tests.support.network import Link
 from tests.support.ports import free_port
 from tests.support.processes import until
+from tests.support.server_process import ServerProcess
 from tests.support.tools import missing
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ READY_SECONDS = 120.0  # for a cluster on a busy machine
 MOST_LAG = 1 << 20  # bytes, of a replica that may become the leader
 
 
-class Node(_Process):
+class Node(ServerProcess):
     """One server and the Patroni that minds it."""
 
     def __init__(self, name: str, etcd: int, settings: Mapping[str, Any]) -> None:
@@ -215,7 +216,7 @@ class Patroni:
 
     def create(self, template: str = "template1") -> str:
         """A new database: its name. The cluster must be healthy."""
-        name = _new_name()
+        name = new_name()
         with psycopg.connect(host="127.0.0.1", port=self.leader().port, user="postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
         return name
@@ -259,7 +260,7 @@ def patroni(nodes: int, settings: Mapping[str, Any]) -> Iterator[Patroni]:
 @contextlib.contextmanager
 def haproxy(configuration: str) -> Iterator[None]:
     """HAProxy with a configuration, until the block ends. It listens when this returns."""
-    server = _Process("cdrha-")
+    server = ServerProcess("cdrha-")
     try:
         (server.directory / "haproxy.cfg").write_text(configuration, encoding="utf-8")
         server.own()
@@ -280,7 +281,7 @@ def binaries() -> Path:
 
 def _etcd(stack: contextlib.ExitStack) -> int:
     """The port of a new etcd."""
-    server = _Process("cdret-")
+    server = ServerProcess("cdret-")
     stack.callback(server.close)
     server.own()
     here, peer = f"http://127.0.0.1:{server.port}", f"http://127.0.0.1:{free_port()}"
