@@ -314,17 +314,6 @@ class CallMaker:
 _AREA_WEIGHTS: Sequence[int] = list(accumulate(weight for *_, weight in _AREAS))
 
 
-def unix(instant: str | float | datetime) -> float:
-    """Unix seconds of an ISO text with its offset, an aware datetime or Unix seconds."""
-    if isinstance(instant, str):
-        instant = datetime.fromisoformat(instant)
-    if isinstance(instant, datetime):
-        if instant.tzinfo is None:
-            raise ValueError(f"{instant} needs an offset from UTC")
-        return instant.timestamp()
-    return float(instant)
-
-
 def london(instant: float) -> datetime:
     """The wall clock of Europe/London at a Unix second, aware."""
     return datetime.fromtimestamp(instant, UTC).astimezone(LONDON)

@@ -48,11 +48,6 @@ class Answer:
         """In print."""
         return render.response(self.asked.target, self.asked.name, self.code, self.request_id, self.content)
 
-    @property
-    def is_data(self) -> bool:
-        """Whether it gives what was asked for, other than a login."""
-        return self.code == "200" and not self.asked.is_login
-
 
 @dataclass(slots=True)
 class Document:

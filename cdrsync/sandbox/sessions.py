@@ -40,11 +40,3 @@ class Sessions:
         if settings.session_slides:
             session.expires = now + settings.session_life
         return session.username
-
-    def end(self, session_id: str) -> None:
-        """Over before its time."""
-        self._open.pop(session_id, None)
-
-    def end_all(self) -> None:
-        """All of them."""
-        self._open.clear()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, tzinfo
 
-    from cdrsync.model import CdrsAsk, Checkpoint, Document, Page, PageSaved, TotalsAsk, Window
+    from cdrsync.model import CdrsAsk, Checkpoint, Document, Page, PageSaved, Totals, TotalsAsk, Window
 
 
 class Source(Protocol):
@@ -82,13 +82,15 @@ class SyncSettings:
 
 def batches(document: Document) -> list[Batch]:
     """The answers of a document of GetCDRs alone. Raises RequestRefused for the first request refused."""
-    answers = []
-    for answer in document.answers:
-        if isinstance(answer, Refusal) and answer.passing:
-            raise ApiUnreachable(f"the operator can't answer GetCDRs at the moment: {answer.message}")
-        if isinstance(answer, Refusal):
-            raise RequestRefused(f"the operator refused GetCDRs: {answer.message}", code=answer.code)
-        if not isinstance(answer, Batch):
-            raise BadAnswer("the answer to GetCDRs holds no CDRs")
-        answers.append(answer)
-    return answers
+    return [batch_of(answer) for answer in document.answers]
+
+
+def batch_of(answer: Batch | Totals | Refusal) -> Batch:
+    """An answer to GetCDRs. Raises RequestRefused; ApiUnreachable where the refusal will pass."""
+    if isinstance(answer, Refusal) and answer.passing:
+        raise ApiUnreachable(f"the operator can't answer GetCDRs at the moment: {answer.message}")
+    if isinstance(answer, Refusal):
+        raise RequestRefused(f"the operator refused GetCDRs: {answer.message}", code=answer.code)
+    if not isinstance(answer, Batch):
+        raise BadAnswer("the answer to GetCDRs holds no CDRs")
+    return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -110,6 +111,5 @@ def _nested(element: ET.Element) -> Any:
 
 def add_days(world: World, *days: str) -> list[Call]:
     """A minute-long call at ten o'clock UTC on each of the days."""
-    from cdrsync.sandbox.calls import unix
-
-    return [world.add(started=int(unix(f"{day}T10:00:00+00:00")), duration=60) for day in days]
+    mornings = [datetime.fromisoformat(f"{day}T10:00:00+00:00") for day in days]
+    return [world.add(started=int(morning.timestamp()), duration=60) for morning in mornings]

@@ -11,26 +11,27 @@ import contextlib
 from calendar import monthrange
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 
 from cdrsync.errors import ConfigError
-from cdrsync.model import Cdr, Reject, utc_now
+from cdrsync.model import Cdr, utc_now
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.lease import intervene
 from cdrsync.store.numbering import FINAL
+from cdrsync.store.privacy import quarantine
 from cdrsync.store.privacy.person import Person, normal_form
-from cdrsync.store.privacy.raw_record import fingerprint
 from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, TEXTS, Key, Rules, check_key
-from cdrsync.store.schema.tables import account, cdr, cdr_change, coverage, erasure, number, reject
+from cdrsync.store.schema.tables import account, cdr, cdr_change, coverage, erasure, number
 from cdrsync.store.summaries import mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from datetime import datetime
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.engine import Connection, Engine
@@ -83,7 +84,8 @@ class Eraser:
         days = self._days(before, policy)
         rules = Rules(key=key, pseudonymise_before=date.max)
         of_rejects = Rules(1, key, before if key is None else date.min, before)
-        aged = self._aged(of_rejects, before)
+        with self._transaction() as connection:
+            aged = quarantine.aged(connection, self._account_id, of_rejects, before)
         seen: set[str] = set()
         done = Erased()
         run = self._put_down(what=policy, before_day=before, key_check=key and key.check) if days or aged else None
@@ -115,7 +117,8 @@ class Eraser:
         for uids in self._batches(person.calls(seen)):
             with self._writing() as connection:
                 done = Erased(done.calls + self._treat(connection, uids, person.rules, seen, person.found))
-        gone = [(row, None) for row, _ in self._treated_rejects(person.rules)]
+        with self._transaction() as connection:
+            gone = [(row, None) for row, _ in quarantine.treated(connection, self._account_id, person.rules)]
         return self._finish(run, done, seen, gone, person.found)
 
     # ── the steps ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -244,43 +247,12 @@ class Eraser:
             ordered = [rows[after] for after in sorted(rows)]
             kind_of(connection.dialect.name).note_numbers(connection, ordered, self._clock())
 
-    def _treated_rejects(self, rules: Rules) -> list[tuple[Any, Reject | None]]:
-        """The records of the quarantine that the rules change, and what becomes of each; None: it goes."""
-        found: list[tuple[Any, Reject | None]] = []
-        with self._transaction() as connection:
-            for row in connection.execute(select(reject).where(reject.c.account_id == self._account_id)).all():
-                record = Reject(row.uid, row.raw, row.problem)
-                (treated,) = rules.quarantine([record]) or (None,)
-                if treated != record:
-                    found.append((row, treated))
-        return found
-
-    def _aged(self, rules: Rules, before: date) -> list[tuple[Any, Reject | None]]:
-        """Records of old days; those that do not say their day are as old as their last appearance."""
-        found = {row.id: (row, treated) for row, treated in self._treated_rejects(rules)}
-        old = and_(reject.c.account_id == self._account_id, reject.c.last_seen_at < _midnight(before))
-        with self._transaction() as connection:
-            found |= {row.id: (row, None) for row in connection.execute(select(reject).where(old)).all()}
-        return list(found.values())
-
-    def _write_rejects(self, connection: Connection, treated: Collection[tuple[Any, Reject | None]]) -> None:
-        for row, record in treated:
-            here = and_(reject.c.account_id == self._account_id, reject.c.id == row.id)
-            if record is not None:
-                again = fingerprint(record)
-                same = and_(reject.c.account_id == self._account_id, reject.c.fingerprint == again, ~here)
-                if connection.execute(select(reject.c.id).where(same)).first() is None:
-                    values = {"raw": record.raw, "problem": record.problem, "fingerprint": again}
-                    connection.execute(update(reject).where(here).values(values))
-                    continue
-            connection.execute(delete(reject).where(here))
-
     def _finish(
         self,
         run: int,
         done: Erased,
         seen: Collection[str],
-        rejects: Collection[tuple[Any, Reject | None]],
+        rejects: Collection[quarantine.Treated],
         found: Counter[str] | None = None,
     ) -> Erased:
         """Numbers that no call has any more go, and the quarantine's records; the log says that it is done."""
@@ -292,7 +264,7 @@ class Eraser:
                 seen = set(connection.execute(select(number.c.number)).scalars())
             forgotten = self._unused(connection, seen) if seen else []
         with self._writing() as connection:
-            self._write_rejects(connection, rejects)
+            quarantine.write(connection, self._account_id, rejects)
             for some in _pieces(forgotten):
                 connection.execute(delete(number).where(number.c.number.in_(some)))
                 found["number.number"] += len(some)
@@ -343,10 +315,6 @@ def _pseudonym_row(text: str, facts: Any) -> Number:
         return text, None, "erased" if text == ERASED else None, None, FINAL, None, None
     abroad = facts.e164 and not facts.e164.startswith("+44")
     return text, None, "international" if abroad else facts.kind, facts.region, FINAL, None, facts.kind_source
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 _REPLACE = (

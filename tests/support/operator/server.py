@@ -51,7 +51,7 @@ class TroubledOperator(Operator):
         if world.faults.may_fire:
             fault = world.faults.pick(self._applicable(document), world.settings.faults_in_a_row)
         if fault is Fault.SESSION_EXPIRED and document.session_id:
-            world.sessions.end(document.session_id)
+            del world.sessions._open[document.session_id]
             document = self.document(asking, address)
         self._spoil_answers(document.answers, fault)
         whole = self.http_answer(document)
@@ -98,7 +98,8 @@ class TroubledOperator(Operator):
     def _applicable(self, document: Document) -> set[Fault]:
         """Faults that would show in this document, so that counting them proves that they took effect."""
         faults = set(spoil.ANY_DOCUMENT)
-        if document.answers and document.answers[-1].is_data:
+        last = document.answers[-1] if document.answers else None
+        if last is not None and last.code == "200" and not last.asked.is_login:
             faults |= {Fault.ERROR_CODE, Fault.MISSING_RESPONSE, Fault.WRONG_ID}
         if document.session_id is not None:
             faults.add(Fault.SESSION_EXPIRED)

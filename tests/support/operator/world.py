@@ -78,4 +78,4 @@ class World(sandbox.World):
     def expire_sessions(self) -> None:
         """Every session is refused from now on."""
         with self.lock:
-            self.sessions.end_all()
+            self.sessions._open.clear()
