@@ -13,6 +13,8 @@ locked := $(pip) --require-hashes --requirement .ci/requirements
 itself := $(python) $(pip) --no-build-isolation --editable .
 
 KILLS ?= 1000
+# The suite starts the program thousands of times: each would compile it again where an environment forbids to keep that.
+unit test cluster campaign: export PYTHONDONTWRITEBYTECODE =
 # Half of what the whole suite does is to wait, for daemons and servers: it runs in twice as many processes as there are processors.
 WORKERS ?= $(shell $(firstword $(PYTHONS)) -c 'import os; print(2 * (os.cpu_count() or 1))')
 

@@ -23,7 +23,8 @@ hypothesis.settings.load_profile("cdrsync")
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 
-SHARED = {"odd", "calls_database", "prometheus", "leaking_run", "installed"}  # a module's fixtures that take seconds
+# Fixtures of a module that are dear: the tests of one run in one process
+SHARED = {"odd", "calls_database", "prometheus", "leaking_run", "installed", "questioned", "views"}
 
 
 @dataclass(frozen=True)

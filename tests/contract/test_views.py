@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,11 @@ from sqlalchemy import select, text, update
 
 from cdrsync.model import Checkpoint
 from cdrsync.store.admin import dictionary
+from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.numbering import classify
 from cdrsync.store.schema import tables
+from tests.conftest import KINDS
+from tests.support.clock import Clock
 from tests.support.examples import FIRST, page
 from tests.support.eyes import Eyes, seen
 from tests.support.small_account import ABROAD, ANSWERED, CALLS, MISSED, VOICEMAIL
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
-    from tests.support.clock import Clock
+    from tests.support.servers import Servers
 
 NOW = "2026-01-05 12:00:00.000250"
 FIGURES = ("calls", "answered", "voicemail", "missed", "unknown", "duration", "cost", "cost_micros")
@@ -34,11 +37,35 @@ def filled(request: pytest.FixtureRequest, migrated: Database, clock: Clock) -> 
     """Views say the same whether the summary is up to date or not."""
     store = OwnStore(migrated.url, "main", classify=classify, clock=clock)
     store.open()
-    store.save(page(*CALLS, checkpoint=Checkpoint("tail", 105)))
-    if request.param == "summed":
-        assert store.sum_days() is False
+    fill(store, request.param)
     yield store
     store.close()
+
+
+def fill(store: SqlStore, state: str) -> None:
+    store.save(page(*CALLS, checkpoint=Checkpoint("tail", 105)))
+    if state == "summed":
+        assert store.sum_days() is False
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=["counted anew", "summed"])
+def views(request: pytest.FixtureRequest, servers: Servers, kind: str) -> Iterator[Eyes]:
+    """The same for all who only look."""
+    server = servers.get(kind)
+    url = servers.migrated(server)
+    store = OwnStore(url, "main", classify=classify, clock=Clock(datetime(2026, 1, 5, 12, 0, 0, 250, tzinfo=UTC)))
+    store.open()
+    fill(store, request.param)
+    store.close()
+    engine = open_engine(url)
+    yield Eyes(engine)
+    engine.dispose()
+    server.drop(url)
 
 
 def call(eyes: Eyes, uid: int, *columns: str) -> tuple[Any, ...]:
@@ -46,10 +73,9 @@ def call(eyes: Eyes, uid: int, *columns: str) -> tuple[Any, ...]:
     return tuple(row[column] for column in columns)
 
 
-@pytest.mark.usefixtures("filled")
-def test_an_answered_call(eyes: Eyes) -> None:
+def test_an_answered_call(views: Eyes) -> None:
     """Every column of a plain call: numbers as sent and in E.164, what they are, times in three ways, exact cost."""
-    assert seen(eyes.engine, "SELECT * FROM calls WHERE uid = 102") == [
+    assert seen(views.engine, "SELECT * FROM calls WHERE uid = 102") == [
         {
             "account_id": 1,
             "account": "main",
@@ -104,61 +130,55 @@ OUTCOME = ("outcome", "answered", "forwarded_to", "destination_kind", "reason_la
 CALLER = ("caller_number", "caller_e164", "caller_kind", "caller_region", "caller_location")
 
 
-@pytest.mark.usefixtures("filled")
-def test_outcomes(eyes: Eyes) -> None:
+def test_outcomes(views: Eyes) -> None:
     """Answered, missed, to voicemail, and not said: codes without a published meaning are unknown."""
-    assert call(eyes, 101, *OUTCOME) == ("missed", 0, "nowhere", "none", "unknown", "unknown")
-    assert call(eyes, 103, *OUTCOME) == ("voicemail", 0, "voicemail", "voicemail", "completed", "completed")
-    assert call(eyes, 104, *OUTCOME) == (
+    assert call(views, 101, *OUTCOME) == ("missed", 0, "nowhere", "none", "unknown", "unknown")
+    assert call(views, 103, *OUTCOME) == ("voicemail", 0, "voicemail", "voicemail", "completed", "completed")
+    assert call(views, 104, *OUTCOME) == (
         "answered", 1, "number", "international", "completed", "request terminated (SIP)",
     )  # fmt: skip
-    assert call(eyes, 105, *OUTCOME) == ("unknown", None, "unknown", "unknown", None, None)
+    assert call(views, 105, *OUTCOME) == ("unknown", None, "unknown", "unknown", None, None)
 
 
-@pytest.mark.usefixtures("filled")
-def test_callers(eyes: Eyes) -> None:
+def test_callers(views: Eyes) -> None:
     """Withheld, from abroad, and not said at all."""
-    assert call(eyes, 103, *CALLER) == ("", None, "withheld", None, None)
-    assert call(eyes, 104, *CALLER) == ("33142685300", "+33142685300", "international", "FR", "France")
-    assert call(eyes, 105, *CALLER) == (None, None, "unknown", None, None)
+    assert call(views, 103, *CALLER) == ("", None, "withheld", None, None)
+    assert call(views, 104, *CALLER) == ("33142685300", "+33142685300", "international", "FR", "France")
+    assert call(views, 105, *CALLER) == (None, None, "unknown", None, None)
 
 
-@pytest.mark.usefixtures("filled")
-def test_times_where_the_clocks_change(eyes: Eyes) -> None:
+def test_times_where_the_clocks_change(views: Eyes) -> None:
     """The second 01:30 of an autumn night, and a time that no clock showed, are flagged; the UTC instant is plain."""
     columns = ("started_local", "started_at", "ended_at", "call_hour", "wall_clock")
-    assert call(eyes, 104, *columns) == (
+    assert call(views, 104, *columns) == (
         "2013-10-27 01:30:00", "2013-10-27 01:30:00", "2013-10-27 02:30:00", 1, "repeated-second",
     )  # fmt: skip
-    assert call(eyes, 105, *columns) == (
+    assert call(views, 105, *columns) == (
         "2014-03-30 01:15:00", "2014-03-30 01:15:00", "2014-03-30 01:15:01", 1, "skipped",
     )  # fmt: skip
 
 
-@pytest.mark.usefixtures("filled")
-def test_an_alias_of_nothing_is_null(eyes: Eyes) -> None:
+def test_an_alias_of_nothing_is_null(views: Eyes) -> None:
     """The operator's `-`, an empty text and an absent element all mean that there is no name."""
-    assert [row["alias"] for row in seen(eyes.engine, "SELECT alias FROM calls ORDER BY uid")] == [
+    assert [row["alias"] for row in seen(views.engine, "SELECT alias FROM calls ORDER BY uid")] == [
         "Old name", "Sales", None, None, None,
     ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("filled")
-def test_costs_are_exact(eyes: Eyes) -> None:
+def test_costs_are_exact(views: Eyes) -> None:
     """A millionth of a pound, below nothing and beside a million, is kept by the call and by every sum."""
-    assert [tuple(row.values()) for row in seen(eyes.engine, "SELECT cost, cost_micros FROM calls ORDER BY uid")] == [
+    assert [tuple(row.values()) for row in seen(views.engine, "SELECT cost, cost_micros FROM calls ORDER BY uid")] == [
         ("0", 0), ("0.026", 26000), ("0.005", 5000), ("1234567.000001", 1234567000001), ("-0.000001", -1),
     ]  # fmt: skip
-    assert seen(eyes.engine, "SELECT SUM(cost_micros) AS micros FROM calls") in (
+    assert seen(views.engine, "SELECT SUM(cost_micros) AS micros FROM calls") in (
         [{"micros": 1234567031000}],
         [{"micros": "1234567031000"}],  # PostgreSQL and MySQL answer a decimal
     )
 
 
-@pytest.mark.usefixtures("filled")
-def test_days(eyes: Eyes) -> None:
+def test_days(views: Eyes) -> None:
     """Three days of calls by hand."""
-    rows = seen(eyes.engine, "SELECT * FROM calls_daily ORDER BY call_date")
+    rows = seen(views.engine, "SELECT * FROM calls_daily ORDER BY call_date")
     assert [(row["account"], row["call_date"], *(row[name] for name in FIGURES)) for row in rows] == [
         ("main", "2013-08-03", 3, 1, 1, 1, 0, 36, "0.031", 31000),
         ("main", "2013-10-27", 1, 1, 0, 0, 0, 3600, "1234567.000001", 1234567000001),
@@ -166,10 +186,9 @@ def test_days(eyes: Eyes) -> None:
     ]
 
 
-@pytest.mark.usefixtures("filled")
-def test_hours(eyes: Eyes) -> None:
+def test_hours(views: Eyes) -> None:
     """The hour is that of the UK wall clock."""
-    rows = seen(eyes.engine, "SELECT * FROM calls_hourly ORDER BY call_date, call_hour")
+    rows = seen(views.engine, "SELECT * FROM calls_hourly ORDER BY call_date, call_hour")
     assert [(row["call_date"], row["call_hour"], *(row[name] for name in FIGURES)) for row in rows] == [
         ("2013-08-03", 20, 2, 1, 0, 1, 0, 21, "0.026", 26000),
         ("2013-08-03", 21, 1, 0, 1, 0, 0, 15, "0.005", 5000),
@@ -178,10 +197,9 @@ def test_hours(eyes: Eyes) -> None:
     ]
 
 
-@pytest.mark.usefixtures("filled")
-def test_numbers(eyes: Eyes) -> None:
+def test_numbers(views: Eyes) -> None:
     """Each number called, with the newest name that is one, though its newest call has none."""
-    rows = seen(eyes.engine, "SELECT * FROM numbers WHERE called_number IS NOT NULL ORDER BY called_number")
+    rows = seen(views.engine, "SELECT * FROM numbers WHERE called_number IS NOT NULL ORDER BY called_number")
     who = ("called_number", "called_e164", "called_kind", "called_region", "alias", "first_call_at", "last_call_at")
     assert [tuple(row[name] for name in (*who, *FIGURES)) for row in rows] == [
         (
@@ -193,14 +211,13 @@ def test_numbers(eyes: Eyes) -> None:
             1, 1, 0, 0, 0, 3600, "1234567.000001", 1234567000001,
         ),
     ]  # fmt: skip
-    (nobody,) = seen(eyes.engine, "SELECT * FROM numbers WHERE called_number IS NULL")
+    (nobody,) = seen(views.engine, "SELECT * FROM numbers WHERE called_number IS NULL")
     assert (nobody["calls"], nobody["called_kind"]) == (1, "unknown")
 
 
-@pytest.mark.usefixtures("filled")
-def test_the_calendar_has_every_day(eyes: Eyes) -> None:
+def test_the_calendar_has_every_day(views: Eyes) -> None:
     """Whole years, two of them here, with ISO weeks, weekends and both clock changes."""
-    rows = seen(eyes.engine, "SELECT * FROM calendar ORDER BY call_date")
+    rows = seen(views.engine, "SELECT * FROM calendar ORDER BY call_date")
     assert [row["call_date"] for row in rows] == [f"{_day(n)}" for n in range(730)]
     days = {row["call_date"]: tuple(row.values())[1:] for row in rows}
     assert days["2013-08-03"] == (
@@ -321,9 +338,9 @@ def test_callbacks(filled: SqlStore, eyes: Eyes) -> None:
     ]
 
 
-def test_the_hours_of_a_day(eyes: Eyes) -> None:
+def test_the_hours_of_a_day(views: Eyes) -> None:
     """All 24, with what stands on an axis."""
-    rows = seen(eyes.engine, "SELECT * FROM hours ORDER BY call_hour")
+    rows = seen(views.engine, "SELECT * FROM hours ORDER BY call_hour")
     assert [(row["call_hour"], row["label"]) for row in rows] == [(n, f"{n:02}:00") for n in range(24)]
 
 
@@ -363,11 +380,10 @@ def test_every_aggregate_agrees_with_the_rows(filled: SqlStore, eyes: Eyes) -> N
     )
 
 
-@pytest.mark.usefixtures("filled")
-def test_a_client_of_another_collation_may_filter_by_every_text(migrated: Database, eyes: Eyes) -> None:
+def test_a_client_of_another_collation_may_filter_by_every_text(kind: str, views: Eyes) -> None:
     """MySQL and MariaDB compare no text of a view with a client's where both have a mere default collation."""
-    with eyes.engine.connect() as connection:
-        if migrated.kind == "mariadb":
+    with views.engine.connect() as connection:
+        if kind == "mariadb":
             connection.execute(text("SET NAMES utf8mb4 COLLATE utf8mb4_unicode_ci"))
         for view in dictionary.views():
             for column in view.columns:

@@ -179,8 +179,10 @@ def test_what_can_not_be_written_is_one_line(migrated: Database, tmp_path: Path,
     assert list(tmp_path.iterdir()) == [loop]
 
 
-@pytest.mark.parametrize("command", [["export"], ["status"], ["status", "--json"]])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("command", "unbuffered"), [(["export"], ""), (["export"], "1"), (["status"], ""), (["status", "--json"], "1")]
+)
 def test_full_standard_output_is_no_bug_of_ours(command: list[str], unbuffered: str, migrated: Database) -> None:
     save(migrated.url, "main", CALLS)
     with Path("/dev/full").open("wb") as full:

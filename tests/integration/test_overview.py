@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import event, insert
 
+from cdrsync.cli import main
 from cdrsync.model import utc_now
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import status
@@ -17,7 +18,6 @@ from cdrsync.store.reads.reader import SqlReader
 from cdrsync.store.schema.tables import account, checkpoint, coverage, sync_run
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.position import Position
-from tests.support.processes import cdrsync
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -122,28 +122,29 @@ def test_an_overview_costs_as_many_statements_for_three_hundred(migrated: Databa
     assert counts[0] <= counts[1] <= 10  # two more where any has a gap or a failure
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100])
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("count", [1, 3, 300])
-def test_status_fits(count: int, columns: int, tmp_path: object) -> None:
+def test_status_fits(
+    count: int, migrated: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """No line is longer than the terminal; with several accounts the overview comes first, the troubled on top."""
-    from cdrsync.store.admin import migrate
-
-    url = f"sqlite:///{tmp_path}/calls.db"
-    engine = open_engine(url)
-    migrate.upgrade(engine)
+    engine = open_engine(migrated.url)
     fill(engine, count)
     engine.dispose()
-    run = cdrsync("status", env={"CDRSYNC_DATABASE_URL": url, "COLUMNS": str(columns), "PATH": ""})
-    assert (run.returncode, run.stderr) == (0, "")
-    lines = run.stdout.splitlines()
-    assert [line for line in lines if len(line) > columns] == []
-    assert len(lines) < 320 if count > 5 else len(lines) < 90
-    if count == 1:
-        assert lines[0] == "customer-001"
-    else:
-        assert lines[0].split()[:2] == ["ACCOUNT", "STATE"]
-    if count == 3:
-        assert [line.split()[0] for line in lines[1:4]] == ["customer-002", "customer-003", "customer-001"]
-    if count == 300:
-        assert "login refused" in lines[1]
-        assert lines[-1] == "cdrsync status --account NAME shows one of them in full"
+    for columns in (60, 80, 100):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["status", "--database-url", migrated.url]) == 0
+        said = capsys.readouterr()
+        lines = said.out.splitlines()
+        assert said.err == ""
+        assert [line for line in lines if len(line) > columns] == []
+        assert len(lines) < 320 if count > 5 else len(lines) < 90
+        if count == 1:
+            assert lines[0] == "customer-001"
+        else:
+            assert lines[0].split()[:2] == ["ACCOUNT", "STATE"]
+        if count == 3:
+            assert [line.split()[0] for line in lines[1:4]] == ["customer-002", "customer-003", "customer-001"]
+        if count == 300:
+            assert "login refused" in lines[1]
+            assert lines[-1] == "cdrsync status --account NAME shows one of them in full"
