@@ -212,7 +212,7 @@ def test_views_agree_with_the_calls_at_every_moment(accounts: TwoAccounts, monke
     done: list[str] = []
     for store in accounts.stores:
         accounts.save(store, map(accounts.call, range(1, 100)))
-    for _ in range(30):
+    for _ in range(20):
         done.append(accounts.step(accounts.random.choice(accounts.stores)))
         assert disagreements(accounts.engine) == [], done
     for store in accounts.stores:

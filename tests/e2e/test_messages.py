@@ -45,11 +45,8 @@ def unprivileged(*args: str, env: dict[str, str]) -> subprocess.CompletedProcess
 class TestFiles:
     """Permissions and folders."""
 
-    @pytest.mark.parametrize("command", ["status", "audit", "sync", "rejects list", "db current", "export -o -"])
     @pytest.mark.parametrize("what", ["file", "folder"])
-    def test_a_database_that_may_not_be_read(
-        self, what: str, command: str, env: dict[str, str], tmp_path: Path
-    ) -> None:
+    def test_a_database_that_may_not_be_read(self, what: str, env: dict[str, str], tmp_path: Path) -> None:
         """Exit 69 or 78, one line that names the file, whatever wants to read it."""
         folder = tmp_path / "held"
         folder.mkdir()
@@ -58,11 +55,12 @@ class TestFiles:
         closed = folder / "calls.db" if what == "file" else folder
         closed.chmod(0)
         try:
-            run = unprivileged(*command.split(), env=env)
+            for command in ("status", "audit", "sync", "rejects list", "db current", "export -o -"):
+                run = unprivileged(*command.split(), env=env)
+                assert (run.returncode in (69, 78), run.stderr.count("error: ")) == (True, 1), run.stderr
+                assert str(folder / "calls.db") in run.stderr
         finally:
             closed.chmod(0o700)
-        assert (run.returncode in (69, 78), run.stderr.count("error: ")) == (True, 1), run.stderr
-        assert str(folder / "calls.db") in run.stderr
 
     def test_the_daemon_does_not_blame_http_listen(self, env: dict[str, str], tmp_path: Path) -> None:
         """A database in a folder that may not be entered is no trouble of the web server's."""
@@ -158,7 +156,8 @@ class TestRemedies:
         self, args: tuple[str, ...], module: str, extra: str, env: dict[str, str], tmp_path: Path
     ) -> None:
         """Not with whatever pip comes first in the PATH."""
-        assert cdrsync("sync", env=env).returncode == 0
+        if module == "pyarrow":  # asked for when the database has been looked at
+            assert cdrsync("sync", env=env).returncode == 0
         hidden = tmp_path / "hidden"
         hidden.mkdir()
         (hidden / "sitecustomize.py").write_text(f"import sys\nsys.modules[{module!r}] = None\n", encoding="utf-8")
@@ -193,16 +192,16 @@ class TestEncodings:
     def told(self, env: dict[str, str], encoding: str) -> dict[str, str]:
         return {**env, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
 
-    @pytest.mark.parametrize("command", ["--help", "status", "audit", "doctor", "db describe calls"])
-    def test_every_command_prints(self, command: str, encoding: str, env: dict[str, str]) -> None:
+    def test_every_command_prints(self, encoding: str, env: dict[str, str]) -> None:
         """No exit 70 because of a box or three dots."""
         assert cdrsync("sync", env=env).returncode == 0
-        program = [sys.executable, "-m", "cdrsync", *command.split()]
-        run = subprocess.run(program, env=self.told(env, encoding), capture_output=True, check=False)
-        assert (run.returncode, run.stderr) == (0, b"")
-        shown = run.stdout.decode(encoding)
-        if command == "status":
-            assert ("■" in shown, "#" in shown) == (encoding == "utf-8", encoding != "utf-8")
+        for command in ("--help", "status", "audit", "doctor", "db describe calls"):
+            program = [sys.executable, "-m", "cdrsync", *command.split()]
+            run = subprocess.run(program, env=self.told(env, encoding), capture_output=True, check=False)
+            assert (run.returncode, run.stderr) == (0, b""), command
+            shown = run.stdout.decode(encoding)
+            if command == "status":
+                assert ("■" in shown, "#" in shown) == (encoding == "utf-8", encoding != "utf-8")
 
     def test_json_loses_nothing(self, encoding: str, env: dict[str, str], tmp_path: Path) -> None:
         """What can't be shown is escaped."""

@@ -290,6 +290,7 @@ def test_history_that_was_ended_too_early_is_opened_by_healing(migrated: Databas
         assert r.assert_equal() == 900
 
 
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("days", [5, 200])
 def test_calls_that_an_empty_first_sync_could_not_see_need_one_healing(migrated: Database, days: int) -> None:
     """Nothing at all at the first sync, with all wanted; then there is history."""

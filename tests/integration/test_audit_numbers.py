@@ -76,7 +76,7 @@ def test_arrivals_while_it_asks_are_no_alarm(migrated: Database) -> None:
         limited = r.under(numbers=busiest(r, 2))
         limited.run()
         for _ in range(20):
-            r.clock.advance(0.4)
+            r.clock.advance(0.1)
             assert limited.audit.run(ALL, heal=True).gaps == []
 
 
