@@ -25,7 +25,7 @@ from cdrsync.store.schema.tables import (
     metadata,
     number,
 )
-from cdrsync.store.summaries import months_of, open_months
+from cdrsync.store.summaries import months_of, open_days, open_months
 from cdrsync.store.upsert import count_day
 
 if TYPE_CHECKING:
@@ -102,8 +102,10 @@ class Forgetting:
             }
             for day, calls, duration, charge in days
         ]
-        open_months(connection, self._session.account_id, months_of(day for day, *_ in days))
+        dates = [day for day, *_ in days]
+        open_months(connection, self._session.account_id, months_of(dates))
         connection.execute(count_day(kind_of(self._session.dialect)), gone)
+        open_days(connection, self._session.account_id, dates)
 
     # ── numbers that no call has any more ──────────────────────────────────────────────────────────────────────────
 

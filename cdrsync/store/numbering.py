@@ -184,12 +184,15 @@ def _pass(engine: Engine, classify: Callable[[str], NumberFacts], rules_version:
             found = connection.execute(stale).all()
         if not found:
             return done
-        rows = [{"of_number": row.number, **_anew(classify(row.number), row)._asdict()} for row in found]
+        facts = [_anew(classify(row.number), row) for row in found]
+        others = any((new.kind, new.e164) != (row.kind, row.e164) for new, row in zip(facts, found, strict=True))
+        rows = [{"of_number": row.number, **new._asdict()} for new, row in zip(facts, found, strict=True)]
         known = {row["rules_version"] for row in rows}
         if known != {rules_version}:
             raise ValueError(f"asked for rules {rules_version}, but classify knows {', '.join(map(str, known))}")
         with translated(), engine.connect() as connection, connection.execution_options(**{WRITER: True}).begin():
-            mark_all(connection)
+            if others:  # of the rest the summary says the same
+                mark_all(connection)
             connection.execute(_CLASSIFY, rows)
         done, last = done + len(found), found[-1].number
 
@@ -204,7 +207,7 @@ def _anew(facts: NumberFacts, held: Any) -> NumberFacts:
 def _stale(rules_version: str) -> Select[Any]:
     done = number.c.rules_version.in_((rules_version, FINAL))
     return (
-        select(number.c.number, number.c.kind, number.c.kind_source)
+        select(number.c.number, number.c.kind, number.c.kind_source, number.c.e164)
         .where(or_(number.c.rules_version.is_(None), ~done))
         .order_by(number.c.number)
     )

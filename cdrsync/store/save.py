@@ -39,7 +39,7 @@ from cdrsync.store.rejects import Rejects
 from cdrsync.store.runs import Runs
 from cdrsync.store.schema.tables import cdr_change, checkpoint
 from cdrsync.store.session import WriterSession
-from cdrsync.store.summaries import is_due, months_of, open_months, sum_days
+from cdrsync.store.summaries import is_due, months_of, open_days, open_months, sum_days
 from cdrsync.store.upsert import complete_day, count_day, move_checkpoint
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class SqlStore(Identity, Positions, Runs):
         self._rejects = Rejects(self._kind)
         self._summed = False  # nothing was changed since the summary was brought up to date
         self._open_months: set[date] = set()  # no rows of theirs are in the summary
+        self._open_days: set[date] = set()  # nor of these
         self._count_day = count_day(self._kind)
         self._complete_day = complete_day(self._kind)
         self._move_checkpoint = move_checkpoint(self._kind)
@@ -111,7 +112,7 @@ class SqlStore(Identity, Positions, Runs):
         """
         self._session.open()
         self._summed = False
-        self._open_months = set()
+        self._open_months, self._open_days = set(), set()
         if self._login:
             self.claim(self._login)
         self._forget()
@@ -156,7 +157,7 @@ class SqlStore(Identity, Positions, Runs):
         with self._session.reading() as connection:
             more = is_due(connection, self._session.account_id)
         if more:
-            self._open_months = set()  # whatever becomes of it
+            self._open_months, self._open_days = set(), set()  # whatever becomes of it
             with self._session.transaction() as connection:
                 more = sum_days(connection, self._session.account_id)
         self._summed = not more
@@ -181,9 +182,11 @@ class SqlStore(Identity, Positions, Runs):
             rejects = self._rules.quarantine(page.rejects)
             written = self._write(connection, page.cdrs, now)
             days = deltas(written.new, written.changed, written.different)
-            months = months_of(days) - self._open_months
+            opened = days.keys() - self._open_days
+            months = months_of(opened) - self._open_months
             open_months(connection, self._session.account_id, months)
             self._count(connection, days)
+            open_days(connection, self._session.account_id, opened)
             self._complete(connection, page.completes, now)
             uids = set(map(_UID, written.calls))
             rejected = self._rejects.write(connection, self._session.account_id, rejects, uids, now)
@@ -193,6 +196,7 @@ class SqlStore(Identity, Positions, Runs):
             high_water = self._move(connection, page.checkpoint, now)
         self._summed = self._summed and not written.new and not written.changed
         self._open_months |= months
+        self._open_days |= opened
         self._numbers.noted(numbers)
         self._rejects.noted(rejects, uids)
         return PageSaved(

@@ -1,11 +1,11 @@
 """The summary `call_day`: what makes readers' totals quick, and never wrong.
 
-The ledger says of each day whether the summary has it as it is (`coverage.summed`). Whoever changes a call, or what is
-known of a number, says in the same transaction that it has not; the views count such a day anew. So nothing ever has to
-be summed, and everything may be, by anyone, at any time.
+The ledger says of each day whether the summary has it (`coverage.summed`); what is there is right. Whoever changes a
+call, or what is known of a number, takes the day away in the same transaction, and the views count it anew. So nothing
+ever has to be summed, and everything may be, by anyone, at any time.
 
 Months are a second level above the days, for totals over years. A month's rows are there, and its days marked
-(`coverage.in_month`), only while all of its days are summed: who changes a day takes the month away.
+(`coverage.in_month`), only while all of its days are summed: who changes a day takes the month away, too.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _FIGURES = ", ".join(column.name for column in call_day.columns if column.name n
 
 
 def mark(connection: Connection, account_id: int, days: Collection[date]) -> None:
-    """Say that calls of these days have changed. Waits for whoever is summing them."""
+    """Take these days away: calls of theirs change. Waits for whoever is summing them."""
     if not days:
         return
     months = months_of(days)
@@ -86,12 +86,13 @@ def mark(connection: Connection, account_id: int, days: Collection[date]) -> Non
     connection.execute(in_order.with_for_update()).all()  # as all do who lock days: nobody waits for each other
     open_months(connection, account_id, months)
     connection.execute(update(coverage).where(of_account, coverage.c.call_date.in_(days)).values(summed=False))
+    open_days(connection, account_id, days)
 
 
 def mark_all(connection: Connection) -> None:
-    """Say that what is known of numbers has changed. Before it changes: in this order nobody waits for each other."""
+    """Take all away: what is known of numbers changes. Before it does: in this order nobody waits for each other."""
     connection.execute(update(coverage).values(summed=False, in_month=False))
-    connection.execute(delete(call_day).where(call_day.c.split == BY_MONTH))
+    connection.execute(delete(call_day))
 
 
 def months_of(days: Iterable[date]) -> set[date]:
@@ -106,6 +107,13 @@ def open_months(connection: Connection, account_id: int, months: Iterable[date])
             update(coverage).where(_month(account_id, first), coverage.c.in_month).values(in_month=False)
         )
         connection.execute(delete(call_day).where(*_rows(account_id, [BY_MONTH]), call_day.c.call_date == first))
+
+
+def open_days(connection: Connection, account_id: int, days: Collection[date]) -> None:
+    """Take away what was summed of these days, which the ledger says are not. After it was told: it is their lock."""
+    if days:
+        # The splits are named for the primary key's sake.
+        connection.execute(delete(call_day).where(*_rows(account_id, BY_DAY), call_day.c.call_date.in_(days)))
 
 
 def is_due(connection: Connection, account_id: int) -> bool:
@@ -130,8 +138,6 @@ def sum_days(connection: Connection, account_id: int) -> bool:
     days = days[:DAYS_AT_ONCE] or [row.call_date for row in found[:1]]
     if not days:
         return _sum_months(connection, account_id)
-    # The splits are named for the primary key's sake.
-    connection.execute(delete(call_day).where(*_rows(account_id, BY_DAY), call_day.c.call_date.in_(days)))
     for statement in _statements(connection.dialect.name):
         connection.execute(statement, {"account_id": account_id, "days": days})
     here = (coverage.c.account_id == account_id, coverage.c.call_date.in_(days))

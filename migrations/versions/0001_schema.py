@@ -284,7 +284,7 @@ def _coverage() -> None:
         must(
             "summed",
             sa.Boolean(),
-            "Whether call_day has the day as it is. Whoever changes a call of the day says that it has not",
+            "Whether call_day has the day. Whoever changes a call of it takes it away there",
             server_default=sa.false(),
         ),
         must(
@@ -305,7 +305,7 @@ def _coverage() -> None:
 def _call_day() -> None:
     create(
         "call_day",
-        "Summary: the calls of a day added up by hour, number and kind of destination. The views know what of it holds",
+        "Summary: calls of a day added up by hour, number and kind of destination. Days that changed since are absent",
         *of_account("call_day"),
         must(
             "split",

@@ -2,12 +2,11 @@
 CREATE VIEW calls_daily AS
 SELECT
     figures.account_id AS account_id,  -- integer: Our number of the account
-    account.name AS account,  -- text: The account's name in the configuration
+    figures.account AS account,  -- text: The account's name in the configuration
     figures.call_date AS call_date,  -- date: Day, UK wall clock
     {figures}
 FROM (
     {summed: day; place}
     UNION ALL
-    {counted: place; cdr.account_id; {calls_of_other_days}}
+    {counted_anew: place; cdr.account_id; {calls_of_other_days}}
 ) AS figures
-LEFT JOIN account ON account.id = figures.account_id

@@ -2,7 +2,7 @@
 CREATE VIEW destinations_daily AS
 SELECT
     figures.account_id AS account_id,  -- integer: Our number of the account
-    account.name AS account,  -- text: The account's name in the configuration
+    figures.account AS account,  -- text: The account's name in the configuration
     figures.call_date AS call_date,  -- date: Day, UK wall clock
     figures.destination_kind AS destination_kind,
     -- text: mobile, landline and so on; voicemail, none, international (not +44), or unknown
@@ -10,6 +10,5 @@ SELECT
 FROM (
     {summed: destination; destination_kind}
     UNION ALL
-    {counted: destination_kind; {destination_kind}; {calls_of_other_days: LEFT JOIN number AS destination ON destination.number = cdr.dialled}}
+    {counted_anew: destination_kind; {destination_kind}; {calls_of_other_days: LEFT JOIN number AS destination ON destination.number = cdr.dialled}}
 ) AS figures
-LEFT JOIN account ON account.id = figures.account_id

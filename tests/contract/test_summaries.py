@@ -84,6 +84,14 @@ def disagreements(engine: Engine) -> list[str]:
     found = []
     with engine.connect() as connection:
         rows = connection.execute(select(tables.cdr)).all()
+        days = select(tables.coverage.c.call_date).where(
+            tables.coverage.c.account_id == tables.call_day.c.account_id,
+            tables.coverage.c.call_date == tables.call_day.c.call_date,
+            tables.coverage.c.summed,
+        )
+        of_days = tables.call_day.c.split != summaries.BY_MONTH
+        if connection.execute(select(tables.call_day).where(of_days, ~days.exists())).all():
+            found.append("rows of days that are not summed")
     truth = sorted((row.account_id, row.uid, row.duration, int(row.user_cost * 10**6)) for row in rows)
     if truth != sorted((c["account_id"], c["uid"], c["duration"], c["cost_micros"]) for c in calls):
         found.append("calls")
@@ -282,6 +290,27 @@ def test_days_that_are_summed_are_not_counted_again(migrated: Database, eyes: Ey
         connection.execute(update(tables.call_day).values(calls=77))
     for view in ("calls_daily", "calls_hourly", "numbers_daily", "destinations_daily", "numbers"):
         assert [row["calls"] for row in seen(eyes.engine, f"SELECT calls FROM {view}")] == [77], view
+
+
+def test_rules_that_say_the_same_leave_the_summary(migrated: Database, eyes: Eyes) -> None:
+    """Another edition of the numbering rules: only one that says otherwise has the days counted anew."""
+    store = OwnStore(migrated.url, "main", classify=classify)
+    store.open()
+    store.save(page(FIRST))
+    store.sum_days()
+    store.close()
+    days = select(tables.coverage.c.summed)
+    for version, kind, left in (("same", None, True), ("others", "a new kind", False)):
+
+        def edition(number: str, version: str = version, kind: str | None = kind) -> NumberFacts:
+            facts = classify(number)
+            return facts._replace(rules_version=version, kind=kind or facts.kind)
+
+        assert numbering.refresh(eyes.engine, edition, version) > 0
+        with eyes.engine.connect() as connection:
+            assert set(connection.execute(days).scalars()) == {left}
+            assert bool(connection.execute(select(tables.call_day)).all()) == left
+        assert disagreements(eyes.engine) == []
 
 
 def test_nothing_is_summed_twice_or_lost_beside_who_erases(migrated: Database, eyes: Eyes) -> None:

@@ -152,7 +152,7 @@ coverage = _table(
         Boolean,
         nullable=False,
         server_default=false(),
-        comment="Whether call_day has the day as it is. Whoever changes a call of the day says that it has not",
+        comment="Whether call_day has the day. Whoever changes a call of it takes it away there",
     ),
     Column(
         "in_month",
@@ -170,7 +170,7 @@ coverage = _table(
 
 call_day = _table(
     "call_day",
-    "Summary: the calls of a day added up by hour, number and kind of destination. The views know what of it holds",
+    "Summary: calls of a day added up by hour, number and kind of destination. Days that changed since are absent",
     _account_id(primary_key=True),
     Column(
         "split",
