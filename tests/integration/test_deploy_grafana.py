@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -62,6 +63,20 @@ def test_figures_are_those_of_the_table(calls_database: Any) -> None:
     truth = calls_database.execute("SELECT count(*), sum(duration), sum(user_cost) FROM cdr").fetchone()
     assert truth[0] == 300
     assert tuple(figures.values()) == truth
+
+
+@pytest.mark.parametrize("span", [timedelta(days=7), timedelta(days=3650)], ids=["hours", "days"])
+def test_calls_over_time_begin_when_they_began(span: timedelta, calls_database: Any) -> None:
+    """Each bar counts the calls that began in it by the UK's clock, and all bars together count them all."""
+    end = datetime.now(UTC) + timedelta(days=1)
+    (panel,) = (panel for panel in CALLS["panels"] if (panel["type"], panel["title"]) == ("timeseries", "Calls"))
+    bars = calls_database.execute(panel_query(panel["targets"][0]["rawSql"], end - span, end)).fetchall()
+    width = timedelta(hours=max(1, span // timedelta(hours=1000)))
+    for begun, _, count in bars:
+        wall = begun.astimezone(ZoneInfo("Europe/London")).replace(tzinfo=None)
+        between = "SELECT count(*) FROM calls WHERE started_local >= %s AND started_local < %s"
+        assert calls_database.execute(between, (wall, wall + width)).fetchone()[0] == count
+    assert sum(count for *_, count in bars) == 300
 
 
 def test_the_mean_length_is_that_of_the_view(calls_database: Any) -> None:
