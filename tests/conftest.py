@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("cdrsync")
 KINDS = ("sqlite", "postgresql", "mariadb")
 
 # Fixtures of a module that are dear: the tests of one run in one process
-SHARED = {"odd", "calls_database", "prometheus", "leaking_run", "installed", "questioned", "views"}
+SHARED = {"browser", "odd", "calls_database", "prometheus", "leaking_run", "installed", "questioned", "views"}
 
 
 @dataclass(frozen=True)

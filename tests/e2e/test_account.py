@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> Iterator[dict[str, str]]:
+def env(file: Path) -> Iterator[dict[str, str]]:
     world = World(logins=[LOGIN], seed=3)
     world.add_history(calls=300, days=3)
     with running(world) as url:
-        yield environment(url, f"sqlite:///{tmp_path / 'calls.db'}")
+        yield environment(url, f"sqlite:///{file}")
 
 
 def named(env: dict[str, str], folder: Path, *names: str) -> dict[str, str]:

@@ -30,9 +30,9 @@ def world() -> World:
 
 
 @pytest.fixture
-def env(world: World, tmp_path: Path) -> Iterator[dict[str, str]]:
+def env(world: World, file: Path) -> Iterator[dict[str, str]]:
     with running(world) as url:
-        yield environment(url, f"sqlite:///{tmp_path / 'calls.db'}", start_date="today")
+        yield environment(url, f"sqlite:///{file}", start_date="today")
 
 
 def held(env: dict[str, str]) -> set[int]:

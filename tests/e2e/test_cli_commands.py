@@ -45,9 +45,9 @@ def api(world: World) -> Iterator[str]:
 
 
 @pytest.fixture
-def env(api: str, tmp_path: Path) -> dict[str, str]:
+def env(api: str, file: Path) -> dict[str, str]:
     """The environment of a command with a SQLite database of its own."""
-    return environment(api, f"sqlite:///{tmp_path / 'calls.db'}")
+    return environment(api, f"sqlite:///{file}")
 
 
 def answer(*args: str, env: dict[str, str], code: int = 0) -> dict[str, Any]:
@@ -230,8 +230,9 @@ def test_audit_proves_and_finds_and_heals(env: dict[str, str]) -> None:
     assert (account["clean"], account["healed"], account["records_healed"]) == (True, [day], 1)
 
 
-def test_status_tells_where_everything_stands(env: dict[str, str], world: World) -> None:
+def test_status_tells_where_everything_stands(env: dict[str, str], file: Path, world: World) -> None:
     """Before the first sync, and after it."""
+    file.unlink()
     run = cdrsync("status", env=env)
     assert (run.returncode, run.stderr.split(".")[0].startswith("error: there is no database at")) == (69, True)
     assert cdrsync("sync", env=env).returncode == 0
@@ -360,8 +361,9 @@ def test_db_commands(api: str, database: Database) -> None:
     assert answer("db", "check", env=env)["ok"] is True
 
 
-def test_without_auto_migrate_an_empty_database_is_refused(env: dict[str, str]) -> None:
+def test_without_auto_migrate_an_empty_database_is_refused(env: dict[str, str], file: Path) -> None:
     """Exit 78, and the command that helps."""
+    file.unlink()
     run = cdrsync("sync", env={**env, "CDRSYNC_AUTO_MIGRATE": "false"})
     assert run.returncode == 78
     assert "cdrsync db upgrade" in run.stderr

@@ -41,11 +41,6 @@ def api(world: World) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "calls.db"
-
-
 def held(file: Path) -> set[int]:
     """The uids in a SQLite database; none before there is a table."""
     if not file.exists():
@@ -98,6 +93,7 @@ def test_a_signal_ends_an_idle_daemon_in_order(number: signal.Signals, api: str,
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 0.4, 0.7, 1.1, 1.6])
 def test_a_signal_at_any_phase_of_the_start_ends_it_with_0(delay: float, api: str, file: Path) -> None:
     """From the moment the program has control of its signals, through imports, tables, lease and first pages."""
+    file.unlink()
     with daemon(environment(api, f"sqlite:///{file}")) as run:
         until(run.listens_to_signals, "the handler")
         time.sleep(delay)  # which phase this hits differs from run to run; the promise is the same in all

@@ -33,8 +33,8 @@ def api() -> Iterator[str]:
 
 
 @pytest.fixture
-def env(api: str, tmp_path: Path) -> dict[str, str]:
-    return environment(api, f"sqlite:///{tmp_path / 'calls.db'}")
+def env(api: str, file: Path) -> dict[str, str]:
+    return environment(api, f"sqlite:///{file}")
 
 
 def unprivileged(*args: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -22,12 +22,12 @@ ACCOUNTS = 20
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> Iterator[dict[str, str]]:
+def env(file: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     """One account, `sales`, by name in a file, and a database beside it."""
     config = tmp_path / "cdrsync.toml"
     config.write_text("[accounts.sales]\n", encoding="utf-8")
     with running(World(Settings(), logins=[LOGIN], seed=3)) as url:
-        yield environment(url, f"sqlite:///{tmp_path / 'calls.db'}", config=str(config))
+        yield environment(url, f"sqlite:///{file}", config=str(config))
 
 
 def test_a_daemon_keeps_an_account_that_its_configuration_lost(env: dict[str, str], tmp_path: Path) -> None:

@@ -113,7 +113,17 @@ def opened(request: pytest.FixtureRequest, browser: Any, look: str) -> Iterator[
     assert [url for url in asked if url != "data:,"] == [f"http://127.0.0.1:{server.port}{path}"]
 
 
-def test_nothing_is_cut_off(opened: Any) -> None:
+def test_page(opened: Any, look: str, tmp_path: Path) -> None:
+    """Nothing is cut off, our one style is applied, every text can be read; a picture is there to look at."""
+    nothing_is_cut_off(opened)
+    if look != "no-colours":  # the system's own colours
+        assert opened.evaluate(FAINT_TEXTS) == []  # by the accessibility guidelines, in both colour schemes
+    # The Content-Security-Policy lets the style through.
+    assert opened.evaluate("getComputedStyle(document.querySelector('article, .card')).borderTopLeftRadius") == "14px"
+    picture(opened, look, tmp_path)
+
+
+def nothing_is_cut_off(opened: Any) -> None:
     """No sideways scrolling of the page, however long a name is: wide tables scroll for themselves."""
     width, inner = opened.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width == inner
@@ -122,19 +132,7 @@ def test_nothing_is_cut_off(opened: Any) -> None:
     assert opened.evaluate(inside, ".figures, .month, .chart, h1, h2, .troubles, nav a") == []
 
 
-def test_every_text_can_be_read(opened: Any, look: str) -> None:
-    """Contrast by the accessibility guidelines, in both colour schemes."""
-    if look == "no-colours":
-        return  # the system's own colours
-    assert opened.evaluate(FAINT_TEXTS) == []
-
-
-def test_style_is_applied(opened: Any) -> None:
-    """The Content-Security-Policy lets our one style through."""
-    assert opened.evaluate("getComputedStyle(document.querySelector('article, .card')).borderTopLeftRadius") == "14px"
-
-
-def test_picture(opened: Any, look: str, tmp_path: Path) -> None:
+def picture(opened: Any, look: str, tmp_path: Path) -> None:
     """A screenshot for a person to look at: in CDRSYNC_SCREENSHOTS, or in pytest's temporary directory."""
     folder = os.environ.get("CDRSYNC_SCREENSHOTS") or str(tmp_path)
     path = f"{folder}/{opened.shown}-{look}.png"
