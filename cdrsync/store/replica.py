@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import bindparam, delete, insert, literal_column, or_, select, update
+from sqlalchemy import Boolean, delete, insert, literal_column, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import CdrsyncError
@@ -92,7 +92,8 @@ class Replica:
         made on its first use. Raises SchemaMismatch.
         """
         with self._taking:
-            wanted = [name for name in names if self.lease(name) is None]
+            with self._lock:
+                wanted = [name for name in names if name not in self._leases]
             return again(lambda: self._take(wanted)) if wanted else {}
 
     def take_schema(self) -> Holder | None:
@@ -350,7 +351,7 @@ class Replica:
 
 def _among(ids: Collection[int]) -> ColumnElement[bool]:
     """A lease's account is one of these. Written out: to bind a thousand values costs more than all the rest."""
-    return lease.c.account_id.in_(bindparam(None, list(ids), expanding=True, literal_execute=True))
+    return literal_column(f"lease.account_id IN ({','.join(map(str, ids)) or 'NULL'})", Boolean)
 
 
 def _ids(connection: Connection, names: Collection[str]) -> dict[str, int]:
@@ -358,16 +359,16 @@ def _ids(connection: Connection, names: Collection[str]) -> dict[str, int]:
     if len(names) <= FEW:
         query = query.where(account.c.name.in_(names))
     wanted = set(names)
-    return {name: one for name, one in connection.execute(query) if name in wanted}
+    return {name: one for name, one in connection.execute(query).all() if name in wanted}
 
 
 def _rows(connection: Connection, ids: Collection[int]) -> dict[int, Any]:
     query = select(lease.c.account_id, lease.c.replica_id, lease.c.taken_at).where(_among(ids))
-    return {row[0]: row for row in connection.execute(query)}
+    return {row[0]: row for row in connection.execute(query).all()}
 
 
 def _commits(connection: Connection, holder: str, token: str) -> dict[int, int]:
     """What was taken with a token: the accounts, and the commits of each so far."""
     taken = (lease.c.replica_id == holder, lease.c.token == token)
-    rows = connection.execute(select(lease.c.account_id, lease.c.commits).where(*taken))
+    rows = connection.execute(select(lease.c.account_id, lease.c.commits).where(*taken)).all()
     return {row[0]: row[1] for row in rows}
