@@ -26,7 +26,8 @@ import httpx
 from sqlalchemy.engine import make_url
 
 from cdrsync.daemon.tasks import place
-from tests.benchmarks.fleet_operator import Operator, login
+from tests.benchmarks import fleet_reload
+from tests.benchmarks.fleet_operator import Operator, configure, name_of
 from tests.support.databases import MariadbServer, PostgresqlServer, SqliteFiles
 from tests.support.ports import free_port
 from tests.support.processes import REPOSITORY, environment
@@ -87,10 +88,7 @@ def replica(folder: Path, api_url: str, database_url: str, accounts: int, **sett
     configuration.touch()
     (folder / "accounts.d").mkdir(exist_ok=True)
     for number in range(accounts):
-        username, password, vkey = login(number)
-        file = folder / "accounts.d" / f"{name_of(number)}.toml"
-        file.write_text(f'username = "{username}"\npassword = "{password}"\nvkey = "{vkey}"\n')
-        file.chmod(0o600)
+        configure(folder, number)
     port = free_port()
     env = environment(
         api_url, database_url, start_date="today", http_listen=f"127.0.0.1:{port}", log_level="warning", **settings
@@ -110,11 +108,6 @@ def replica(folder: Path, api_url: str, database_url: str, accounts: int, **sett
                 process.kill()
                 process.wait()
             sys.stderr.write((folder / f"log{port}").read_text()[-2000:])
-
-
-def name_of(number: int) -> str:
-    """The name of an account in the configuration."""
-    return f"a{number:04d}"
 
 
 # ── what is measured ──────────────────────────────────────────────────────────────────────────────────────────
@@ -147,9 +140,10 @@ class Figures:
     idle_percent: float = 0.0  # of the machine, at rest
     start_cpu: float = 0.0  # CPU seconds of a replica until it had settled
     shares: list[int] = field(default_factory=list)  # accounts of each replica
+    reload: dict[str, float] = field(default_factory=dict)  # as fleet_reload says
 
 
-def measure(kind: str, accounts: int, *, replicas: int, rest: float, limit: float | None, **settings: str) -> Figures:
+def measure(kind: str, accounts: int, *, replicas: int, rest: float, limit: float | None, reload: bool) -> Figures:
     """Start a fleet, watch it at rest for that many seconds."""
     with contextlib.ExitStack() as stack:
         server = SERVERS[kind]()
@@ -158,9 +152,7 @@ def measure(kind: str, accounts: int, *, replicas: int, rest: float, limit: floa
         operator = stack.enter_context(Operator(limit))
         database = server.create()
         begun = time.monotonic()
-        running = [
-            stack.enter_context(replica(folder, operator.url, database, accounts, **settings)) for _ in range(replicas)
-        ]
+        running = [stack.enter_context(replica(folder, operator.url, database, accounts)) for _ in range(replicas)]
         figures = Figures(kind, accounts, replicas)
         figures.first_polls = _until(lambda: operator.told()["polled"] == accounts, running, begun, pause=0.5)
         figures.settled = _until(lambda: sum(one.audited() for one in running) >= accounts, running, begun, pause=2.0)
@@ -179,6 +171,8 @@ def measure(kind: str, accounts: int, *, replicas: int, rest: float, limit: floa
         figures.refused_percent = round(100 * len(refused) / max(1, len(refused) + len(asked)), 2)
         figures.longest_wait = operator.longest_wait(begun + 60)
         figures.shares = [_share(one) for one in running]
+        if reload:
+            figures.reload = fleet_reload.measure(folder, accounts, running[0], operator, database)
         return figures
 
 
@@ -282,12 +276,12 @@ def main() -> None:
     parser.add_argument("--database", choices=SERVERS, default="postgresql")
     parser.add_argument("--seconds", type=float, default=120.0, help="of rest that are watched")
     parser.add_argument("--limit", type=float, default=None, help="requests a second that the operator allows")
+    parser.add_argument("--reload", action="store_true", help="replace a tenth of the accounts at the end")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # everything that was started ends
     for accounts in given.accounts:
-        figures = measure(
-            given.database, accounts, replicas=given.replicas, rest=given.seconds, limit=given.limit
-        )  # fmt: skip
+        limits = {"rest": given.seconds, "limit": given.limit, "reload": given.reload}
+        figures = measure(given.database, accounts, replicas=given.replicas, **limits)
         print(json.dumps(asdict(figures)), flush=True)
 
 

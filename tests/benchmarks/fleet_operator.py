@@ -15,10 +15,13 @@ import urllib.request
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.data import FIRST_UID, LONDON
 from tests.benchmarks.served import Served
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CALLS = 3  # of each login, before the first poll
 ROOM = 1000  # uids between two logins
@@ -33,6 +36,20 @@ _USERNAME = re.compile(r"fleet(\d+)@example\.com")
 def login(number: int) -> tuple[str, str, str]:
     """Username, password and VKey of an account."""
     return f"fleet{number}@example.com", f"fleet-password-{number}", f"fleet-vkey-{number:08d}"
+
+
+def name_of(number: int) -> str:
+    """The name of an account in the configuration."""
+    return f"a{number:04d}"
+
+
+def configure(folder: Path, number: int) -> Path:
+    """Write the file of an account; return it."""
+    username, password, vkey = login(number)
+    file = folder / "accounts.d" / f"{name_of(number)}.toml"
+    file.write_text(f'username = "{username}"\npassword = "{password}"\nvkey = "{vkey}"\n')
+    file.chmod(0o600)
+    return file
 
 
 class World:

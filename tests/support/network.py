@@ -11,14 +11,16 @@ from typing import Self
 class Link:
     """A loopback port that leads to another one, until it is cut.
 
-    Cut, it takes connections and answers nothing, as a network does that swallows everything. Mended, it delivers what
-    was held back: what a client said before it was given up may arrive late.
+    It may forget the connections that there are: they stay, and nothing comes through. Cut, it takes connections and
+    answers nothing, as a network does that swallows everything. Mended, it delivers what was held back: what a client
+    said before it was given up may arrive late.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
-        self._passes = threading.Event()
+        self._passes = threading.Event()  # of the connections since the last time that it forgot some
         self._passes.set()
+        self._forgotten: list[threading.Event] = []
         self._closed = False
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -30,14 +32,22 @@ class Link:
         """Let nothing through, in either direction."""
         self._passes.clear()
 
+    def forget(self) -> None:
+        """Let nothing through on the connections that there are now; new ones work."""
+        self._passes.clear()
+        self._forgotten.append(self._passes)
+        self._passes = threading.Event()
+        self._passes.set()
+
     def mend(self) -> None:
         """Let everything through again."""
-        self._passes.set()
+        for passes in (self._passes, *self._forgotten):
+            passes.set()
 
     def close(self) -> None:
         """End the link and every connection through it."""
         self._closed = True
-        self._passes.set()
+        self.mend()
         with self._lock:
             ends = [self._listener, *self._sockets]
         for one in ends:
@@ -60,7 +70,8 @@ class Link:
             threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
-        self._passes.wait()
+        passes = self._passes
+        passes.wait()
         try:
             server = socket.create_connection(("127.0.0.1", self.target), timeout=10)
         except OSError:
@@ -69,21 +80,21 @@ class Link:
         server.settimeout(None)
         with self._lock:
             self._sockets |= {client, server}
-        there = threading.Thread(target=self._pump, args=(client, server), daemon=True)
+        there = threading.Thread(target=self._pump, args=(client, server, passes), daemon=True)
         there.start()
-        self._pump(server, client)
+        self._pump(server, client, passes)
         there.join()
         with self._lock:
             self._sockets -= {client, server}
         client.close()
         server.close()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, passes: threading.Event) -> None:
         with contextlib.suppress(OSError):  # reset by either end
             while content := source.recv(1 << 16):
-                self._passes.wait()
+                passes.wait()
                 sink.sendall(content)
-        self._passes.wait()
+        passes.wait()
         for end, how in ((sink, socket.SHUT_WR), (source, socket.SHUT_RD)):
             with contextlib.suppress(OSError):
                 end.shutdown(how)

@@ -98,11 +98,18 @@ class Mysql(DatabaseKind):
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_SECONDS,
             "init_command": _settings(writer),
-            "read_timeout": port.CUT_SECONDS,
+            "read_timeout": CONNECT_SECONDS,
             "write_timeout": port.CUT_SECONDS,
             "cursorclass": _Cursor,
         }
         return {name: value for name, value in settings.items() if name not in url.query} | mysql_access.tls(url)
+
+    def waits(self, look: Any, connection: Any) -> bool:
+        """By what its thread does."""
+        with look.cursor() as cursor:
+            cursor.execute(mysql_access.WAITS, (connection.thread_id(),))
+            mine, command = cursor.fetchone()
+        return bool(mine == look.thread_id() and command == "Sleep")
 
     def descriptor(self, connection: Any) -> int | None:
         """The driver keeps it to itself."""
@@ -112,8 +119,8 @@ class Mysql(DatabaseKind):
     def set_up(self, engine: Engine, replica: str) -> None:
         """Say what a login lacks, and keep to what the server takes."""
         event.listen(engine, "do_connect", mysql_access.log_in)
-        if not replica and "read_timeout" not in engine.url.query:
-            event.listen(engine, "connect", mysql_access.let_it_take_long)
+        if "read_timeout" not in engine.url.query:
+            event.listen(engine, "connect", mysql_access.patient(port.CUT_SECONDS if replica else None))
         event.listen(engine, "connect", _learn_packet)
         event.listen(engine, "handle_error", _leave_read_only)
 

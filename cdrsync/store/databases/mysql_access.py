@@ -15,7 +15,7 @@ from cdrsync.errors import ConfigError
 from cdrsync.store.databases.port import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.engine import URL, Connection
 
@@ -136,10 +136,17 @@ def log_in(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
         ) from error
 
 
-def let_it_take_long(connection: Any, record: Any) -> None:
-    """The limit of a read is for logging in, which has no other one; who reads may ask what takes longer."""
-    del record
-    connection._read_timeout = None  # noqa: SLF001 - the driver sets it for the whole connection only
+def patient(seconds: float | None) -> Callable[[Any, Any], None]:
+    """The limit of a read is for logging in, which has no other one; what is asked then may take longer."""
+
+    def connected(connection: Any, record: Any) -> None:
+        del record
+        connection._read_timeout = seconds  # noqa: SLF001 - the driver sets it for the whole connection only
+
+    return connected
+
+
+WAITS = "SELECT CONNECTION_ID(), (SELECT command FROM information_schema.processlist WHERE id = %s)"
 
 
 def troubles(connection: Connection) -> Iterator[Trouble]:

@@ -139,6 +139,14 @@ class DatabaseKind(ABC):
         """Have the server answer on a driver's connection, without a transaction. Raises the driver's errors."""
         engine.dialect.do_ping(connection)
 
+    def waits(self, look: Any, connection: Any) -> bool:
+        """Whether the server waits for a driver's connection to ask, as another one (`look`) sees it.
+
+        False where that can't be told: a pooler gives sessions numbers of its own. Raises the driver's errors.
+        """
+        del look, connection
+        return False
+
     def descriptor(self, connection: Any) -> int | None:
         """The file descriptor of a driver's connection to a server; None where there is none."""
         del connection

@@ -120,6 +120,11 @@ class Postgresql(DatabaseKind):
         with connection.pipeline():
             pass
 
+    def waits(self, look: Any, connection: Any) -> bool:
+        """By what its process waits for."""
+        mine, event = look.execute(_WAITS, (connection.info.backend_pid,)).fetchone()
+        return bool(mine == look.info.backend_pid and event == "ClientRead")
+
     def descriptor(self, connection: Any) -> int:
         """As libpq tells it."""
         descriptor: int = connection.fileno()
@@ -266,6 +271,7 @@ def _settings(replica: str) -> dict[str, str]:
     return settings
 
 
+_WAITS = "SELECT pg_backend_pid(), (SELECT wait_event FROM pg_stat_activity WHERE pid = %s)"
 _END_SESSIONS = text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE application_name = :application AND usename = current_user AND state <> 'idle'"
