@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REMEMBERED = 40_000
 """More than this, and what is remembered is forgotten: a number that comes twice is left alone in the table."""
 
-_NOTHING = (None, None, None, None, None, None)
+_NOTHING = (None,) * 7
 _NUMBERS = tuple(itemgetter(Cdr._fields.index(name)) for name in ("anumber", "bnumber", "dialled"))
 _WORDS = tuple(
     (itemgetter(Cdr._fields.index(name)), itemgetter(Cdr._fields.index(f"{name}_location")))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.engine import Engine
 
-RULES_VERSION = f"2/{phonenumbers.__version__}"
+RULES_VERSION = f"3/{phonenumbers.__version__}"
 """Changes with our rules or the library's data: rows of another version are worked out anew."""
 
 NATIONAL_DIGITS = 10  # of nearly every UK number, without the leading 0
@@ -59,7 +59,8 @@ def classify(number: str) -> NumberFacts:
         pattern, meanings = _uk_plan()
         if found := pattern.fullmatch(national):
             kind, region = meanings[found.lastgroup or ""]
-            return NumberFacts(f"+{UK}{national}", kind, region, RULES_VERSION, f"0{national}", PLAN)
+            usual = None if national is number else national
+            return NumberFacts(f"+{UK}{national}", kind, region, RULES_VERSION, f"0{national}", PLAN, usual)
         if national is number:  # no number of +44, then: all that is left is another country's, without its +
             return _facts(number, None if _too_short(number) else _valid(f"+{number}", None))
     return classify_slowly(number)
@@ -82,13 +83,23 @@ def _otherwise(number: str) -> NumberFacts:
 
 def _facts(number: str, parsed: PhoneNumber | None) -> NumberFacts:
     if parsed is None:
-        return NumberFacts(None, UNKNOWN, None, RULES_VERSION, uk_national(number))
+        dialled = uk_national(number)
+        return NumberFacts(None, UNKNOWN, None, RULES_VERSION, dialled, None, _usual(number, dialled))
     e164 = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
     kind = KINDS.get(phonenumbers.number_type(parsed), UNKNOWN)
     home = e164.startswith(f"+{UK}")
     national = f"0{e164.removeprefix('+44')}" if home else f"00{e164[1:]}"
     region = phonenumbers.region_code_for_number(parsed)
-    return NumberFacts(e164, kind, region, RULES_VERSION, national, None if kind == UNKNOWN else PLAN)
+    source = None if kind == UNKNOWN else PLAN
+    return NumberFacts(e164, kind, region, RULES_VERSION, national, source, _usual(number, national))
+
+
+def _usual(number: str, national: str | None) -> str | None:
+    """The operator's own spelling; None: the number has it, or another country's number would pass for a UK one."""
+    if national is None:
+        return None
+    usual = national[2 if national.startswith("00") else 1 :]
+    return usual if usual != number and classify(usual).national == national else None
 
 
 _DESCRIPTIONS = (

@@ -29,6 +29,7 @@ class NumberFacts(NamedTuple):
     rules_version: str  # of the rules that said so: another version works it out anew
     national: str | None = None  # as dialled in the UK: with 0, or 00 and the country's code
     kind_source: str | None = None  # plan: the public numbering plans; operator: its own words for the number
+    usual: str | None = None  # the number as the operator writes it; None where it is written so, or is none
 
 
 OPERATOR = "operator"

@@ -201,9 +201,11 @@ def _number() -> None:
         may("rules_version", text(32), "Edition of the numbering rules that said so; NULL: not classified yet"),
         may("national", text(32), "As dialled in the UK: 0 and the number, or 00 and the country's code"),
         may("kind_source", text(16), "Who says the kind: plan (the public ones) or operator (its own words)"),
+        may("usual", text(32), "As the operator writes it: 7700900123; NULL: it is written so, or is none"),
         must("first_seen_at", instant(), "UTC"),
         key=("number",),
     )
+    index("ix_number_usual", "number", "usual")
 
 
 def _audit_result() -> None:

@@ -1,4 +1,4 @@
--- Each missed call beside the next answered call of the same caller, in the same account
+-- Each missed call beside the next answered call of the same caller, in the same account, however either was spelled
 CREATE VIEW callbacks AS
 SELECT
     missed.account_id AS account_id,  -- integer: Our number of the account
@@ -10,29 +10,45 @@ SELECT
     missed.anumber AS caller_number,  -- text: Caller, as sent
     missed.bnumber AS called_number,  -- text: Your number that was called, as sent
     {name: missed.alias} AS alias,  -- text: Name given to your number
-    answered.uid AS answered_uid,  -- bigint: The caller's next answered call; NULL: none yet, or the caller is withheld
-    answered.started_at AS answered_at,  -- timestamptz: When that call began, UTC
-    {seconds_between: missed.started_at; answered.started_at} AS seconds_between,
+    {earlier: uid} AS answered_uid,  -- bigint: The caller's next answered call; NULL: none yet, or the caller is withheld
+    {earlier: started_at} AS answered_at,  -- timestamptz: When that call began, UTC
+    {seconds_between: missed.started_at; {earlier: started_at}} AS seconds_between,
     -- bigint: From the beginning of the missed call to that of the answered one
     caller.national AS caller_national,  -- text: Caller as dialled in the UK; NULL: no telephone number
     {caller_kind: missed.anumber} AS caller_kind,
     -- text: mobile, landline, freephone and so on; withheld, international (not +44), or unknown
-    COALESCE({withheld: missed.anumber}, FALSE) AS caller_withheld
+    COALESCE({withheld: missed.anumber}, FALSE) AS caller_withheld,
     -- boolean: The same as caller_kind = 'withheld', and quicker: no table of numbers is asked
+    {usual: missed.anumber} AS caller
+    -- text: Caller in one spelling, the operator's own (7700900123), whatever was sent: group by it
 FROM cdr AS missed
+{usually: missed.anumber}
 LEFT JOIN cdr AS answered
     ON answered.account_id = missed.account_id
-    AND NOT {withheld: missed.anumber}
-    AND answered.uid = (
+    AND answered.uid = CASE WHEN NOT {withheld: missed.anumber} THEN (
         SELECT cdr.uid
         FROM cdr
         WHERE cdr.account_id = missed.account_id
-            AND cdr.anumber = missed.anumber
+            AND cdr.anumber = {usual: missed.anumber}
             AND cdr.started_at > missed.started_at
             AND {is_answered}
-        ORDER BY cdr.anumber, cdr.started_at, cdr.uid
+        ORDER BY cdr.anumber, cdr.started_at
         LIMIT 1
-    )
+    ) END
+LEFT JOIN cdr AS respelt  -- the same, where the answered call came in another spelling
+    ON respelt.account_id = missed.account_id
+    AND respelt.uid = CASE WHEN NOT {withheld: missed.anumber} THEN (
+        SELECT cdr.uid
+        FROM number AS spelling
+        CROSS JOIN cdr
+        WHERE spelling.usual = {usual: missed.anumber}
+            AND cdr.account_id = missed.account_id
+            AND cdr.anumber = spelling.number
+            AND cdr.started_at > missed.started_at
+            AND {is_answered}
+        ORDER BY cdr.started_at
+        LIMIT 1
+    ) END
 LEFT JOIN account ON account.id = missed.account_id
 LEFT JOIN number AS caller ON caller.number = missed.anumber
 WHERE missed.reason <> 1

@@ -77,9 +77,12 @@ SELECT
     cdr.extra AS extra,  -- json: Elements of the record that cdrsync does not know: name and text
     cdr.first_seen_at AS first_seen_at,  -- timestamptz: When the call was first stored, UTC
     cdr.changed_at AS changed_at,  -- timestamptz: When a value of the call last changed, UTC
-    COALESCE({is_withheld}, FALSE) AS caller_withheld
+    COALESCE({is_withheld}, FALSE) AS caller_withheld,
     -- boolean: The same as caller_kind = 'withheld', and quicker: no table of numbers is asked
+    {usual: cdr.anumber} AS caller
+    -- text: Caller in one spelling, the operator's own (7700900123), whatever was sent: group by it
 FROM cdr
+{usually: cdr.anumber}
 LEFT JOIN account ON account.id = cdr.account_id
 LEFT JOIN number AS caller ON caller.number = cdr.anumber
 LEFT JOIN number AS called ON called.number = cdr.bnumber

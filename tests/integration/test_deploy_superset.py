@@ -173,15 +173,15 @@ def test_callers_to_call_back_were_not_answered(engine: Engine) -> None:
     answered: defaultdict[str, str] = defaultdict(str)
     for call in truth.calls:
         if call["outcome"] == "answered":
-            answered[call["caller_number"]] = max(answered[call["caller_number"]], call["started_at"])
+            answered[call["caller"]] = max(answered[call["caller"]], call["started_at"])
     open_calls = [
         call
         for call in truth.missed()
-        if call["caller_kind"] != "withheld" and call["started_at"] >= answered[call["caller_number"]]
+        if call["caller_kind"] != "withheld" and call["started_at"] >= answered[call["caller"]]
     ]
     tries = Counter(call["caller_national"] or call["caller_number"] for call in open_calls)
     columns = seen(engine, query(CHARTS["to_call_back"]))
-    assert {row["caller"]: int(row["tries"]) for row in columns} == tries
+    assert {row["number_to_dial"]: int(row["tries"]) for row in columns} == tries
     assert tries
 
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from cdrsync.model import Cdr
     from tests.support.servers import Servers
 
-CALLERS = (*(f"79212550{n:02}" for n in range(12)), "7700900770", "", "anonymous")
+CALLERS = (
+    *(f"79212550{n:02}" for n in range(8)), *("+447921255001", "07921255001", "00447921255003", "447700900770"),
+    *("7700900770", "", "anonymous"),
+)  # fmt: skip
 DESTINATIONS = ("0", "V:user@domain.com", "447512345678", "14155552671", "441214960116")
 
 
@@ -146,7 +149,8 @@ def test_3_numbers(questioned: tuple[Engine, list[dict[str, Any]]]) -> None:
 
 
 def test_4_callers(questioned: tuple[Engine, list[dict[str, Any]]]) -> None:
-    counts = Counter(call["caller_number"] for call in since(questioned[1], 7) if call["caller_kind"] != "withheld")
+    """However they are spelled."""
+    counts = Counter(call["caller"] for call in since(questioned[1], 7) if call["caller_kind"] != "withheld")
     rows = answer(questioned[0], 4)
     assert [row[2] for row in rows] == [count for _, count in counts.most_common(5)]
     assert [counts[row[0]] for row in rows] == [row[2] for row in rows]
@@ -161,13 +165,13 @@ def test_6_callers_that_never_got_through(questioned: tuple[Engine, list[dict[st
     got_through: defaultdict[tuple[str, str], str] = defaultdict(str)
     for call in questioned[1]:
         if call["outcome"] == "answered":
-            who = call["account"], call["caller_number"]
+            who = call["account"], call["caller"]
             got_through[who] = max(got_through[who], call["started_at"])
     tries = Counter(
         who
         for call in since(questioned[1], 7)
         if call["outcome"] == "missed" and call["caller_kind"] != "withheld"
-        and call["started_at"] >= got_through[who := (call["account"], call["caller_number"])]
+        and call["started_at"] >= got_through[who := (call["account"], call["caller"])]
     )  # fmt: skip
     rows = answer(questioned[0], 6)
     assert [row[3] for row in rows] == [count for _, count in tries.most_common(5)]

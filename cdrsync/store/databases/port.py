@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 COLUMNS = ", ".join(Cdr._fields)
 """The columns that come from the API, in the order of Cdr."""
 
-NUMBER_COLUMNS = ("number", "e164", "kind", "region", "rules_version", "national", "kind_source")
+NUMBER_COLUMNS = ("number", "e164", "kind", "region", "rules_version", "national", "kind_source", "usual")
 
-Number = tuple[str, str | None, str | None, str | None, str | None, str | None, str | None]
+Number = tuple[str, str | None, str | None, str | None, str | None, str | None, str | None, str | None]
 """What a row of `number` says, in the order of NUMBER_COLUMNS."""
 
 WRITER = "cdrsync_writer"

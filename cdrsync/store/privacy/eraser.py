@@ -312,9 +312,9 @@ def _pieces(items: list[Any]) -> Iterator[list[Any]]:
 
 def _pseudonym_row(text: str, facts: Any) -> Number:
     if text == ERASED or facts is None:
-        return text, None, "erased" if text == ERASED else None, None, FINAL, None, None
+        return text, None, "erased" if text == ERASED else None, None, FINAL, None, None, None
     abroad = facts.e164 and not facts.e164.startswith("+44")
-    return text, None, "international" if abroad else facts.kind, facts.region, FINAL, None, facts.kind_source
+    return text, None, "international" if abroad else facts.kind, facts.region, FINAL, None, facts.kind_source, None
 
 
 _REPLACE = (

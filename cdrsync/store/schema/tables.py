@@ -259,7 +259,9 @@ number = _table(
     Column("rules_version", Exact(32), comment="Edition of the numbering rules that said so; NULL: not classified yet"),
     Column("national", Exact(32), comment="As dialled in the UK: 0 and the number, or 00 and the country's code"),
     Column("kind_source", Exact(16), comment="Who says the kind: plan (the public ones) or operator (its own words)"),
+    Column("usual", Exact(32), comment="As the operator writes it: 7700900123; NULL: it is written so, or is none"),
     Column("first_seen_at", Instant, nullable=False, comment="UTC"),
+    Index("ix_number_usual", "usual"),  # all spellings of one number: nearly always there is none but the usual one
 )
 
 audit_result = _table(
