@@ -1,5 +1,11 @@
 -- Each missed call beside the next answered call of the same caller, in the same account, however either was spelled
 CREATE VIEW callbacks AS
+WITH otherwise AS (
+    SELECT cdr.account_id, spelling.usual, cdr.started_at, cdr.uid
+    FROM number AS spelling
+    CROSS JOIN cdr
+    WHERE spelling.usual IS NOT NULL AND cdr.anumber = spelling.number AND {is_answered}
+)
 SELECT
     missed.account_id AS account_id,  -- integer: Our number of the account
     account.name AS account,  -- text: The account's name in the configuration
@@ -38,15 +44,12 @@ LEFT JOIN cdr AS answered
 LEFT JOIN cdr AS respelt  -- the same, where the answered call came in another spelling
     ON respelt.account_id = missed.account_id
     AND respelt.uid = CASE WHEN NOT {withheld: missed.anumber} THEN (
-        SELECT cdr.uid
-        FROM number AS spelling
-        CROSS JOIN cdr
-        WHERE spelling.usual = {usual: missed.anumber}
-            AND cdr.account_id = missed.account_id
-            AND cdr.anumber = spelling.number
-            AND cdr.started_at > missed.started_at
-            AND {is_answered}
-        ORDER BY cdr.started_at
+        SELECT otherwise.uid
+        FROM otherwise
+        WHERE otherwise.usual = {usual: missed.anumber}
+            AND otherwise.account_id = missed.account_id
+            AND otherwise.started_at > missed.started_at
+        ORDER BY otherwise.started_at
         LIMIT 1
     ) END
 LEFT JOIN account ON account.id = missed.account_id

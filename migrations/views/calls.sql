@@ -30,7 +30,8 @@ SELECT
         ELSE 'number'
     END} AS forwarded_to,  -- text: Where the call went: number, voicemail, nowhere, or unknown
     cdr.anumber AS caller_number,
-    -- text: Caller, as sent: UK national without the leading 0; empty: withheld; ~ and letters: a pseudonym
+    -- text: Caller, as sent, mostly UK national without the leading 0 (caller has one spelling); empty: withheld; ~ and
+    -- letters: a pseudonym
     caller.e164 AS caller_e164,  -- text: Caller in international form, +44...; NULL: none, or no valid number
     caller.national AS caller_national,
     -- text: Caller as dialled in the UK: 07700900123, or 00 and the country's code; NULL: no telephone number
