@@ -33,13 +33,13 @@ COMPARED = (*(field.column for field in FIELDS), "started_at", "extra")
 
 QUERIES = {
     "Busiest callers": """\
-SELECT anumber, count(*) AS calls, sum(duration) / 60 AS minutes FROM cdr
-WHERE anumber <> '' GROUP BY anumber ORDER BY calls DESC LIMIT 3""",
+SELECT caller, count(*) AS calls, sum(duration) / 60 AS minutes FROM calls
+WHERE NOT caller_withheld GROUP BY caller ORDER BY calls DESC LIMIT 3""",
     "Missed calls by number": """\
-SELECT bnumber, alias, count(*) AS missed FROM cdr
-WHERE duration = 0 GROUP BY bnumber, alias ORDER BY missed DESC LIMIT 3""",
+SELECT called_number, alias, missed, calls FROM numbers
+ORDER BY missed DESC LIMIT 3""",
     "What the operator changed later": """\
-SELECT changed_at, uid, column_name, old_value, new_value FROM cdr_change
+SELECT changed_at, uid, column_name, old_value, new_value FROM changes
 ORDER BY id DESC LIMIT 3""",
 }
 
