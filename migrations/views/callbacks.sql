@@ -26,7 +26,7 @@ SELECT
     COALESCE({withheld: missed.anumber}, FALSE) AS caller_withheld,
     -- boolean: The same as caller_kind = 'withheld', and quicker: no table of numbers is asked
     {usual: missed.anumber} AS caller
-    -- text: Caller in one spelling, the operator's own (7700900123), whatever was sent: group by it
+    -- text: Caller in one spelling, the operator's own (7700900123), whatever was sent: group by it. Withheld ones as sent
 FROM cdr AS missed
 {usually: missed.anumber}
 LEFT JOIN cdr AS answered

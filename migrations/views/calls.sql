@@ -81,7 +81,7 @@ SELECT
     COALESCE({is_withheld}, FALSE) AS caller_withheld,
     -- boolean: The same as caller_kind = 'withheld', and quicker: no table of numbers is asked
     {usual: cdr.anumber} AS caller
-    -- text: Caller in one spelling, the operator's own (7700900123), whatever was sent: group by it
+    -- text: Caller in one spelling, the operator's own (7700900123), whatever was sent: group by it. Withheld ones as sent
 FROM cdr
 {usually: cdr.anumber}
 LEFT JOIN account ON account.id = cdr.account_id
