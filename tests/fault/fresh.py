@@ -22,11 +22,16 @@ def upgraded(url: str) -> str:
     return url
 
 
+_made: dict[DatabaseServer, str] = {}  # a database of each server to copy
+
+
 @contextmanager
 def fresh(server: DatabaseServer) -> Iterator[str]:
     """The URL of a new database with today's tables, gone at the end."""
-    url = server.create()
+    if server not in _made:
+        _made[server] = upgraded(server.create())
+    url = server.copy(_made[server])
     try:
-        yield upgraded(url)
+        yield url
     finally:
         server.drop(url)
