@@ -13,6 +13,7 @@ PACKAGES = {
     "prometheus": "prometheus",
     "unshare": "util-linux",
     "groff": "groff",
+    "openssl": "openssl",
     "cc": "gcc",
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
-import ssl
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,11 @@ from cdrsync.source.post import Bounds
 from cdrsync.source.reach import Unverified, reach
 from tests.support.api import ASK, api, obliging
 from tests.support.canary import PASSWORD
+from tests.support.certificates import own_certificate
 from tests.support.peer import Seen, http, peer
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -110,16 +111,7 @@ def _either(seen: Seen) -> bytes:
 @pytest.fixture
 def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
     """A certificate of a company's own for localhost, and a server's context that has it."""
-    openssl = shutil.which("openssl")
-    if not openssl:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj", "/CN=localhost"]
-    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(make, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return certificate, context
+    return own_certificate(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 import tracemalloc
@@ -19,6 +16,7 @@ from cdrsync.errors import ApiUnreachable, BadAnswer
 from cdrsync.source.post import Bounds
 from cdrsync.source.retry import RetryPolicy
 from tests.support.api import ASK, AT_ONCE, answering, api, obliging
+from tests.support.certificates import own_certificate
 from tests.support.peer import DEADLINE, Reset, Seen, http, peer
 
 if TYPE_CHECKING:
@@ -281,15 +279,7 @@ def test_a_closed_api_asks_no_more() -> None:
 
 def test_tls_is_verified(tmp_path: Path) -> None:
     """A server whose certificate nobody vouches for gets no credentials."""
-    openssl = shutil.which("openssl")
-    if not openssl:
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(make, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    _, context = own_certificate(tmp_path)
     received: list[bytes] = []
 
     def serve(listener: socket.socket) -> None:
