@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from cdrsync import cli
 from cdrsync.errors import LoginRefused
 from cdrsync.monitor.words import visible
-from tests.support.canary import DATABASE_PASSWORD, PASSWORD, VKEY
+from tests.support.canary import DATABASE_PASSWORD, LOGIN, PASSWORD, VKEY
+from tests.support.operator import World, running
 from tests.support.processes import REPOSITORY
 
 if TYPE_CHECKING:
@@ -181,8 +182,9 @@ def test_doctor_colours_only_where_it_is_wanted(
     """NO_COLOR and a terminal that has none."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    args = ["doctor", "--set", "api_url=http://127.0.0.1:9/"]
-    run = CliRunner().invoke(cli.cdrsync, args, color=True, env=variables, standalone_mode=False)
+    with running(World(logins=[LOGIN])) as url:
+        args = ["doctor", "--set", f"api_url={url}", "--database-url", "sqlite:////nonexistent/calls.db"]
+        run = CliRunner().invoke(cli.cdrsync, args, color=True, env=variables, standalone_mode=False)
     assert "FAIL" in run.output
     assert ("\x1b" in run.output) is coloured
 
