@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from decimal import Decimal
 
 TAIL_STREAM = "tail"
@@ -248,6 +248,7 @@ class Page:
     checkpoint: Checkpoint | None = None
     completes: tuple[date, ...] = ()  # days that this page ends: every record the API had of them is now held
     size: int = 0  # bytes that carried it
+    forms: Mapping[int, Any] = field(default_factory=dict)  # of calls, by id(): as the store takes them
 
     @property
     def weight(self) -> int:
@@ -269,6 +270,7 @@ class Page:
             checkpoint=checkpoints[-1] if checkpoints else None,
             completes=tuple(day for page in pages for day in page.completes),
             size=sum(page.size for page in pages),
+            forms={call: form for page in pages for call, form in page.forms.items()},
         )
 
 

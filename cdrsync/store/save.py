@@ -20,7 +20,7 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, delete, insert, select
 from sqlalchemy.exc import DBAPIError
@@ -147,6 +147,16 @@ class SqlStore(Identity, Positions, Runs):
         saved = self.save(Page(page.origin, rest, [*page.rejects, *rejects], page.checkpoint, page.completes))
         return replace(saved, unholdable=(*(call.uid for call, _ in unholdable), *saved.unholdable))
 
+    def formed(self, page: Page) -> Page:
+        """The page, with what `save` needs and no database: for the thread that has read it."""
+        if not page.cdrs:
+            return page
+        try:
+            forms = self._kind.forms(page.cdrs)
+        except (ValueError, OverflowError):  # `save` meets it again, and finds out which call it is
+            return page
+        return replace(page, forms=dict(zip(map(id, page.cdrs), forms, strict=True)))
+
     def sum_days(self, *, look: bool = False) -> bool:
         """Bring the summary up to date, some days at a time; False once none is left.
 
@@ -180,7 +190,7 @@ class SqlStore(Identity, Positions, Runs):
             if len(page):
                 self._learn_rules(connection)
             rejects = self._rules.quarantine(page.rejects)
-            written = self._write(connection, page.cdrs, now)
+            written = self._write(connection, page.cdrs, now, page.forms)
             days = deltas(written.new, written.changed, written.different)
             opened = days.keys() - self._open_days
             months = months_of(opened) - self._open_months
@@ -218,14 +228,14 @@ class SqlStore(Identity, Positions, Runs):
             self._numbers.forget()  # an erasure takes numbers away that no call has any more
             self._summed = False
 
-    def _write(self, connection: Connection, cdrs: Sequence[Cdr], now: datetime) -> _Written:
+    def _write(self, connection: Connection, cdrs: Sequence[Cdr], now: datetime, known: Mapping[int, Any]) -> _Written:
         """Rows and their history. In the order of the primary key, databases write a third faster."""
         ascending = sorted(self._rules.apply(cdrs), key=_UID)
         calls = last_words(ascending)
         if not calls:
             return _Written((), (), (), {})
         account_id = self._session.account_id
-        forms = dict(zip(calls, self._kind.forms(list(calls.values())), strict=True))
+        forms = self._forms(calls, known)
         held = compare(self._kind, connection, account_id, forms)
         changed, history = apply(held.different, calls)
         if len(calls) < len(ascending):
@@ -244,6 +254,14 @@ class SqlStore(Identity, Positions, Runs):
                 [{"account_id": account_id, "changed_at": now, **change._asdict()} for change in history],
             )
         return _Written(calls.values(), new, changed, held.different)
+
+    def _forms(self, calls: Mapping[int, Cdr], known: Mapping[int, Any]) -> dict[int, Any]:
+        """Of each call, by uid: as it is known, or made here."""
+        forms = {uid: known.get(id(call)) for uid, call in calls.items()}
+        left = [calls[uid] for uid, form in forms.items() if form is None]
+        if left:
+            forms.update(zip(map(_UID, left), self._kind.forms(left), strict=True))
+        return forms
 
     def _count(self, connection: Connection, days: Mapping[date, DayDelta]) -> None:
         if days:
@@ -309,7 +327,7 @@ class SqlStore(Identity, Positions, Runs):
         """Write the calls and roll back: None if that went well, otherwise the value error in one line."""
         try:
             with self._session.rehearsal() as connection:
-                self._write(connection, calls, self._clock())
+                self._write(connection, calls, self._clock(), {})
         except TooLarge:
             if len(calls) == 1:
                 raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from cdrsync import tuning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cdrsync.model import Page
 
@@ -24,21 +24,27 @@ TOGETHER = 5_000
 """Weight of one transaction at most (one page, where that has more). Threads read on while less waits to be saved."""
 
 
-def read_ahead(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
+def as_it_is(page: Page) -> Page:
+    """Nothing is worked out ahead."""
+    return page
+
+
+def read_ahead(streams: Sequence[Iterator[Page]], ahead: Callable[[Page], Page] = as_it_is) -> Iterator[Page]:
     """Every record of every stream, each stream in its own order and read in a thread of its own, pages joined.
 
     An exception of a stream is raised here, after the pages read before it; the other streams then stop after the page
     they are at.
     """
     tuning.for_pages()
-    return _Ahead(streams).pages()
+    return _Ahead(streams, ahead).pages()
 
 
 class _Ahead:
     """Pages that wait to be taken, and the threads that read them: each ends with its stream."""
 
-    def __init__(self, streams: Sequence[Iterator[Page]]) -> None:
+    def __init__(self, streams: Sequence[Iterator[Page]], ahead: Callable[[Page], Page]) -> None:
         self._streams = streams
+        self._ahead = ahead
         self._waiting: deque[Page] = deque()
         self._changed = threading.Condition()
         self._reading = len(streams)
@@ -74,7 +80,7 @@ class _Ahead:
             self._changed.notify_all()
 
     def _take(self, stream: Iterator[Page]) -> None:
-        for page in stream:
+        for page in map(self._ahead, stream):
             with self._changed:
                 self._waiting.append(page)
                 del page

@@ -99,13 +99,14 @@ def parts(
     briefly: bool = False,
 ) -> Iterator[AccountParts]:
     """Make an account's parts, as `source` says; nothing is connected yet, `store.open()` takes the lease."""
+    from cdrsync.sync.read_ahead import read_ahead
     from cdrsync.sync.steps import Sync
 
     with contextlib.ExitStack() as stack:
         api = stack.enter_context(source(account, stop=stop, on_request=on_request, briefly=briefly))
         store = _store(settings, account, replica)
         stack.callback(_close, store)
-        sync = Sync(api, store, sync_settings(account))
+        sync = Sync(api, store, sync_settings(account), read_ahead=functools.partial(read_ahead, ahead=store.formed))
         yield AccountParts(account.name, api, store, sync, account, replica.reader)
 
 

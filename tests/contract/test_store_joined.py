@@ -1,4 +1,4 @@
-"""Pages that were joined are saved as if each had come by itself."""
+"""Pages that were joined, or formed ahead, are saved as if each had come by itself."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from tests.support.examples import FIRST, calls, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cdrsync.model import Page
     from cdrsync.store.save import SqlStore
     from tests.conftest import Database
     from tests.support.clock import Clock
     from tests.support.eyes import Eyes
+
+    Ahead = Callable[[SqlStore, Page], Page]
 
 SECRET = "a secret that is long enough for a key"
 TABLES = (tables.cdr, tables.coverage, tables.cdr_change, tables.checkpoint)
@@ -51,9 +56,27 @@ def of_account(eyes: Eyes, name: str) -> list[list[dict[str, Any]]]:
     ]
 
 
+def as_read(store: SqlStore, one: Page) -> Page:
+    """A page as it was read."""
+    del store
+    return one
+
+
+def formed(store: SqlStore, one: Page) -> Page:
+    """With what is worked out ahead."""
+    return store.formed(one)
+
+
+@pytest.fixture(params=[as_read, formed])
+def ahead(request: pytest.FixtureRequest) -> Ahead:
+    """What is done with a page before it is joined and saved."""
+    found: Ahead = request.param
+    return found
+
+
 @pytest.mark.parametrize("known", [0, 3, 20], ids=["all new", "some known", "all known"])
 def test_joined_pages_are_saved_as_one_page_would_be(
-    store: SqlStore, eyes: Eyes, migrated: Database, clock: Clock, known: int
+    store: SqlStore, eyes: Eyes, migrated: Database, clock: Clock, ahead: Ahead, known: int
 ) -> None:
     """Also where the later page has the lower uids, as with days newest first."""
     late, early = of_days(10, 500), of_days(10, 100)
@@ -61,7 +84,8 @@ def test_joined_pages_are_saved_as_one_page_would_be(
     mark = Checkpoint("tail", high_water_uid=509)
     pages = [page(*late), page(*early, checkpoint=mark, completes=(FIRST.call_date,))]
     store.save(before)
-    saved = store.save(pages[0].joined(pages[1:]))
+    late_page, early_page = (ahead(store, one) for one in pages)
+    saved = store.save(late_page.joined([early_page]))
     assert (saved.inserted, saved.updated, saved.high_water_uid) == (20 - known, known, 509)
     other = OwnStore(migrated.url, "other", clock=clock)
     other.open()
@@ -72,22 +96,26 @@ def test_joined_pages_are_saved_as_one_page_would_be(
     assert len(eyes.rows(tables.number)) == 7 + 1 + 10
 
 
-def test_a_call_in_two_joined_pages_counts_once(store: SqlStore, eyes: Eyes) -> None:
+def test_a_call_in_two_joined_pages_counts_once(store: SqlStore, eyes: Eyes, ahead: Ahead) -> None:
     """Where EndDate is included a day is read twice; the last word counts."""
     first = calls(5)
     second = [call._replace(alias="later") for call in first[3:]]
-    saved = store.save(page(*first).joined([page(*second)]))
+    saved = store.save(ahead(store, page(*first)).joined([ahead(store, page(*second))]))
     assert (saved.inserted, saved.unchanged, saved.records) == (5, 2, 7)
     assert eyes.cdrs() == [*first[:3], *second]
     assert [row.calls for row in eyes.rows(tables.coverage)] == [5]
 
 
-def test_what_is_erased_between_two_pages_is_not_saved(eyes: Eyes, migrated: Database, clock: Clock) -> None:
+def test_what_is_erased_between_two_pages_is_not_saved(
+    eyes: Eyes, migrated: Database, clock: Clock, ahead: Ahead
+) -> None:
+    """A page that was read before is cleaned as well."""
     store = OwnStore(migrated.url, "main", classify=facts, pseudonym_key=SECRET, clock=clock)
     store.open()
     store.save(page(FIRST))
+    read_before = ahead(store, page(FIRST._replace(uid=7), FIRST._replace(uid=8, anumber="7700900555")))
     Eraser(eyes.engine, "main", Key(SECRET), clock=clock).erase_number(str(FIRST.anumber))
-    store.save(page(FIRST._replace(uid=7), FIRST._replace(uid=8, anumber="7700900555")))
+    store.save(read_before)
     store.close()
     assert [(cdr.uid, cdr.anumber) for cdr in eyes.cdrs()] == [
         (7, "~erased"), (8, "7700900555"), (FIRST.uid, "~erased"),
@@ -96,10 +124,10 @@ def test_what_is_erased_between_two_pages_is_not_saved(eyes: Eyes, migrated: Dat
 
 
 def test_a_call_that_can_not_be_held_stops_neither_its_page_nor_those_joined_with_it(
-    store: SqlStore, eyes: Eyes
+    store: SqlStore, eyes: Eyes, ahead: Ahead
 ) -> None:
     bad = FIRST._replace(uid=3, duration=2**70)
-    saved = store.save(page(FIRST).joined([page(bad, FIRST._replace(uid=4))]))
+    saved = store.save(ahead(store, page(FIRST)).joined([ahead(store, page(bad, FIRST._replace(uid=4)))]))
     assert (saved.inserted, saved.rejected) == (2, 1)
     assert [cdr.uid for cdr in eyes.cdrs()] == [4, FIRST.uid]
     assert [row.uid for row in eyes.rows(tables.reject)] == [3]
@@ -138,7 +166,7 @@ def test_what_was_known_before_a_connection_was_lost_is_not_known_any_more(store
 
 @pytest.mark.parametrize("held", [None, "first", "other"])
 def test_what_a_page_says_twice_of_a_call_is_kept_as_over_two_pages(
-    store: SqlStore, eyes: Eyes, migrated: Database, clock: Clock, held: str | None
+    store: SqlStore, eyes: Eyes, migrated: Database, clock: Clock, ahead: Ahead, held: str | None
 ) -> None:
     """Both values are in the history, whatever was held before; a flag that is not said keeps its value."""
     first = FIRST._replace(alias="first", has_recorded_call=True)
@@ -148,7 +176,7 @@ def test_what_a_page_says_twice_of_a_call_is_kept_as_over_two_pages(
     if held is not None:
         for one in (store, other):
             one.save(page(FIRST._replace(alias=held)))
-    saved = store.save(page(first, FIRST._replace(uid=7), second))
+    saved = store.save(ahead(store, page(first, FIRST._replace(uid=7), second)))
     for call in (first, FIRST._replace(uid=7), second):
         other.save(page(call))
     other.close()

@@ -47,6 +47,17 @@ def test_streams_keep_their_own_order_and_lose_nothing() -> None:
         assert [name for name in found if name[0] == stream] == [f"{stream} {n}" for n in range(50)]
 
 
+def test_what_is_done_ahead_is_done_once_with_each_page_in_the_thread_that_has_read_it() -> None:
+    worked: list[str] = []
+
+    def ahead(one: Page) -> Page:
+        worked.append(threading.current_thread().name)
+        return replace(one, rejects=[*one.rejects, Reject(None, "ahead", "")])
+
+    assert names(read_ahead([iter([page(1), page(2)])], ahead)) == ["1", "ahead", "2", "ahead"]
+    assert worked == ["read-ahead"] * 2
+
+
 def test_streams_and_pages_may_be_empty() -> None:
     assert names(read_ahead([iter(()), iter([page(), page(1), page()]), iter(())])) == ["1"]
     assert not list(read_ahead([iter(())]))
