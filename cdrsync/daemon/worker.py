@@ -44,6 +44,7 @@ class Worker:
         self.parked: Stop | None = None
         self.stop_asked = threading.Event()
         self.ended = False
+        self._database = database
         self._activity = activity
         self._timetable = Timetable(account, alone=len(settings.accounts) == 1)
         self._opened = contextlib.ExitStack()
@@ -142,6 +143,8 @@ class Worker:
         self._jobs.drop()
         with contextlib.suppress(CdrsyncError):
             self._opened.close()
+        with contextlib.suppress(CdrsyncError):
+            self._database.replica.release([self.account.name])
         self._activity.publish(self.account.name, phase=Phase.STOPPED, lease_held=False, next_runs={})
 
     def _get_ready(self) -> None:
@@ -159,7 +162,9 @@ class Worker:
         """Let another replica have the account."""
         self._jobs.drop()
         self._ready, self.parked, self._standing_by = False, None, True
-        if self._work is not None:
+        if self._work is None:
+            self._database.replica.release([self.account.name])  # it was claimed with all others, and never used
+        else:
             self._work.leave()
         nothing = dict.fromkeys(("last_success", "read_until", "last_error", "last_error_kind", "last_error_at"))
         self._activity.publish(self.account.name, phase=Phase.STANDING_BY, lease_held=False, next_runs={}, **nothing)

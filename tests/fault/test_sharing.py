@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import create_engine, func, select
 
+from cdrsync.config import Inputs, load
 from cdrsync.daemon.sharing import chosen
+from cdrsync.daemon.tasks import NEVER
+from cdrsync.daemon.worker import Worker
+from cdrsync.monitor.activity import Activity
+from cdrsync.monitor.metrics import Metrics
 from cdrsync.store.schema.tables import account, cdr, lease, replica
+from cdrsync.wiring.database import Database as Joined
 from tests.benchmarks import fleet_operator
 from tests.support.operator import Login, Settings, World, running
 from tests.support.processes import Daemon, daemon, environment, until
@@ -110,6 +116,30 @@ def all_arrive(world: World, engine: Engine, seconds: float) -> None:
             return bool(connection.execute(select(func.count()).select_from(cdr)).scalar() == wanted)
 
     until(held, "a call of every account", seconds)
+
+
+@pytest.mark.parametrize("what", ["assigned to another", "removed"])
+def test_an_account_that_was_never_begun_is_given_up(migrated: Database, what: str) -> None:
+    """Leases are claimed for all accounts at once: most of a thousand may go before their first poll."""
+    settings = load(Inputs(environ=environment("http://127.0.0.1:1/", migrated.url)))
+    joined = Joined(settings, shares=True)
+    activity = Activity()
+    activity.reset(["default"])
+    worker = Worker(
+        settings, settings.accounts[0], database=joined, activity=activity, metrics=Metrics(activity), first=NEVER
+    )
+    try:
+        joined.replica.take(["default"])
+        worker.assign(ours=True)
+        assert joined.replica.holders() == {"default": joined.replica.name}
+        worker.assign(ours=False)
+        if what == "removed":
+            worker.end()
+        else:
+            worker.turn(long=False)
+        assert joined.replica.holders() == {}
+    finally:
+        joined.close()
 
 
 def test_replicas_share_hand_over_and_take_over(world: World, env: dict[str, str], engine: Engine) -> None:
