@@ -160,8 +160,9 @@ def _cpu_seconds_of(pid: int, seconds: float) -> float:
     return (ticks() - before) / os.sysconf("SC_CLK_TCK")
 
 
-def test_page_and_metrics_without_a_schema(api: str, file: Path) -> None:
+def test_page_and_metrics_without_a_schema(api: str, tmp_path: Path) -> None:
     """As in the first seconds on an empty database; here it stays so, since nobody may make one."""
+    file = tmp_path / "empty.db"
     file.touch()
     env = environment(api, f"sqlite:///{file}", auto_migrate="false", http_listen="127.0.0.1:0")
     with daemon(env) as run:
