@@ -70,7 +70,7 @@ def test_csv(engine: Engine) -> None:
         '1,main,103,A3,2013-08-03T20:00:00Z,2013-08-03T20:00:15Z,2013-08-03T21:00:00,2013-08-03,21:00:00,21,,voicemail,'
         'false,voicemail,"",,,withheld,,,,1245830144,+441245830144,landline,,V:user@domain.com,,voicemail,,'
         "Voice to Email,15,,0.005000,5000,1,completed,1,completed,true,,,,"
-        "2026-01-05T12:00:00.000250Z,2026-01-05T12:00:00.000250Z,true"
+        '2026-01-05T12:00:00.000250Z,2026-01-05T12:00:00.000250Z,true,""'
     )  # fmt: skip
     assert by_uid["105"]["cost"] == "-0.000001"
     assert by_uid["104"]["cost"] == "1234567.000001"

@@ -11,7 +11,7 @@ from cdrsync.source.post import Bounds
 from cdrsync.source.request import Login
 from cdrsync.source.retry import RetryPolicy
 from tests.support.answers import envelope, golden, logged_in, record, records, refused, response
-from tests.support.canary import PASSWORD, VKEY
+from tests.support.canary import CANARIES, PASSWORD, VKEY
 from tests.support.clock import LONDON
 from tests.support.peer import Seen, http
 
@@ -22,7 +22,7 @@ CANARY = Login("user@example.com", PASSWORD, VKEY)
 ONCE = RetryPolicy(attempts=1)
 AT_ONCE = RetryPolicy(attempts=3, wait_initial=0.0, wait_jitter=0.0)
 ASK = CdrsAsk(limit=1000, after_uid=106398334)
-SESSION = "c0ffee5e5510ca9a0000000000000001"
+SESSION = f"{CANARIES['a session id']}0000000000000001"
 
 
 def api(
