@@ -32,7 +32,7 @@ from tests.support.fleet import LEASE_SECONDS, Fleet, Member
 from tests.support.guide import told
 from tests.support.network import Link
 from tests.support.patroni import patroni
-from tests.support.processes import until
+from tests.support.processes import stop_between_writes, until
 
 LIMIT = 30.0  # seconds until every account is polled again
 REPLICAS = 3
@@ -108,7 +108,7 @@ def _event(fleet: Fleet, member: Member, way: Way, event: str, figures: Figures)
     """Hit a replica, see what the others do, and let it come back."""
     before = fleet.beats(member)
     if event == STOP and not way.links:
-        figures.put_off += _stop_between_writes(member)
+        figures.put_off += stop_between_writes(member.pid)
     else:
         _hit(member, way, event)
     figures.seconds[event].append(fleet.arrive())
@@ -132,21 +132,6 @@ def _mend(member: Member, way: Way, event: str) -> None:
         member.go_on()
     for link in way.links if event == CUT else ():
         link.mend()
-
-
-def _stop_between_writes(member: Member) -> int:
-    """Stop a process while it has not locked SQLite's file: it would keep everybody out until it goes on."""
-    for attempt in range(100):
-        member.pause()
-        if not any(line.split()[4] == str(member.pid) and "WRITE" in line for line in _locks()):
-            return attempt
-        member.go_on()
-        time.sleep(0.05)
-    raise AssertionError("it writes all the time")
-
-
-def _locks() -> list[str]:
-    return Path("/proc/locks").read_text(encoding="ascii").replace("-> ", "").splitlines()
 
 
 # ── engines ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -21,7 +21,7 @@ from cdrsync.store.schema.tables import account, cdr, lease, replica
 from cdrsync.wiring.database import Database as Joined
 from tests.benchmarks import fleet_operator
 from tests.support.operator import Login, Settings, World, running
-from tests.support.processes import Daemon, daemon, environment, until
+from tests.support.processes import Daemon, daemon, environment, stop_between_writes, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +152,7 @@ def test_replicas_share_hand_over_and_take_over(world: World, env: dict[str, str
             third.signal(signal.SIGKILL)  # seen at once: it was on this machine
             until(lambda: shared(engine, first, second), "two share what the dead one had")
             all_arrive(world, engine, 30)
-            second.signal(signal.SIGSTOP)
+            stop_between_writes(second.pid)
             until(lambda: shared(engine, first), "what the hanging one had is taken", 30)
             all_arrive(world, engine, 30)
             second.signal(signal.SIGCONT)

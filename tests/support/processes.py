@@ -68,6 +68,22 @@ def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE
     raise AssertionError(f"waited {deadline:.0f} s for {what() if callable(what) else what}")
 
 
+def stop_between_writes(pid: int) -> int:
+    """Stop a process while it has not locked SQLite's file: it would keep everybody out until it goes on.
+
+    How often that was put off is answered.
+    """
+    for attempt in range(100):
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: "State:\tT" in Path(f"/proc/{pid}/status").read_text(encoding="ascii"), "it has stopped")
+        locks = Path("/proc/locks").read_text(encoding="ascii").replace("-> ", "").splitlines()
+        if not any(line.split()[4] == str(pid) and "WRITE" in line for line in locks):
+            return attempt
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.05)
+    raise AssertionError("it writes all the time")
+
+
 class Daemon:
     """A running `cdrsync run`, its log read as it comes."""
 
