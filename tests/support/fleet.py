@@ -7,12 +7,14 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import EXIT_OK
+from cdrsync.model import utc_now
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import account, cdr, lease, replica
 from tests.fault.fresh import upgraded
@@ -120,7 +122,8 @@ class Fleet:
             self.world.add(username=one.username)
         self.world.configure(rate=rate)
         told = {
-            "start_date": "all" if history else "today",
+            # From the day before: a call that ends just after midnight began on it.
+            "start_date": "all" if history else str(utc_now().date() - timedelta(days=1)),
             "poll_interval": POLL_INTERVAL,
             "lookback_interval": "60s",
             "lease_seconds": str(LEASE_SECONDS),
