@@ -21,7 +21,7 @@ from cdrsync.store.schema.tables import account, cdr, lease, replica
 from cdrsync.wiring.database import Database as Joined
 from tests.benchmarks import fleet_operator
 from tests.support.operator import Login, Settings, World, running
-from tests.support.processes import Daemon, daemon, environment, stop_between_writes, until
+from tests.support.processes import Daemon, daemon, environment, since_yesterday, stop_between_writes, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,8 +74,8 @@ def told(api_url: str, database_url: str, path: Path, logins: list[tuple[str, st
         file.chmod(0o600)
     (path / "cdrsync.toml").touch()
     settings = environment(
-        api_url, database_url, poll_interval=f"{POLL_SECONDS}s", lease_seconds=str(LEASE_SECONDS), start_date="today",
-        audit_time="off", config=str(path / "cdrsync.toml"),
+        api_url, database_url, poll_interval=f"{POLL_SECONDS}s", lease_seconds=str(LEASE_SECONDS),
+        start_date=since_yesterday(), audit_time="off", config=str(path / "cdrsync.toml"),
     )  # fmt: skip
     for name in ("USERNAME", "PASSWORD", "VKEY"):
         del settings[f"CDRSYNC_{name}"]

@@ -7,21 +7,19 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import EXIT_OK
-from cdrsync.model import utc_now
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import account, cdr, lease, replica
 from tests.fault.fresh import upgraded
 from tests.fault.zygote import Start, Zygote, log_of
 from tests.support import recount, witness
 from tests.support.operator import Login, Settings, World, running
-from tests.support.processes import DEADLINE, environment, until
+from tests.support.processes import DEADLINE, environment, since_yesterday, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,8 +120,7 @@ class Fleet:
             self.world.add(username=one.username)
         self.world.configure(rate=rate)
         told = {
-            # From the day before: a call that ends just after midnight began on it.
-            "start_date": "all" if history else str(utc_now().date() - timedelta(days=1)),
+            "start_date": "all" if history else since_yesterday(),
             "poll_interval": POLL_INTERVAL,
             "lookback_interval": "60s",
             "lease_seconds": str(LEASE_SECONDS),

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdrsync.model import utc_now
 from tests.support.canary import LOGIN
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ def environment(api_url: str, database_url: str, **settings: str) -> dict[str, s
         "CDRSYNC_START_DATE": "all",
         **{f"CDRSYNC_{name.upper()}": value for name, value in settings.items()},
     }
+
+
+def since_yesterday() -> str:
+    """A start date for tests without history: of the calls that end just after midnight some began before it."""
+    return str(utc_now().date() - timedelta(days=1))
 
 
 def cdrsync(
