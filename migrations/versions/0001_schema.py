@@ -93,6 +93,13 @@ def text(length: int | None = None, *, long: bool = False) -> Any:
     return mysql.LONGTEXT(**options) if long else mysql.MEDIUMTEXT(**options)
 
 
+def number(length: int | None = None) -> Any:
+    """A telephone number as text: PostgreSQL's collations for words would take three times as long to sort it."""
+    if dialect().name != "postgresql":
+        return text(length)
+    return sa.String(length, collation="C") if length else sa.Text(collation="C")
+
+
 def json_text() -> Any:
     """JSON that is kept as it was written."""
     return postgresql.JSON() if dialect().name == "postgresql" else text(long=True)
@@ -162,11 +169,11 @@ def _cdr() -> None:
         must("call_time", wall_time(), "Time the call began, UK wall clock, as sent"),
         must("started_at", instant(), "When the call began, UTC, computed from the two"),
         may("wall_clock", text(32), "How started_at was read where the clocks changed; NULL: plain"),
-        may("anumber", text(), "Caller, as sent: UK national without the leading 0; empty: withheld"),
+        may("anumber", number(), "Caller, as sent: UK national without the leading 0; empty: withheld"),
         may("anumber_location", text(), "Where or what the caller is, as sent"),
-        may("bnumber", text(), "Number called, as sent: UK national without the leading 0"),
+        may("bnumber", number(), "Number called, as sent: UK national without the leading 0"),
         may("alias", text(), "Name given to the number, as sent; empty or - where there is none"),
-        may("dialled", text(), "Where the call was sent, as sent: 0 nowhere, digits, or V: and an e-mail address"),
+        may("dialled", number(), "Where the call was sent, as sent: 0 nowhere, digits, or V: and an e-mail address"),
         may("dialled_location", text(), "Where or what that is, as sent"),
         must("duration", sa.Integer(), "Seconds"),
         may("ring_time", sa.Integer(), "Seconds"),
@@ -194,14 +201,14 @@ def _number() -> None:
     create(
         "number",
         "Each distinct number of the calls once, as sent",
-        must("number", text(320), "As in cdr.anumber, bnumber or dialled"),
-        may("e164", text(32), "International form with +; NULL where it is no telephone number"),
+        must("number", number(320), "As in cdr.anumber, bnumber or dialled"),
+        may("e164", number(32), "International form with +; NULL where it is no telephone number"),
         may("kind", text(32), "mobile, geographic, freephone and so on; NULL: not classified yet"),
         may("region", text(8), "Country, ISO 3166"),
         may("rules_version", text(32), "Edition of the numbering rules that said so; NULL: not classified yet"),
-        may("national", text(32), "As dialled in the UK: 0 and the number, or 00 and the country's code"),
+        may("national", number(32), "As dialled in the UK: 0 and the number, or 00 and the country's code"),
         may("kind_source", text(16), "Who says the kind: plan (the public ones) or operator (its own words)"),
-        may("usual", text(32), "As the operator writes it: 7700900123; NULL: it is written so, or is none"),
+        may("usual", number(32), "As the operator writes it: 7700900123; NULL: it is written so, or is none"),
         must("first_seen_at", instant(), "UTC"),
         key=("number",),
     )
@@ -215,7 +222,7 @@ def _audit_result() -> None:
         numbered("Order of the audits"),
         *of_account("audit_result"),
         must("period", text(16), "day, week, month, last-month or all"),
-        may("number", text(320), "The number compared; NULL: all of the account"),
+        may("number", number(320), "The number compared; NULL: all of the account"),
         may("first_day", sa.Date(), "First day compared, UK wall clock; NULL: from the beginning"),
         may("last_day", sa.Date(), "Last day compared, UK wall clock"),
         must("audited_at", instant(), "UTC"),
@@ -317,7 +324,7 @@ def _call_day() -> None:
         must("call_date", sa.Date(), "Day, UK wall clock; the first of a month"),
         must("place", sa.Integer(), "Numbers the rows of a day's split", autoincrement=False),
         may("call_hour", sa.Integer(), "Hour of the UK wall clock, where split is hour"),
-        may("called_number", text(), "Number called, as sent, where the split is by number; NULL: not said"),
+        may("called_number", number(), "Number called, as sent, where the split is by number; NULL: not said"),
         may("destination_kind", text(32), "Kind of destination, where split is destination"),
         must("calls", sa.BigInteger(), "Calls"),
         must("answered", sa.BigInteger(), "Calls with outcome answered"),
@@ -345,7 +352,7 @@ def _operator_totals() -> None:
         numbered("Order of the answers"),
         *of_account("operator_totals"),
         must("period", text(16), "day, week, month, last-month or all"),
-        may("number", text(320), "The number asked for; NULL: all of the account"),
+        may("number", number(320), "The number asked for; NULL: all of the account"),
         must("fetched_at", instant(), "The operator's clock, UTC"),
         may("answered", sa.Integer(), "AnsweredTotal; NULL where it could not be read"),
         may("missed", sa.Integer(), "MissedTotal"),

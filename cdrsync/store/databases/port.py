@@ -210,6 +210,10 @@ class DatabaseKind(ABC):
         del dialect, long
         return String(length) if length else Text()
 
+    def number(self, dialect: Dialect, length: int | None) -> TypeEngine[Any]:
+        """A telephone number, compared and sorted byte by byte."""
+        return self.text(dialect, length, long=False)
+
     def json(self, dialect: Dialect) -> TypeEngine[Any]:
         """A JSON document that stays the text it was."""
         del dialect

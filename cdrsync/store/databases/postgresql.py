@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, event, func, literal, select, text, true
+from sqlalchemy import BigInteger, String, Text, event, func, literal, select, text, true
 from sqlalchemy.dialects import postgresql
 
 from cdrsync.errors import ConfigError
@@ -192,6 +192,11 @@ class Postgresql(DatabaseKind):
         """ON CONFLICT."""
         statement = postgresql.insert(table)
         return statement.on_conflict_do_update(index_elements=key, set_=changes(lambda name: statement.excluded[name]))
+
+    def number(self, dialect: Dialect, length: int | None) -> TypeEngine[Any]:
+        """In the collation C: the database's own is for words, and takes three times as long to sort."""
+        del dialect
+        return String(length, collation="C") if length else Text(collation="C")
 
     def json(self, dialect: Dialect) -> TypeEngine[Any]:
         """`json`, not `jsonb`, which rewrites."""

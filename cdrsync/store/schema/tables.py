@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from cdrsync.store.databases.choose import kind_of
-from cdrsync.store.schema.types import Exact, Instant, JsonText, Pounds, WallTime
+from cdrsync.store.schema.types import Exact, Instant, JsonText, Number, Pounds, WallTime
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -181,7 +181,7 @@ call_day = _table(
     Column("call_date", Date, primary_key=True, comment="Day, UK wall clock; the first of a month"),
     Column("place", Integer, primary_key=True, autoincrement=False, comment="Numbers the rows of a day's split"),
     Column("call_hour", Integer, comment="Hour of the UK wall clock, where split is hour"),
-    Column("called_number", Exact, comment="Number called, as sent, where the split is by number; NULL: not said"),
+    Column("called_number", Number, comment="Number called, as sent, where the split is by number; NULL: not said"),
     Column("destination_kind", Exact(32), comment="Kind of destination, where split is destination"),
     Column("calls", BigInteger, nullable=False, comment="Calls"),
     Column("answered", BigInteger, nullable=False, comment="Calls with outcome answered"),
@@ -252,14 +252,14 @@ cdr_change = _table(
 number = _table(
     "number",
     "Each distinct number of the calls once, as sent",
-    Column("number", Exact(NUMBER_LENGTH), primary_key=True, comment="As in cdr.anumber, bnumber or dialled"),
-    Column("e164", Exact(32), comment="International form with +; NULL where it is no telephone number"),
+    Column("number", Number(NUMBER_LENGTH), primary_key=True, comment="As in cdr.anumber, bnumber or dialled"),
+    Column("e164", Number(32), comment="International form with +; NULL where it is no telephone number"),
     Column("kind", Exact(32), comment="mobile, geographic, freephone and so on; NULL: not classified yet"),
     Column("region", Exact(8), comment="Country, ISO 3166"),
     Column("rules_version", Exact(32), comment="Edition of the numbering rules that said so; NULL: not classified yet"),
-    Column("national", Exact(32), comment="As dialled in the UK: 0 and the number, or 00 and the country's code"),
+    Column("national", Number(32), comment="As dialled in the UK: 0 and the number, or 00 and the country's code"),
     Column("kind_source", Exact(16), comment="Who says the kind: plan (the public ones) or operator (its own words)"),
-    Column("usual", Exact(32), comment="As the operator writes it: 7700900123; NULL: it is written so, or is none"),
+    Column("usual", Number(32), comment="As the operator writes it: 7700900123; NULL: it is written so, or is none"),
     Column("first_seen_at", Instant, nullable=False, comment="UTC"),
     Index("ix_number_usual", "usual"),  # all spellings of one number: nearly always there is none but the usual one
 )
@@ -270,7 +270,7 @@ audit_result = _table(
     Column("id", _Id, primary_key=True, comment="Order of the audits"),
     _account_id(),
     Column("period", Exact(16), nullable=False, comment="day, week, month, last-month or all"),
-    Column("number", Exact(NUMBER_LENGTH), comment="The number compared; NULL: all of the account"),
+    Column("number", Number(NUMBER_LENGTH), comment="The number compared; NULL: all of the account"),
     Column("first_day", Date, comment="First day compared, UK wall clock; NULL: from the beginning"),
     Column("last_day", Date, comment="Last day compared, UK wall clock"),
     Column("audited_at", Instant, nullable=False, comment="UTC"),
@@ -292,7 +292,7 @@ operator_totals = _table(
     Column("id", _Id, primary_key=True, comment="Order of the answers"),
     _account_id(),
     Column("period", Exact(16), nullable=False, comment="day, week, month, last-month or all"),
-    Column("number", Exact(NUMBER_LENGTH), comment="The number asked for; NULL: all of the account"),
+    Column("number", Number(NUMBER_LENGTH), comment="The number asked for; NULL: all of the account"),
     Column("fetched_at", Instant, nullable=False, comment="The operator's clock, UTC"),
     Column("answered", Integer, comment="AnsweredTotal; NULL where it could not be read"),
     Column("missed", Integer, comment="MissedTotal"),
@@ -340,12 +340,12 @@ cdr = _table(
     Column("call_time", WallTime, nullable=False, comment="Time the call began, UK wall clock, as sent"),
     Column("started_at", Instant, nullable=False, comment="When the call began, UTC, computed from the two"),
     Column("wall_clock", Exact(32), comment="How started_at was read where the clocks changed; NULL: plain"),
-    Column("anumber", Exact, comment="Caller, as sent: UK national without the leading 0; empty: withheld"),
+    Column("anumber", Number, comment="Caller, as sent: UK national without the leading 0; empty: withheld"),
     Column("anumber_location", Exact, comment="Where or what the caller is, as sent"),
-    Column("bnumber", Exact, comment="Number called, as sent: UK national without the leading 0"),
+    Column("bnumber", Number, comment="Number called, as sent: UK national without the leading 0"),
     Column("alias", Exact, comment="Name given to the number, as sent; empty or - where there is none"),
     Column(
-        "dialled", Exact, comment="Where the call was sent, as sent: 0 nowhere, digits, or V: and an e-mail address"
+        "dialled", Number, comment="Where the call was sent, as sent: 0 nowhere, digits, or V: and an e-mail address"
     ),
     Column("dialled_location", Exact, comment="Where or what that is, as sent"),
     Column("duration", Integer, nullable=False, comment="Seconds"),
