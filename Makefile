@@ -51,7 +51,7 @@ bench: .venv/development .venv-bench/peers ## measure: cdrsync beside its peers,
 profile: .venv/development ## where a catch-up spends its time, by thread and line: ARGS='--database sqlite'
 	@$(python) -m tests.benchmarks.profile_sync $(ARGS)
 
-cluster: .venv/development ## real clusters and poolers: Patroni, Galera, PgBouncer
+cluster: .venv/development ## real clusters and poolers: Patroni, Galera, PgBouncer, Citus
 	@$(python) -m pytest -q -n 3 --dist loadgroup tests/cluster $(ARGS)
 
 campaign: .venv/development ## kill -9 at random moments on every database: make campaign KILLS=1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -165,7 +166,8 @@ def distribute(inputs: Inputs, *, dry_run: bool, yes: bool, as_json: bool) -> in
     is finished by the next run; where nothing is left to be done it says so. Give readers their rights again afterwards
     (cdrsync db grant-reader): on a cluster they need those on the tables that views read.
 
-    JSON: {"nodes", "shards", "steps": [{"what", "statements": [SQL]}], "done": true or false}.
+    JSON: {"nodes", "shards", "steps": [{"what", "statements": [SQL]}], "readers": [{"role", "tables": true or false}],
+    "done": true or false}.
     """
     from cdrsync.store.admin import distribute as spreading
     from cdrsync.wiring import database
@@ -181,4 +183,7 @@ def distribute(inputs: Inputs, *, dry_run: bool, yes: bool, as_json: bool) -> in
         if going:
             spreading.distribute(engine, plan)
     told = "nothing is left to be done" if not plan.steps else "nothing was done" if dry_run else "done"
+    if going and plan.readers:
+        grants = [f"{'--tables ' if one.tables else ''}{shlex.quote(one.role)}" for one in plan.readers]
+        told += f". Now, again: {', '.join(f'cdrsync db grant-reader {one}' for one in grants)}"
     return output.told("db distribute", told, as_json=as_json, **output.fields(plan), done=going or not plan.steps)

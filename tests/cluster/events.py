@@ -18,33 +18,20 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-from sqlalchemy.engine import make_url
-
-from tests.support.clusters import galera, pgbouncer
-from tests.support.databases import MariadbServer, PostgresqlServer, SqliteFiles, database_name
+from tests.support.engines import ENGINES, Make, Way
 from tests.support.fleet import LEASE_SECONDS, Fleet, Member
-from tests.support.guide import told
-from tests.support.network import Link
-from tests.support.patroni import patroni
 from tests.support.processes import stop_between_writes, until
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 LIMIT = 30.0  # seconds until every account is polled again
-REPLICAS = 3
 KILL, STOP, CUT = "kill -9", "SIGSTOP", "cut"
-
-
-@dataclass(frozen=True)
-class Way:
-    """How one replica reaches the database."""
-
-    url: str
-    links: Sequence[Link] = ()
 
 
 @dataclass
@@ -132,90 +119,6 @@ def _mend(member: Member, way: Way, event: str) -> None:
         member.go_on()
     for link in way.links if event == CUT else ():
         link.mend()
-
-
-# ── engines ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-Make = Callable[[contextlib.ExitStack], tuple[str, list[Way]]]
-"""Makes a new database: its URL, and a way to it for each replica."""
-
-
-@contextlib.contextmanager
-def sqlite() -> Iterator[Make]:
-    """One file; there is no network to be cut."""
-    with contextlib.closing(SqliteFiles()) as files:
-
-        def make(_: contextlib.ExitStack) -> tuple[str, list[Way]]:
-            url = files.create()
-            return url, [Way(url)] * REPLICAS
-
-        yield make
-
-
-@contextlib.contextmanager
-def postgresql() -> Iterator[Make]:
-    """One server."""
-    with contextlib.closing(PostgresqlServer(settings=("fsync=off", "max_connections=300"))) as server:
-        yield lambda stack: _linked(stack, server.create(), [server.port] * REPLICAS)
-
-
-@contextlib.contextmanager
-def behind_pgbouncer() -> Iterator[Make]:
-    """One server behind PgBouncer in transaction mode, with fewer sessions than clients."""
-    settings = ("fsync=off", "max_connections=300")
-    with contextlib.closing(PostgresqlServer(settings=settings)) as server, pgbouncer(server, server.url()) as url:
-        port = make_url(url).port
-        assert port is not None
-        yield lambda stack: _linked(stack, server.create(), [port] * REPLICAS)
-
-
-@contextlib.contextmanager
-def mariadb() -> Iterator[Make]:
-    """One server."""
-    settings = ("--innodb-flush-log-at-trx-commit=2", "--max-connections=400")
-    with contextlib.closing(MariadbServer(settings=settings)) as server:
-        yield lambda stack: _linked(stack, server.create(), [server.port] * REPLICAS)
-
-
-@contextlib.contextmanager
-def on_galera() -> Iterator[Make]:
-    """Each replica has a node of its own."""
-    with galera(REPLICAS) as nodes:
-        yield lambda stack: _linked(stack, nodes[0].create(), [node.port for node in nodes])
-
-
-@contextlib.contextmanager
-def under_patroni() -> Iterator[Make]:
-    """The guide's cluster, by every server's name; each replica has links of its own to all of them."""
-    with patroni(3, yaml.safe_load(told("yaml"))) as cluster:
-
-        def make(stack: contextlib.ExitStack) -> tuple[str, list[Way]]:
-            name = cluster.create()
-            ways = []
-            for _ in range(REPLICAS):
-                links = [stack.enter_context(Link(node.port)) for node in cluster.nodes]
-                ways.append(Way(cluster.url(name, [link.port for link in links]), links))
-            return cluster.url(name, [node.port for node in cluster.nodes]), ways
-
-        yield make
-
-
-def _linked(stack: contextlib.ExitStack, url: str, ports: Sequence[int]) -> tuple[str, list[Way]]:
-    """A database, and for each replica a way to it through a link of its own."""
-    user = make_url(url)
-    plain = f"{user.drivername}://{user.username}@127.0.0.1:{{}}/{database_name(url)}"
-    links = [stack.enter_context(Link(port)) for port in ports]
-    return url, [Way(plain.format(link.port), (link,)) for link in links]
-
-
-ENGINES = {
-    "sqlite": sqlite,
-    "postgresql": postgresql,
-    "pgbouncer": behind_pgbouncer,
-    "mariadb": mariadb,
-    "galera": on_galera,
-    "patroni": under_patroni,
-}
 
 
 def run(engine: str, ended: threading.Event, *, events: int, fleets: int, seed: int) -> Figures:

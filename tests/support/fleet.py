@@ -93,7 +93,8 @@ class Member:
 class Fleet:
     """`ways` are the database's URL as each replica sees it, `url` is ours. `settings` are the program's.
 
-    `zygote` starts the replicas; without one the fleet has its own.
+    `zygote` starts the replicas; without one the fleet has its own. Where nobody is to be `witnessed`, the outcome
+    knows no writes.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Fleet:
         history: int = 0,
         operator: Settings | None = None,
         zygote: Zygote | None = None,
+        witnessed: bool = True,
         seed: int = 1,
         **settings: Any,
     ) -> None:
@@ -114,6 +116,7 @@ class Fleet:
         self.names = [f"a{n}" for n in range(accounts)]
         self._folder = folder
         self._ways = ways
+        self._witnessed = witnessed
         self.world = World(operator or Settings(), logins=self.logins, seed=seed)
         for one in self.logins:
             self.world.add_history(history, 3, username=one.username) if history else None
@@ -132,7 +135,8 @@ class Fleet:
         with contextlib.ExitStack() as stack:
             self.engine: Engine = open_engine(upgraded(url))
             stack.callback(self._forget)
-            witness.call(self.engine)
+            if witnessed:
+                witness.call(self.engine)
             self._api = stack.enter_context(running(self.world))
             self._configure()
             self._zygote = zygote or stack.enter_context(Zygote())
@@ -240,7 +244,7 @@ class Fleet:
         calls = {name: self.world.records(one.username) for name, one in zip(self.names, self.logins, strict=True)}
         found = [line for name in self.names for line in recount.differences(self.engine, name, calls[name])]
         bugs = [f"internal error: {member.log()}" for member in self.members if "internal error" in member.log(10**6)]
-        heard = witness.hear(self.engine)
+        heard = witness.hear(self.engine) if self._witnessed else witness.Testimony()
         return Outcome(sum(map(len, calls.values())), heard.writes, heard.leases, heard.double, found + bugs)
 
     def close(self) -> None:

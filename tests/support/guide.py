@@ -12,8 +12,13 @@ GUIDE = REPOSITORY / "deploy" / "clusters.md"
 
 def told(language: str) -> str:
     """The guide's block in a language. There is one of each that is asked for."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    return str(found)
+    (found,) = blocks(language)
+    return found
+
+
+def blocks(language: str) -> list[str]:
+    """All of the guide's blocks in a language, in their order."""
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def settings(language: str, section: str) -> dict[str, str]:

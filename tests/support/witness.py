@@ -11,11 +11,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cdrsync.store.databases.postgresql_access import is_spread
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 _TABLE = (
-    "CREATE TABLE witness (n {} PRIMARY KEY, account_id INTEGER NOT NULL, commits BIGINT NOT NULL,"
+    "CREATE TABLE witness ({}account_id INTEGER NOT NULL, commits BIGINT NOT NULL,"
     " token VARCHAR(32), holder VARCHAR(8), writer VARCHAR(64))"
 )
 _NOTE = (
@@ -24,19 +26,20 @@ _NOTE = (
 )
 _TABLES = ("cdr", "checkpoint")
 _VERBS = ("INSERT", "UPDATE")
+_TRIGGERS = tuple(
+    f"CREATE TRIGGER witness_{table} AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION witness()"
+    for table in _TABLES
+)
 STATEMENTS = {
     "postgresql": (
-        _TABLE.format("bigserial"),
+        _TABLE.format("n bigserial PRIMARY KEY, "),
         "CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         + _NOTE.format("current_setting('application_name')")
         + "; RETURN NULL; END $$",
-        *(
-            f"CREATE TRIGGER witness_{table} AFTER INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION witness()"
-            for table in _TABLES
-        ),
+        *_TRIGGERS,
     ),
     "mysql": (
-        _TABLE.format("BIGINT AUTO_INCREMENT"),
+        _TABLE.format("n BIGINT AUTO_INCREMENT PRIMARY KEY, "),
         *(
             f"CREATE TRIGGER witness_{table}_{verb} AFTER {verb} ON {table} FOR EACH ROW "
             + _NOTE.format("CONCAT(@@report_host, @@port, '/', CONNECTION_ID())")
@@ -45,7 +48,7 @@ STATEMENTS = {
         ),
     ),
     "sqlite": (
-        _TABLE.format("INTEGER"),
+        _TABLE.format("n INTEGER PRIMARY KEY, "),
         *(
             f"CREATE TRIGGER witness_{table}_{verb} AFTER {verb} ON {table} BEGIN {_NOTE.format('NULL')}; END"
             for table in _TABLES
@@ -54,6 +57,28 @@ STATEMENTS = {
     ),
 }
 """By dialect. SQLite knows no sessions: there the tokens alone tell."""
+
+_SHARD = (
+    "{0} bigint := (SELECT there.shardid FROM pg_dist_shard AS here JOIN pg_dist_shard AS there USING (shardminvalue)"
+    " WHERE here.shardid = substring(TG_TABLE_NAME, '[0-9]+$')::bigint AND there.logicalrelid = '{0}'::regclass); "
+)
+ON_CITUS = (
+    "SET LOCAL citus.multi_shard_modify_mode = 'sequential'",
+    "SET LOCAL citus.enable_unsafe_triggers = on",  # safe is what stays within one shard, as this does
+    _TABLE.format(""),
+    "SELECT create_distributed_table('witness', 'account_id', colocate_with => 'cdr')",
+    "CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ DECLARE "
+    + _SHARD.format("witness")
+    + _SHARD.format("lease")
+    + "BEGIN EXECUTE '"
+    + _NOTE.format("current_setting(''application_name'')")
+    .replace("INTO witness", "INTO witness_' || witness || '")
+    .replace("FROM lease", "FROM lease_' || lease || '")
+    .replace("NEW.account_id", "$1")
+    + "' USING NEW.account_id; RETURN NULL; END $$",
+    *_TRIGGERS,
+)
+"""A node knows the coordinator's session by its number, which is one replica's."""
 
 
 @dataclass
@@ -67,8 +92,10 @@ class Testimony:
 
 def call(engine: Engine) -> None:
     """Have everything witnessed from now on. The schema must be there."""
+    dialect = "mysql" if engine.dialect.name == "mariadb" else engine.dialect.name
     with engine.begin() as connection:
-        for statement in STATEMENTS["mysql" if engine.dialect.name == "mariadb" else engine.dialect.name]:
+        spread = dialect == "postgresql" and is_spread(connection)
+        for statement in ON_CITUS if spread else STATEMENTS[dialect]:
             connection.exec_driver_sql(statement)
 
 

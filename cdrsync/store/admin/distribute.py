@@ -11,21 +11,23 @@ is a transaction under the schema's lease; one that was cut off is made by the n
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Table, inspect, text
 
 from cdrsync.errors import ConfigError
 from cdrsync.store.admin.migrate import UpgradeLock
+from cdrsync.store.admin.views import ORDER, tables_read
 from cdrsync.store.databases.choose import kind_of
-from cdrsync.store.databases.errors import translated
+from cdrsync.store.databases.errors import again, translated
 from cdrsync.store.schema.tables import account, cdr, lease, metadata, number, replica
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Connection, Engine, Row
 
 REFERENCE = (account, number)
 LOCAL = (replica,)
@@ -35,6 +37,15 @@ GUIDE = "see Citus in deploy/clusters.md"
 EXTENSION_HINT = f"As a superuser, in this database on every node: CREATE EXTENSION citus ({GUIDE})"
 WORKERS_HINT = f"As a superuser on the coordinator: SELECT citus_add_node('HOST', PORT) ({GUIDE})"
 COORDINATOR_HINT = "Name the coordinator in database_url"
+
+_OWNER = "SELECT tableowner FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'cdr'"
+_READERS = text(
+    "SELECT rolname AS role, quote_ident(rolname) AS quoted, bool_or(relname = ANY(:beyond)) AS tables"
+    " FROM pg_class, LATERAL aclexplode(relacl) AS given JOIN pg_roles ON pg_roles.oid = given.grantee"
+    " WHERE relnamespace = current_schema()::regnamespace AND relname = ANY(:names) AND grantee <> relowner"
+    " GROUP BY 1 ORDER BY 1"
+)
+"""Who has rights on tables and views of ours beside their owner, and whether on tables `beyond` what views read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +57,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """Who has rights now: on the views alone, or on all `tables` too."""
+
+    role: str
+    tables: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, in this order; no steps: nothing. `nodes` take shards."""
+    """What is to be done, in this order; no steps: nothing. `nodes` take shards; `readers` are to be granted again."""
 
     nodes: int
     shards: int
     steps: tuple[Step, ...]
+    readers: tuple[Reader, ...] = ()
 
 
 def distributed() -> list[Table]:
@@ -63,18 +83,28 @@ def distributed() -> list[Table]:
 def plan(engine: Engine) -> Plan:
     """Look what is left to be done.
 
-    Raises ConfigError where the database is no Citus cluster or the tables are spread in another way,
-    DatabaseUnavailable.
+    Raises ConfigError where the database is no Citus cluster, a worker lacks the tables' owner, or they
+    are spread in another way; DatabaseUnavailable.
     """
     if not kind_of(engine.dialect.name).distributes:
         raise ConfigError(
             [f"{engine.dialect.name} can't be distributed: only PostgreSQL with the extension Citus can"],
             hint="One server of it carries many accounts; README says how many",
         )
+    from cdrsync.store.databases.postgresql_access import check_roles  # its driver is there now
+
     with translated(), engine.connect() as connection:
         nodes = _check_cluster(connection)
         shards = int(connection.scalar(text("SELECT current_setting('citus.shard_count')")) or 0)
-        return Plan(nodes, shards, tuple(_steps(connection)))
+        steps = tuple(_steps(connection))
+        if not steps:
+            return Plan(nodes, shards, ())
+        check_roles(connection, connection.exec_driver_sql(_OWNER).scalars().all())
+        beyond = sorted(metadata.tables.keys() - set(tables_read()))
+        readers = connection.execute(_READERS, {"names": [*metadata.tables, *ORDER], "beyond": beyond}).all()
+        if readers:
+            steps = (_closed_to(readers), *steps)
+        return Plan(nodes, shards, steps, tuple(Reader(row.role, row.tables) for row in readers))
 
 
 def distribute(engine: Engine, planned: Plan) -> None:
@@ -83,10 +113,15 @@ def distribute(engine: Engine, planned: Plan) -> None:
         lock = UpgradeLock(connection)
         with lock.held():
             for step in planned.steps:
-                with connection.begin():
-                    lock.confirm()
-                    for statement in step.statements:
-                        connection.exec_driver_sql(statement)
+                # Again where a page came between: it locks tables in another order.
+                again(functools.partial(_make, connection, lock, step))
+
+
+def _make(connection: Connection, lock: UpgradeLock, step: Step) -> None:
+    with connection.begin():
+        lock.confirm()
+        for statement in step.statements:
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 def _check_cluster(connection: Connection) -> int:
@@ -101,6 +136,13 @@ def _check_cluster(connection: Connection) -> int:
     if not nodes:
         raise ConfigError(["no node of the Citus cluster takes shards"], hint=WORKERS_HINT)
     return int(nodes)
+
+
+def _closed_to(readers: Sequence[Row[Any]]) -> Step:
+    """Citus would make on the workers who has rights on what is spread, which only a superuser may."""
+    ours = ", ".join(sorted([*metadata.tables, *ORDER]))
+    words = f"{', '.join(row.role for row in readers)}: the rights to read end, until they are granted again"
+    return Step(words, tuple(f"REVOKE ALL ON {ours} FROM {row.quoted}" for row in readers))
 
 
 def _steps(connection: Connection) -> Iterator[Step]:

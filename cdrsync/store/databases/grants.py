@@ -29,7 +29,7 @@ class Grants:
         self.role = role
         self.readable = readable
         self.said: list[str] = []
-        self._connection = connection
+        self.connection = connection
         self._mark = quote_mark
 
     def quote(self, name: object) -> str:
@@ -39,14 +39,14 @@ class Grants:
     def say(self, statement: str) -> None:
         """Run a statement."""
         # No parameters: quoted names may hold per cent signs and colons.
-        self._connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        self.connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         self.said.append(statement)
 
     def ask(self, query: str, **values: object) -> list[tuple[Any, ...]]:
         """Rows of a query."""
-        return [tuple(row) for row in self._connection.execute(text(query), values)]
+        return [tuple(row) for row in self.connection.execute(text(query), values)]
 
     def truth(self, condition: str) -> bool:
         """Whether a condition holds; `:role` in it is the role's name."""
         values = {"role": self.role} if ":role" in condition else {}
-        return bool(self._connection.execute(text(f"SELECT {condition}"), values).scalar())
+        return bool(self.connection.execute(text(f"SELECT {condition}"), values).scalar())

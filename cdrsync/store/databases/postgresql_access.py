@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from psycopg.pq import Conninfo
@@ -10,7 +11,7 @@ from cdrsync.errors import ConfigError
 from cdrsync.store.databases.port import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from sqlalchemy.engine import URL, Connection
 
@@ -128,10 +129,33 @@ _HAS_CITUS = "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
 _IS_SPREAD = "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('cdr'))"
 
 
+def has_citus(connection: Connection) -> bool:
+    """Whether the database may be one of a Citus cluster."""
+    return bool(connection.exec_driver_sql(_HAS_CITUS).scalar_one())
+
+
 def is_spread(connection: Connection) -> bool:
     """Whether the calls are spread over the nodes of a Citus cluster."""
-    has_citus = connection.exec_driver_sql(_HAS_CITUS).scalar_one()
-    return bool(has_citus and connection.exec_driver_sql(_IS_SPREAD).scalar_one())
+    return has_citus(connection) and bool(connection.exec_driver_sql(_IS_SPREAD).scalar_one())
+
+
+_ROLES_OF_WORKERS = (
+    "SELECT nodename || ':' || nodeport, result"
+    " FROM run_command_on_workers('SELECT json_agg(rolname) FROM pg_roles') WHERE success ORDER BY 1"
+)
+
+
+def check_roles(connection: Connection, roles: Collection[str]) -> None:
+    """Raises ConfigError where a worker of the Citus cluster lacks a role: nothing can be granted to it there.
+
+    Citus makes a role on every node only where it is made in the cluster's own database.
+    """
+    known = {node: set(json.loads(names)) for node, names in connection.exec_driver_sql(_ROLES_OF_WORKERS)}
+    lacking = {role: [node for node, names in known.items() if role not in names] for role in roles}
+    problems = [f"there is no role {role!r} on {', '.join(nodes)}" for role, nodes in lacking.items() if nodes]
+    if problems:
+        made = "".join(f'; CREATE ROLE "{role}" LOGIN' for role, nodes in lacking.items() if nodes)
+        raise ConfigError(problems, hint=f"There, as a superuser: SET citus.enable_create_role_propagation = off{made}")
 
 
 # ── readers ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -175,10 +199,13 @@ def _check_role(grants: Grants) -> None:
         f"SELECT rolsuper, pg_has_role(oid, {_OWNER}, 'MEMBER') FROM pg_roles WHERE rolname = :role",  # noqa: S608
         role=grants.role,
     )
+    citus = has_citus(grants.connection)
     if not found:
-        raise ConfigError(
-            [f"there is no role {grants.role!r}"], hint=f"CREATE ROLE {grants.quote(grants.role)} LOGIN PASSWORD '…'"
-        )
+        where = " in this very database, so that Citus makes it on every node" if citus else ""
+        hint = f"CREATE ROLE {grants.quote(grants.role)} LOGIN PASSWORD '…'{where}"
+        raise ConfigError([f"there is no role {grants.role!r}"], hint=hint)
+    if citus:
+        check_roles(grants.connection, [grants.role])
     if any(found[0]):
         raise ConfigError([f"the role {grants.role!r} owns the tables or is a superuser: it may write anyway"])
 
