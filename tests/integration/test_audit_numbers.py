@@ -75,7 +75,7 @@ def test_arrivals_while_it_asks_are_no_alarm(migrated: Database) -> None:
     with rig(migrated.url, Settings(rate=200.0, latency=0.02), calls=300, days=1) as r:
         limited = r.under(numbers=busiest(r, 2))
         limited.run()
-        for _ in range(20):
+        for _ in range(8):
             r.clock.advance(0.1)
             assert limited.audit.run(ALL, heal=True).gaps == []
 

@@ -1,7 +1,7 @@
 """The whole way from the operator to the table, under each answer to what the operator leaves open.
 
-Every test ends in the same comparison: the table against the sandbox's own records, value by value. Some 1,000 records
-each; `CATCH_UP_RECORDS=30000` in the environment makes it more.
+Every test ends in the same comparison: the table against the sandbox's own records, value by value. Some 300 records
+each, over many small pages; `CATCH_UP_RECORDS=30000` in the environment makes it more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from tests.conftest import Database
     from tests.support.rig import Rig
 
-RECORDS = int(os.environ.get("CATCH_UP_RECORDS", "1000"))
+RECORDS = int(os.environ.get("CATCH_UP_RECORDS", "300"))
+PAGE = 40  # so that each day has several
 HOUR = 3600
 DAY = 24 * HOUR
 
@@ -68,12 +69,12 @@ def live(r: Rig, seconds: float, *, steps: int) -> None:
 
 
 def equal(database: Database, operator: Settings) -> None:
-    """History at once; then two hours of new calls in six runs; a run more finds nothing to do."""
-    with rig(database.url, operator, calls=RECORDS, days=3) as r:
+    """History at once; then two hours of new calls in four runs; a run more finds nothing to do."""
+    with rig(database.url, operator, calls=RECORDS, days=3, page_size=PAGE) as r:
         r.run()
         assert r.assert_equal() == sum(call.raw is None for call in r.world.records())
         r.world.configure(rate=0.02)
-        live(r, 2 * HOUR, steps=6)
+        live(r, 2 * HOUR, steps=4)
         r.world.configure(rate=0)
         r.run()
         unreadable = sum(call.raw is not None for call in r.world.records())
@@ -95,22 +96,22 @@ def test_equal_under_every_setting_of_the_unknown(migrated: Database, setting: s
 
 
 MOVING = Settings(
-    rate=0.3,
-    latency=0.5,
+    rate=0.1,
+    latency=1.5,
     late_share=0.1,
     late_delay=(5.0, 2.0 * HOUR),
     change_share=0.1,
     change_delay=(10.0, 20.0 * HOUR),
-    limit_clamp=60,
+    limit_clamp=25,
     end_date_included=False,
 )
 
 
 def moving(database: Database, operator: Settings) -> None:
-    """Each answer takes half a second in which calls arrive; some are late, some change: in the end nothing differs."""
+    """Calls arrive while each answer is on its way; some are late, some change: in the end nothing differs."""
     with rig(database.url, operator, calls=RECORDS // 2, days=3) as r:
         r.run()
-        live(r, HOUR, steps=6)
+        live(r, HOUR, steps=4)
         r.world.configure(rate=0, late_share=0, change_share=0)
         r.clock.advance(DAY)
         r.run()  # with the daily sweep

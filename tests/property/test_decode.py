@@ -125,19 +125,20 @@ def test_spoilt_bytes(name: str, edits: list[tuple[int, int, bytes]]) -> None:
 def test_cut_anywhere(name: str) -> None:
     """No beginning of an answer passes for the whole."""
     body = golden(name).rstrip()
-    for length in range(len(body)):
+    end = max(len(body) - 400, 0)  # where it looks almost whole: byte by byte
+    for length in (*range(0, end, 5), *range(end, len(body))):
         with pytest.raises(BadAnswer):
             decode(body[:length], timezone=LONDON)
 
 
 def test_mutated_answers() -> None:
-    """Some thousands of mutated answers: nothing but responses or BadAnswer, no case that takes long."""
-    figures = fuzz(4000, seed=20240523)
+    """Two thousand mutated answers: nothing but responses or BadAnswer, no case that takes long."""
+    figures = fuzz(2000, seed=20240523)
 
     assert figures.problems == []
-    assert figures.usual > 100
+    assert figures.usual > 50
     assert figures.read > figures.usual
-    assert figures.refused > 1000
+    assert figures.refused > 500
 
 
 @pytest.mark.parametrize("spoilt", [False, True])

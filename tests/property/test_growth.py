@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SIZES = (500, 1000, 2000)
+SIZES = (250, 500, 1000)
 SLACK = 1.15  # of the growth that is linear
 
 GROWING: dict[str, Callable[[int], bytes]] = {

@@ -6,11 +6,10 @@ answer alike all the time, so that what the simulation proves of the core holds 
 
 from __future__ import annotations
 
+import atexit
 import shutil
-import tempfile
 from datetime import date, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import HealthCheck, settings
@@ -29,11 +28,13 @@ from tests.support.clock import LONDON, NOW
 from tests.support.examples import call
 from tests.support.listing import Listing
 from tests.support.memory import MemoryStore
+from tests.support.server_process import new_directory
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from cdrsync.model import Checkpoint
     from cdrsync.store.save import SqlStore
@@ -125,9 +126,10 @@ class Account(RuleBasedStateMachine):
         self.fails = 0  # documents from now on until one fails; 0: none
         self.late: list[Cdr] = []
         self.beyond: set[int] = set()  # uids that came, or changed, later than a sweep reaches
-        self.directory = tempfile.TemporaryDirectory(prefix="cdrsync-machine-")
-        database = Path(self.directory.name) / "cdrsync.db"
+        self.directory = new_directory("cdrsync-machine-")
+        database = self.directory / "cdrsync.db"
         shutil.copy(_template(), database)
+        self.engine = open_engine(f"sqlite:///{database}")  # to look into the tables
         sql = OwnStore(f"sqlite:///{database}", "machine", clock=self.clock)
         sql.open()
         self.store = Twins(MemoryStore(self.clock), sql)
@@ -251,7 +253,8 @@ class Account(RuleBasedStateMachine):
         if hasattr(self, "sync"):
             self.everything()
         self.store.sql.close()
-        self.directory.cleanup()
+        self.engine.dispose()
+        shutil.rmtree(self.directory)
 
     # ── parts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -281,12 +284,9 @@ class Account(RuleBasedStateMachine):
         return -1 if checkpoint is None or checkpoint.high_water_uid is None else checkpoint.high_water_uid
 
     def _rows(self) -> list[Cdr]:
-        engine = open_engine(f"sqlite:///{Path(self.directory.name) / 'cdrsync.db'}")
-        with engine.connect() as connection:
-            columns = [cdr_table.c[name] for name in Cdr._fields]
-            rows = connection.execute(select(*columns).order_by(cdr_table.c.uid)).all()
-        engine.dispose()
-        return [Cdr._make(row) for row in rows]
+        columns = [cdr_table.c[name] for name in Cdr._fields]
+        with self.engine.connect() as connection:
+            return [Cdr._make(row) for row in connection.execute(select(*columns).order_by(cdr_table.c.uid))]
 
 
 _made: list[Path] = []
@@ -295,8 +295,9 @@ _made: list[Path] = []
 def _template() -> Path:
     """A database with today's tables, made once."""
     if not _made:
-        directory = tempfile.mkdtemp(prefix="cdrsync-machine-")
-        _made.append(Path(directory) / "template.db")
+        directory = new_directory("cdrsync-machine-")
+        atexit.register(shutil.rmtree, directory)
+        _made.append(directory / "template.db")
         engine = open_engine(f"sqlite:///{_made[0]}")
         migrate.upgrade(engine)
         engine.dispose()

@@ -13,14 +13,13 @@ import itertools
 import os
 import shutil
 import signal
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.engine import make_url
 
 from cdrsync.store.databases.engine import open_engine
-from tests.support.server_process import ServerProcess
+from tests.support.server_process import ServerProcess, new_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +72,7 @@ class SqliteFiles:
     kind = "sqlite"
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="cdrsync-sqlite-"))
+        self.directory = new_directory("cdrsync-sqlite-")
 
     def create(self) -> str:
         folder = self.directory / new_name()

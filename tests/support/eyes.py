@@ -33,11 +33,15 @@ class Eyes:
         return [Cdr._make(getattr(row, name) for name in Cdr._fields) for row in self.rows(tables.cdr)]
 
 
+_SAME = frozenset({int, str, type(None)})  # what all databases say alike, quickly seen
+
+
 def seen(engine: Engine, query: str) -> list[dict[str, Any]]:
     """The rows of a query, each value as all three databases would say it."""
     with engine.connect() as connection:
         return [
-            {name: alike(value) for name, value in row.items()} for row in connection.execute(text(query)).mappings()
+            {name: value if type(value) in _SAME else alike(value) for name, value in row.items()}
+            for row in connection.execute(text(query)).mappings()
         ]
 
 

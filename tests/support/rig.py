@@ -77,14 +77,15 @@ def assert_equal(engine: Engine, calls: list[Call], *, since: date | None = None
         if call.raw is None and (since is None or call.calldate >= since.isoformat())
     }
     with engine.connect() as connection:
-        rows = connection.execute(select(cdr)).all()
-    held = {row.uid: tuple(getattr(row, name) for name in COLUMNS) for row in rows}
+        rows = connection.execute(select(*(cdr.c[name] for name in COLUMNS))).all()
+    held = {row.uid: tuple(row) for row in rows}
     assert len(rows) == len(held), "doubled"
     assert sorted(truth.keys() - held.keys()) == [], "lost"
     assert sorted(held.keys() - truth.keys()) == [], "held without being the operator's"
     for uid, call in truth.items():
-        differences = {name: (a, b) for name, a, b in zip(COLUMNS, held[uid], call, strict=True) if a != b}
-        assert differences == {}, f"uid {uid}: {str(differences)[:300]}"
+        if held[uid] != call:
+            differences = {name: (a, b) for name, a, b in zip(COLUMNS, held[uid], call, strict=True) if a != b}
+            raise AssertionError(f"uid {uid}: {str(differences)[:300]}")
     return len(truth)
 
 

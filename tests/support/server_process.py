@@ -23,13 +23,17 @@ MEMORY_BYTES = 4 << 30
 UNPRIVILEGED = "nobody"  # who runs the servers where the tests run as root: PostgreSQL refuses to
 
 
+def new_directory(prefix: str) -> Path:
+    """A directory in memory, where there is room. A short path: a Unix socket's may not exceed some 100 characters."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else "/tmp"))
+
+
 class ServerProcess:
     """A server process in a directory of its own, run by an unprivileged user where the tests are root."""
 
     def __init__(self, prefix: str) -> None:
-        # A short path: a Unix socket's may not exceed some 100 characters.
-        roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
-        self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else "/tmp"))
+        self.directory = new_directory(prefix)
         self.shared = False  # by tests that would miss it if it were stopped
         self.user = UNPRIVILEGED if os.geteuid() == 0 else None
         self.port = free_port()

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -365,6 +366,7 @@ def test_retention_by_pseudonyms_needs_their_key() -> None:
     assert settings('retention_months = 12\nretention_policy = "delete"').retention_months == 12
 
 
+@hypothesis.settings(max_examples=40)  # for each of all keys
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))
 def test_no_text_breaks_a_parser(text: str) -> None:
     """Whatever a value holds, it is taken or refused in words."""
