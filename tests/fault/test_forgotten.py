@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import event
 
 from cdrsync.errors import DatabaseUnavailable, Retry
 from cdrsync.store.databases import errors, port
@@ -103,3 +104,28 @@ def test_a_page_goes_over_another_connection(migrated: Database, link: Link) -> 
             store.open()
             store.save(page(FIRST._replace(uid=2)))
         assert time.monotonic() - begun < IN_TIME
+
+
+@SERVERS
+def test_a_new_connection_that_ends_at_once_is_the_servers_trouble(migrated: Database) -> None:
+    """As where a pooler takes connections that it has no room for: said as such, and soon over."""
+    engine, other = open_engine(migrated.url), open_engine(migrated.url)
+    ends = "SELECT pg_terminate_backend({})" if migrated.kind == "postgresql" else "KILL {}"
+    with contextlib.ExitStack() as opened:
+        opened.callback(engine.dispose)
+        opened.callback(other.dispose)
+        server = opened.enter_context(other.connect())
+        engine.connect().close()
+        engine.dispose()
+
+        def end(connection: Any, *_: Any) -> None:
+            number = connection.info.backend_pid if migrated.kind == "postgresql" else connection.thread_id()
+            server.exec_driver_sql(ends.format(number))
+
+        event.listen(engine, "connect", end)
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable), errors.translated():
+                engine.connect()
+        event.remove(engine, "connect", end)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT 1").scalar() == 1

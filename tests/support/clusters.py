@@ -112,13 +112,13 @@ def until_synced(nodes: list[GaleraNode]) -> None:
 
 
 @contextlib.contextmanager
-def pgbouncer(server: PostgresqlServer, url: str) -> Iterator[str]:
-    """The URL of a database through PgBouncer in transaction mode, with fewer sessions than clients."""
+def pgbouncer(server: PostgresqlServer, url: str, **settings: str) -> Iterator[str]:
+    """The URL of a database through the guide's PgBouncer, which has two sessions only where `settings` don't say."""
     if shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
         missing("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="cdrpb-", dir="/tmp"))
-    settings = guide.settings("ini", "pgbouncer") | {
+    told = guide.settings("ini", "pgbouncer") | {
         "listen_addr": "127.0.0.1",
         "listen_port": str(port),
         "unix_socket_dir": "",
@@ -130,7 +130,7 @@ def pgbouncer(server: PostgresqlServer, url: str) -> Iterator[str]:
     }
     parser = configparser.ConfigParser(interpolation=None)
     parser["databases"] = {"*": f"host={server.directory} port={server.port} user=postgres"}
-    parser["pgbouncer"] = settings
+    parser["pgbouncer"] = told | settings
     with (folder / "pgbouncer.ini").open("w", encoding="utf-8") as file:
         parser.write(file)
     user = "nobody" if os.geteuid() == 0 else None

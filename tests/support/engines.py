@@ -54,7 +54,11 @@ def postgresql() -> Iterator[Make]:
 def behind_pgbouncer() -> Iterator[Make]:
     """One server behind PgBouncer in transaction mode, with fewer sessions than clients."""
     settings = ("fsync=off", "max_connections=300")
-    with contextlib.closing(PostgresqlServer(settings=settings)) as server, pgbouncer(server, server.url()) as url:
+    room = {"default_pool_size": "10", "max_client_conn": "1000"}  # the pool is each fleet's
+    with (
+        contextlib.closing(PostgresqlServer(settings=settings)) as server,
+        pgbouncer(server, server.url(), **room) as url,
+    ):
         port = make_url(url).port
         assert port is not None
         yield lambda stack: _linked(stack, server.create(), [port] * REPLICAS)

@@ -20,17 +20,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
+from cdrsync.errors import DatabaseUnavailable
 from cdrsync.store.databases.choose import kind_of
-from cdrsync.store.databases.port import CUT_SECONDS
+from cdrsync.store.databases.port import CUT_SECONDS, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sqlalchemy.engine import Engine
+    from sqlalchemy.pool import ConnectionPoolEntry
 
     from cdrsync.store.databases.port import DatabaseKind
 
 LONG_SECONDS = 5.0  # for a look whether a connection, or the server, is alive
+_ANSWERED = "answered"  # that a connection has, kept beside it by the pool
 
 
 class _Heard(NamedTuple):
@@ -73,14 +76,18 @@ class _Watched:
         self._kind = kind_of(engine.dialect.name)
         self._is_lost = is_lost
 
-    def taken(self, connection: Any, *_: Any) -> None:
+    def taken(self, connection: Any, entry: ConnectionPoolEntry, *_: Any) -> None:
+        is_new = not entry.info.get(_ANSWERED)
         self._mark(connection, patience=LONG_SECONDS, is_lost=None)
         try:
             self._kind.ping(self._engine, connection)
         except self._engine.dialect.loaded_dbapi.Error as error:
             # One that was cut fell silent: whatever swallowed it has the others of its time, too.
             was_cut = _heard.pop(connection, None) is None
+            if is_new:  # the pool would make another one, and then call it a mistake of ours
+                raise DatabaseUnavailable(f"the database can't be used: {one_line(error)}") from error
             raise (InvalidatePoolError if was_cut else DisconnectionError)(str(error)) from error
+        entry.info[_ANSWERED] = True  # it goes with the connection
         self._mark(connection)
 
     def put_back(self, connection: Any, *_: Any) -> None:
