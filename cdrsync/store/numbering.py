@@ -18,7 +18,7 @@ from cdrsync.store.databases.errors import translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.schema.tables import number
 from cdrsync.store.spelling import OPERATOR, UK, UNKNOWN, WITHHELD, NumberFacts, readings, uk_national
-from cdrsync.store.summaries import mark_all
+from cdrsync.store.summaries import renumber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,7 +203,7 @@ def _pass(engine: Engine, classify: Callable[[str], NumberFacts], rules_version:
             raise ValueError(f"asked for rules {rules_version}, but classify knows {', '.join(map(str, known))}")
         with translated(), engine.connect() as connection, connection.execution_options(**{WRITER: True}).begin():
             if others:  # of the rest the summary says the same
-                mark_all(connection)
+                renumber(connection)
             connection.execute(_CLASSIFY, rows)
         done, last = done + len(found), found[-1].number
 

@@ -4,6 +4,11 @@ The ledger says of each day whether the summary has it (`coverage.summed`); what
 call, or what is known of a number, takes the day away in the same transaction, and the views count it anew. So nothing
 ever has to be summed, and everything may be, by anyone, at any time.
 
+Of what a day's rows say, only the kinds of destinations come from elsewhere: from the table `number`. They are of the
+account's `numbering`, which `coverage.numbering` repeats for the day. Who changes kinds counts it on, in the same
+transaction, and the views count the destinations of all days anew: nothing has to be taken away, and whoever is summing
+meanwhile with the kinds of before says so.
+
 Months are a second level above the days, for totals over years. A month's rows are there, and its days marked
 (`coverage.in_month`), only while all of its days are summed: who changes a day takes the month away, too.
 """
@@ -18,12 +23,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Date, and_, bindparam, delete, func, literal, or_, select, text, update
 
-from cdrsync.store.schema.tables import call_day, coverage
+from cdrsync.store.schema.tables import account, call_day, coverage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from sqlalchemy import ColumnElement, TextClause
+    from sqlalchemy import ColumnElement, Select, TextClause
     from sqlalchemy.engine import Connection
 
 CALLS_AT_ONCE = 5_000
@@ -31,26 +36,17 @@ CALLS_AT_ONCE = 5_000
 
 DAYS_AT_ONCE = 200
 MONTHS_AT_ONCE = 3
-BY_DAY = ("day", "hour", "number", "destination")
+BY_DESTINATION = "destination"
+BY_DAY = ("day", "hour", "number", BY_DESTINATION)
 BY_MONTH = "number-month"
 
 _SUM = """
 INSERT INTO call_day (account_id, split, call_date, place, {column}, {figures})
 SELECT
     account_id, '{split}', call_date, ROW_NUMBER() OVER (PARTITION BY call_date ORDER BY {column}), {column}, {figures}
-FROM ({{counted: {column}; {expression}; cdr {join} WHERE cdr.account_id = :account_id AND cdr.call_date IN :days}})
-    AS counted
+FROM ({{counted: {column}; {expression}; {{cdr_by_day}} {join}
+        WHERE cdr.account_id = :account_id AND cdr.call_date IN :days}}) AS counted
 """
-_SPLITS = (
-    ("hour", "call_hour", "{hour: cdr.call_time}", ""),
-    ("number", "called_number", "cdr.bnumber", ""),
-    (
-        "destination",
-        "destination_kind",
-        "{destination_kind}",
-        "LEFT JOIN number AS destination ON destination.number = cdr.dialled",
-    ),
-)
 _SUM_HOURS = """
 INSERT INTO call_day (account_id, split, call_date, place, {figures})
 SELECT account_id, 'day', call_date, 1, {figures}
@@ -74,6 +70,20 @@ FROM (
 _KEYS = ("account_id", "split", "call_date", "place", "call_hour", "called_number", "destination_kind")
 _FIGURES = ", ".join(column.name for column in call_day.columns if column.name not in _KEYS)
 
+_OF_DESTINATIONS = _SUM.format(
+    split=BY_DESTINATION,
+    column="destination_kind",
+    expression="{destination_kind}",
+    join="LEFT JOIN number AS destination ON destination.number = cdr.dialled",
+    figures=_FIGURES,
+)
+_OF_A_DAY = (
+    _SUM.format(split="hour", column="call_hour", expression="{hour: cdr.call_time}", join="", figures=_FIGURES),
+    _SUM.format(split="number", column="called_number", expression="cdr.bnumber", join="", figures=_FIGURES),
+    _OF_DESTINATIONS,
+    _SUM_HOURS.format(figures=_FIGURES),
+)
+
 
 def mark(connection: Connection, account_id: int, days: Collection[date]) -> None:
     """Take these days away: calls of theirs change. Waits for whoever is summing them."""
@@ -89,10 +99,9 @@ def mark(connection: Connection, account_id: int, days: Collection[date]) -> Non
     open_days(connection, account_id, days)
 
 
-def mark_all(connection: Connection) -> None:
-    """Take all away: what is known of numbers changes. Before it does: in this order nobody waits for each other."""
-    connection.execute(update(coverage).values(summed=False, in_month=False))
-    connection.execute(delete(call_day))
+def renumber(connection: Connection) -> None:
+    """Have destinations counted anew, as kinds of numbers change now. Before they do: nobody waits in a ring."""
+    connection.execute(update(account).values(numbering=account.c.numbering + 1))
 
 
 def months_of(days: Iterable[date]) -> set[date]:
@@ -117,32 +126,61 @@ def open_days(connection: Connection, account_id: int, days: Collection[date]) -
 
 
 def is_due(connection: Connection, account_id: int) -> bool:
-    """Whether a day or a month is not summed."""
-    day_or_month = or_(~coverage.c.summed, _whole_month(connection, account_id))
-    due = select(literal(1)).where(coverage.c.account_id == account_id, day_or_month)
-    return connection.scalar(due.limit(1)) is not None
+    """Whether a day or a month is not summed, or a day's destinations are of an earlier numbering."""
+    numbering = _numbering(account_id).scalar_subquery()
+    due = or_(~coverage.c.summed, coverage.c.numbering != numbering, _whole_month(connection, account_id))
+    return connection.scalar(select(literal(1)).where(coverage.c.account_id == account_id, due).limit(1)) is not None
 
 
 def sum_days(connection: Connection, account_id: int) -> bool:
     """Sum the oldest days that are not, of CALLS_AT_ONCE calls or so, or else months; whether others are left."""
-    due = (
+    numbering = connection.execute(
+        _numbering(account_id)
+    ).scalar_one()  # before any kind: one that changes since is later
+    days, left = _some(connection, account_id, ~coverage.c.summed)
+    if days:
+        _sum(connection, account_id, days, _OF_A_DAY)
+        here = (coverage.c.account_id == account_id, coverage.c.call_date.in_(days))
+        connection.execute(update(coverage).where(*here).values(summed=True, numbering=numbering))
+    return left or _sum_destinations(connection, account_id, numbering) or _sum_months(connection, account_id)
+
+
+def _sum_destinations(connection: Connection, account_id: int, numbering: int) -> bool:
+    """Sum the destinations of the oldest days that have them of an earlier numbering; whether others are left."""
+    days, left = _some(connection, account_id, and_(coverage.c.summed, coverage.c.numbering != numbering))
+    if days:
+        of_days = call_day.c.call_date.in_(days)
+        connection.execute(delete(call_day).where(*_rows(account_id, [BY_DESTINATION]), of_days))
+        _sum(connection, account_id, days, [_OF_DESTINATIONS])
+        here = (coverage.c.account_id == account_id, coverage.c.call_date.in_(days))
+        connection.execute(update(coverage).where(*here).values(numbering=numbering))
+    return left
+
+
+def _some(connection: Connection, account_id: int, due: ColumnElement[bool]) -> tuple[list[date], bool]:
+    """The oldest of the days that are due, locked, and whether others are left."""
+    query = (
         select(coverage.c.call_date, coverage.c.calls)
-        .where(coverage.c.account_id == account_id, ~coverage.c.summed)
+        .where(coverage.c.account_id == account_id, due)
         .order_by(coverage.c.call_date)
         .limit(DAYS_AT_ONCE + 1)
         .with_for_update()  # who changes a call of these days now waits, and marks them after us
     )
-    found = connection.execute(due).all()
+    found = connection.execute(query).all()
     calls = itertools.accumulate(max(row.calls, 1) for row in found)
     days = [row.call_date for row, so_far in zip(found, calls, strict=True) if so_far <= CALLS_AT_ONCE]
     days = days[:DAYS_AT_ONCE] or [row.call_date for row in found[:1]]
-    if not days:
-        return _sum_months(connection, account_id)
-    for statement in _statements(connection.dialect.name):
+    return days, len(days) < len(found)
+
+
+def _sum(connection: Connection, account_id: int, days: Collection[date], templates: Iterable[str]) -> None:
+    for template in templates:
+        statement = _statement(template, connection.dialect.name)
         connection.execute(statement, {"account_id": account_id, "days": days})
-    here = (coverage.c.account_id == account_id, coverage.c.call_date.in_(days))
-    connection.execute(update(coverage).where(*here).values(summed=True))
-    return len(days) < len(found) or _sum_months(connection, account_id)
+
+
+def _numbering(account_id: int) -> Select[int]:
+    return select(account.c.numbering).where(account.c.id == account_id)
 
 
 def _sum_months(connection: Connection, account_id: int) -> bool:
@@ -189,13 +227,7 @@ def _month_statement(dialect: str) -> TextClause:
 
 
 @functools.cache
-def _statements(dialect: str) -> tuple[TextClause, ...]:
+def _statement(template: str, dialect: str) -> TextClause:
     from cdrsync.store.admin.views import said  # an idle start needs none of it
 
-    templates = [
-        _SUM.format(split=split, column=column, expression=expression, join=join, figures=_FIGURES)
-        for split, column, expression, join in _SPLITS
-    ]
-    templates.append(_SUM_HOURS.format(figures=_FIGURES))
-    days = bindparam("days", expanding=True, type_=Date)
-    return tuple(text(said(template, dialect)).bindparams(days) for template in templates)
+    return text(said(template, dialect)).bindparams(bindparam("days", expanding=True, type_=Date))

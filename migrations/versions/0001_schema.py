@@ -151,6 +151,7 @@ def _account() -> None:
             "Grows with every erasure: a writer that knows of fewer reads the table erasure again",
             server_default="0",
         ),
+        must("numbering", sa.Integer(), "Grows when kinds of numbers change", server_default="0"),
         may("login", text(32), "Which login it is: a fingerprint of its username. NULL: not known yet"),
         may("retry_asked_at", instant(), "When a person asked the daemon to try at once; NULL: nobody waits for it"),
         sa.UniqueConstraint("name", name="uq_account_name"),
@@ -302,6 +303,7 @@ def _coverage() -> None:
             "Whether call_day has the day's month as well. All days of a month alike",
             server_default=sa.false(),
         ),
+        must("numbering", sa.Integer(), "account.numbering of its destinations", server_default="0"),
         may(
             "pruned",
             text(16),

@@ -8,7 +8,7 @@ SELECT
     -- text: mobile, landline and so on; voicemail, none, international (not +44), or unknown
     {figures}
 FROM (
-    {summed: destination; destination_kind}
+    {summed_destinations}
     UNION ALL
-    {counted_anew: destination_kind; {destination_kind}; {calls_of_other_days: LEFT JOIN number AS destination ON destination.number = cdr.dialled}}
+    {counted_anew: destination_kind; {destination_kind}; {calls_of_renumbered_days}}
 ) AS figures

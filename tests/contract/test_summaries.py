@@ -2,205 +2,32 @@
 
 from __future__ import annotations
 
-import random
 import threading
-from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, insert, select, update
 
 from cdrsync.store import forgetting, numbering, summaries
-from cdrsync.store.numbering import RULES_VERSION, classify
-from cdrsync.store.privacy.eraser import Eraser
-from cdrsync.store.privacy.rules import Key
+from cdrsync.store.admin import migrate
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.numbering import classify
 from cdrsync.store.schema import tables
+from tests.support.clock import NOW
 from tests.support.examples import FIRST, page
 from tests.support.eyes import Eyes, seen
 from tests.support.stores import OwnStore
+from tests.support.two_accounts import CALLERS, DAYS, NUMBERS, TwoAccounts, disagreements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
-    from sqlalchemy.engine import Engine
-
-    from cdrsync.model import Cdr
-    from cdrsync.store.save import SqlStore
     from cdrsync.store.spelling import NumberFacts
     from tests.conftest import Database
-
-SECRET = "a long random text"
-DAYS = 120
-CALLERS = ("7921255043", "7700900123", "33142685300", "", None)
-NUMBERS = ("1245830144", "8001111111", "1245830145", None, "")
-DESTINATIONS = ("0", "V:user@domain.com", "447512345678", "14155552671", "441214960116", None, "")
-COSTS = ("0.001", "0.0075", "123.456789", "0", "-0.000003")
-ALIASES = ("Sales", "Support", "-", "", None)
-
-
-class Figures(NamedTuple):
-    """What a view says of several calls."""
-
-    calls: int
-    answered: int
-    voicemail: int
-    missed: int
-    unknown: int
-    withheld: int
-    duration: int
-    answered_duration: int
-    answered_timed: int
-    answered_ring_time: int
-    answered_in_20_s: int
-    cost_micros: int
-
-
-def figures(calls: list[dict[str, Any]]) -> Figures:
-    """The figures of calls as the view `calls` shows them, worked out here."""
-    outcomes = [call["outcome"] for call in calls]
-    answered = [call for call in calls if call["outcome"] == "answered"]
-    rings = [call["ring_time"] for call in answered if call["ring_time"] is not None]
-    return Figures(
-        len(calls),
-        outcomes.count("answered"),
-        outcomes.count("voicemail"),
-        outcomes.count("missed"),
-        outcomes.count("unknown"),
-        sum(call["caller_kind"] == "withheld" for call in calls),
-        sum(call["duration"] for call in calls),
-        sum(call["duration"] for call in answered),
-        len(rings),
-        sum(rings),
-        sum(ring <= 20 for ring in rings),
-        sum(call["cost_micros"] for call in calls),
-    )
-
-
-def disagreements(engine: Engine) -> list[str]:
-    """The views whose figures are not those of `calls`, and `calls` where it is not `cdr`."""
-    calls = seen(engine, "SELECT * FROM calls")
-    found = []
-    with engine.connect() as connection:
-        rows = connection.execute(select(tables.cdr)).all()
-        days = select(tables.coverage.c.call_date).where(
-            tables.coverage.c.account_id == tables.call_day.c.account_id,
-            tables.coverage.c.call_date == tables.call_day.c.call_date,
-            tables.coverage.c.summed,
-        )
-        of_days = tables.call_day.c.split != summaries.BY_MONTH
-        if connection.execute(select(tables.call_day).where(of_days, ~days.exists())).all():
-            found.append("rows of days that are not summed")
-    truth = sorted((row.account_id, row.uid, row.duration, int(row.user_cost * 10**6)) for row in rows)
-    if truth != sorted((c["account_id"], c["uid"], c["duration"], c["cost_micros"]) for c in calls):
-        found.append("calls")
-    for view, keys in (
-        ("calls_daily", ("call_date",)),
-        ("calls_hourly", ("call_date", "call_hour")),
-        ("numbers_daily", ("call_date", "called_number")),
-        ("destinations_daily", ("call_date", "destination_kind")),
-        ("numbers", ("called_number",)),
-    ):
-        groups = defaultdict(list)
-        for call in calls:
-            groups[call["account"], *(call[key] for key in keys)].append(call)
-        wanted = {key: figures(some) for key, some in groups.items()}
-        said = seen(engine, f"SELECT * FROM {view}")
-        shown = {
-            (row["account"], *(row[key] for key in keys)): Figures(*(int(row[name]) for name in Figures._fields))
-            for row in said
-        }
-        if shown != wanted or len(said) != len(wanted):
-            found.append(view)
-        for row in said:
-            mean = Decimal(row["answered_duration"]) / row["answered"] if row["answered"] else None
-            shown_mean = row["mean_answered_duration"]
-            if (mean is None) != (shown_mean is None) or abs(Decimal(shown_mean or 0) - (mean or 0)) > Decimal("0.05"):
-                found.append(f"{view}: the mean")
-    for row in seen(engine, "SELECT * FROM numbers"):
-        of_it = [c for c in calls if (c["account"], c["called_number"]) == (row["account"], row["called_number"])]
-        named = max((c for c in of_it if c["alias"]), key=lambda call: call["uid"], default={"alias": None})
-        times = sorted(c["started_at"] for c in of_it)
-        if (row["alias"], row["first_call_at"], row["last_call_at"]) != (named["alias"], times[0], times[-1]):
-            found.append("numbers: name or times")
-    return found
-
-
-class TwoAccounts:
-    """Two accounts, and everything that can happen to their calls."""
-
-    def __init__(self, url: str, engine: Engine, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.engine = engine
-        self.stores = [OwnStore(url, name, classify=classify, pseudonym_key=SECRET) for name in ("main", "other")]
-        for store in self.stores:
-            store.open()
-        self.held: dict[str, dict[int, Cdr]] = {store.account: {} for store in self.stores}
-        self.rules = 0
-
-    def call(self, uid: int) -> Cdr:
-        draw = self.random
-        day, hour = draw.randrange(DAYS), draw.randrange(24)
-        return FIRST._replace(
-            uid=uid,
-            ref=f"{uid:016X}",
-            call_date=FIRST.call_date + timedelta(days=day),
-            call_time=FIRST.call_time.replace(hour=hour),
-            started_at=FIRST.started_at + timedelta(days=day, hours=hour - FIRST.call_time.hour),
-            anumber=draw.choice(CALLERS),
-            bnumber=draw.choice(NUMBERS),
-            dialled=draw.choice(DESTINATIONS),
-            alias=draw.choice(ALIASES),
-            duration=draw.randrange(4000),
-            ring_time=draw.choice((None, 0, 20, 21, 35)),
-            user_cost=Decimal(draw.choice(COSTS)),
-            reason=draw.choice((None, 1, 1, 2, 1015)),
-        )
-
-    def save(self, store: SqlStore, calls: Iterable[Cdr]) -> None:
-        some = list(calls)
-        self.held[store.account] |= {call.uid: call for call in some}
-        store.save(page(*some, completes=tuple({call.call_date for call in some})))
-
-    def step(self, store: SqlStore) -> str:
-        held = self.held[store.account]
-        what = self.random.choice(("new", "new", "change", "again", "sum", "sum", "sum", "erase", "prune", "classify"))
-        match what:
-            case "new":
-                self.save(store, (self.call(len(held) + n + 1) for n in range(self.random.randrange(1, 60))))
-            case "change":  # a day may change, too
-                some = self.random.sample(sorted(held), min(len(held), 5))
-                self.save(store, (self.call(uid)._replace(ref=held[uid].ref) for uid in some))
-            case "again":  # a heal, a sweep: nothing changes
-                self.save(store, list(held.values()))
-            case "sum":
-                for _ in range(self.random.randrange(1, 6)):
-                    store.sum_days(look=True)
-            case "erase":
-                self.eraser(store).erase_number(self.random.choice(CALLERS[:3]) or "")
-            case "prune":
-                before = FIRST.call_date + timedelta(days=self.random.randrange(DAYS // 4))
-                for _ in self.eraser(store).prune(before, self.random.choice(("delete", "pseudonymise"))):
-                    pass
-            case "classify":
-                self.rules += 1
-                version = f"{self.rules}/{RULES_VERSION}"
-                numbering.refresh(self.engine, lambda number: self.facts(number, version), version)
-        return what
-
-    def eraser(self, store: SqlStore) -> Eraser:
-        return Eraser(self.engine, store.account, Key(SECRET))
-
-    def facts(self, number: str, version: str) -> NumberFacts:
-        """Other rules say other things of what is not withheld."""
-        facts = classify(number)
-        kind = facts.kind if facts.kind == "withheld" else f"kind {self.rules % 3}"
-        return facts._replace(kind=kind, rules_version=version)
-
-    def close(self) -> None:
-        for store in self.stores:
-            store.close()
 
 
 @pytest.fixture(params=range(2))
@@ -293,13 +120,14 @@ def test_days_that_are_summed_are_not_counted_again(migrated: Database, eyes: Ey
 
 
 def test_rules_that_say_the_same_leave_the_summary(migrated: Database, eyes: Eyes) -> None:
-    """Another edition of the numbering rules: only one that says otherwise has the days counted anew."""
+    """Another edition of the numbering rules: only one that says otherwise has destinations counted anew."""
     store = OwnStore(migrated.url, "main", classify=classify)
     store.open()
     store.save(page(FIRST))
     store.sum_days()
     store.close()
-    days = select(tables.coverage.c.summed)
+    days = select(tables.coverage.c.numbering == tables.account.c.numbering, tables.coverage.c.summed)
+    here = days.where(tables.coverage.c.account_id == tables.account.c.id)
     for version, kind, left in (("same", None, True), ("others", "a new kind", False)):
 
         def edition(number: str, version: str = version, kind: str | None = kind) -> NumberFacts:
@@ -308,9 +136,65 @@ def test_rules_that_say_the_same_leave_the_summary(migrated: Database, eyes: Eye
 
         assert numbering.refresh(eyes.engine, edition, version) > 0
         with eyes.engine.connect() as connection:
-            assert set(connection.execute(days).scalars()) == {left}
-            assert bool(connection.execute(select(tables.call_day)).all()) == left
+            assert connection.execute(here).all() == [(left, True)]
         assert disagreements(eyes.engine) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_views_are_right_between_any_two_transactions_of_new_numbering_rules(
+    migrated: Database, eyes: Eyes, seed: int
+) -> None:
+    """New rules come in batches; before each the views are looked at, and some days are summed, or a call changes."""
+    accounts = TwoAccounts(migrated.url, eyes.engine, seed)
+    for store in accounts.stores:
+        accounts.save(store, map(accounts.call, range(1, 150)))
+        while store.sum_days(look=True):
+            pass
+    found: list[str] = []
+    asked = 0
+
+    def edition(number: str) -> NumberFacts:
+        nonlocal asked
+        asked += 1
+        if asked % 2:  # each batch has two: this is between their transactions
+            store = accounts.random.choice(accounts.stores)
+            if accounts.random.random() < 0.7:
+                store.sum_days(look=True)
+            else:
+                accounts.save(store, [accounts.call(accounts.random.randrange(1, 150))])
+            found.extend(disagreements(eyes.engine))
+        return accounts.facts(number, "other")
+
+    accounts.rules = 1
+    assert numbering.refresh(eyes.engine, edition, "other", batch=2) >= len(CALLERS) + len(NUMBERS)
+    assert found + disagreements(eyes.engine) == []
+    for store in accounts.stores:
+        while store.sum_days(look=True):
+            pass
+    assert disagreements(eyes.engine) == []
+    with eyes.engine.connect() as connection:
+        due = [
+            summaries.is_due(connection, account_id) for account_id in connection.scalars(select(tables.account.c.id))
+        ]
+    assert due == [False, False]
+    accounts.close()
+
+
+def test_who_sums_while_kinds_change_says_so(migrated: Database, eyes: Eyes) -> None:
+    """A transaction that began with the kinds of before ends after those of the new rules: its sums do not count."""
+    store = OwnStore(migrated.url, "main", classify=classify)
+    store.open()
+    store.save(page(FIRST._replace(dialled="447512345678")))
+    edition = lambda number: classify(number)._replace(kind="a new kind", rules_version="other")  # noqa: E731
+    with ThreadPoolExecutor(1) as others:
+        with store._session.transaction() as connection:
+            assert summaries.sum_days(connection, store._session.account_id) is False
+            refreshed = others.submit(numbering.refresh, eyes.engine, edition, "other")
+            wait([refreshed], 0.5)  # PostgreSQL lets it go first; the others have it wait
+        assert refreshed.result() > 0
+    assert disagreements(eyes.engine) == []
+    assert [row["destination_kind"] for row in seen(eyes.engine, "SELECT * FROM destinations_daily")] == ["a new kind"]
+    store.close()
 
 
 def test_nothing_is_summed_twice_or_lost_beside_who_erases(migrated: Database, eyes: Eyes) -> None:
@@ -345,3 +229,25 @@ def test_nothing_is_summed_twice_or_lost_beside_who_erases(migrated: Database, e
         pass
     assert disagreements(eyes.engine) == []
     accounts.close()
+
+
+def test_a_few_days_are_looked_up_by_their_days(tmp_path: Path) -> None:
+    """On SQLite, without statistics: a poll sums the calls of its days, and does not look at all others."""
+    engine = open_engine(f"sqlite:///{tmp_path}/calls.db")
+    migrate.upgrade(engine)
+    plans: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def explained(*said: Any) -> None:
+        _, cursor, statement, parameters, *_ = said
+        if "INSERT INTO call_day" in statement and "cdr" in statement:
+            asked = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.append("; ".join(row[3] for row in asked if " cdr " in row[3]))
+
+    with engine.begin() as connection:
+        connection.execute(insert(tables.account).values(id=1, name="main", created_at=NOW))
+        day = {"account_id": 1, "call_date": FIRST.call_date, "calls": 1, "duration": 1, "charge": Decimal(1)}
+        connection.execute(insert(tables.coverage).values(verdict="gap", **day))
+        summaries.sum_days(connection, 1)
+    engine.dispose()
+    assert plans == ["SEARCH cdr USING INDEX ix_cdr_day (call_date=? AND account_id=?)"] * 3

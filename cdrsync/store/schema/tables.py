@@ -76,6 +76,7 @@ account = _table(
         server_default="0",
         comment="Grows with every erasure: a writer that knows of fewer reads the table erasure again",
     ),
+    Column("numbering", Integer, nullable=False, server_default="0", comment="Grows when kinds of numbers change"),
     Column("login", Exact(32), comment="Which login it is: a fingerprint of its username. NULL: not known yet"),
     Column(
         "retry_asked_at", Instant, comment="When a person asked the daemon to try at once; NULL: nobody waits for it"
@@ -161,6 +162,7 @@ coverage = _table(
         server_default=false(),
         comment="Whether call_day has the day's month as well. All days of a month alike",
     ),
+    Column("numbering", Integer, nullable=False, server_default="0", comment="account.numbering of its destinations"),
     Column(
         "pruned",
         Exact(16),
