@@ -135,7 +135,7 @@ def contest(
             assert zygote.wait(daemon.pid, PATIENCE) == EXIT_OK, log_of(daemon.start)
         time.sleep(2.1)  # until a look-back is due
         last = program("last", first, "sync")
-        assert zygote.wait(zygote.start(last), PATIENCE) == EXIT_OK, log_of(last)
+        assert zygote.wait(zygote.start(last), 5 * PATIENCE) == EXIT_OK, log_of(last)  # all that is left of the history
         figures.compared = assert_equal(engine, operator.records())
         heard = witness.hear(engine)
         figures.writes, figures.leases, figures.double = heard.writes, heard.leases, heard.double
