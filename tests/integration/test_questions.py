@@ -149,9 +149,13 @@ def test_3_numbers(questioned: tuple[Engine, list[dict[str, Any]]]) -> None:
 
 
 def test_4_callers(questioned: tuple[Engine, list[dict[str, Any]]]) -> None:
-    """However they are spelled."""
-    counts = Counter(call["caller"] for call in since(questioned[1], 7) if call["caller_kind"] != "withheld")
+    """However they are spelled; with the same minutes, also where a database divides whole numbers to whole ones."""
+    recent = [call for call in since(questioned[1], 7) if call["caller_kind"] != "withheld"]
+    counts = Counter(call["caller"] for call in recent)
     rows = answer(questioned[0], 4)
+    for caller, *_, minutes in rows:
+        seconds = sum(call["duration"] for call in recent if call["caller"] == caller)
+        assert near(minutes, Decimal(seconds) / 60, 0)
     assert [row[2] for row in rows] == [count for _, count in counts.most_common(5)]
     assert [counts[row[0]] for row in rows] == [row[2] for row in rows]
 
