@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
+from tests.support.server_process import roomy
 from tests.support.servers import Servers
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ pytest_plugins = ("tests.support.canary",)
 # Speed is measured in benchmarks: how long an example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("cdrsync", deadline=None)
 hypothesis.settings.load_profile("cdrsync")
+
+# Where pytest makes its temporary folders. A disk that others write to makes every commit to a file slow.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy()))
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 

@@ -1,4 +1,4 @@
-"""A database file that the program would have made itself."""
+"""A database file that the program would have made itself, and an operator with some calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import pytest
 
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
+from tests.support.canary import LOGIN
+from tests.support.operator import Settings, World, running
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -30,3 +33,17 @@ def file(empty_db: Path, tmp_path: Path) -> Path:
     copy = tmp_path / "calls.db"
     shutil.copy2(empty_db, copy)
     return copy
+
+
+@pytest.fixture
+def world() -> World:
+    """An operator with some calls of the last days."""
+    made = World(Settings(), logins=[LOGIN], seed=7)
+    made.add_history(calls=300, days=3)
+    return made
+
+
+@pytest.fixture
+def api(world: World) -> Iterator[str]:
+    with running(world) as url:
+        yield url

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.conftest import Database
     from tests.support.servers import Servers
 
-KILLS = 25
+KILLS = 15
 SEED = 1
 UPGRADE_STATEMENTS = (4, 25, 49)
 """Of some 55 to 80 that make the tables: before which of them the program is killed."""

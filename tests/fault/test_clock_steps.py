@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.test_daemon import held, uids
+from tests.e2e.one_account import held, uids
 from tests.support.canary import LOGIN
 from tests.support.operator import Settings, World, running
 from tests.support.ports import free_port
@@ -44,7 +44,7 @@ def test_a_step_of_the_clock_stops_nothing(step: int, shim: Path, tmp_path: Path
         preload = {"LD_PRELOAD": str(shim), "CLOCK_SHIM": str(offset)}
         listen = f"127.0.0.1:{port}"
         env = environment(url, f"sqlite:///{file}", poll_interval="1s", http_listen=listen, audit_time="off") | preload
-        with daemon(env) as run:
+        with daemon(env, fresh=True) as run:
             until(lambda: held(file) == uids(world), "all calls")
             for seconds in (step, 0):
                 _write(offset, seconds)
@@ -55,13 +55,17 @@ def test_a_step_of_the_clock_stops_nothing(step: int, shim: Path, tmp_path: Path
                     assert time.monotonic() - begun < 15
                 ready = httpx.get(f"http://{listen}/readyz", trust_env=False)
                 assert (ready.status_code, ready.text) == (200, "ready\n")
-                metrics = httpx.get(f"http://{listen}/metrics", trust_env=False).text
-                lag = next(line for line in metrics.splitlines() if line.startswith("cdrsync_lag_seconds{"))
-                assert 0 <= float(lag.rsplit(" ", 1)[1]) < 15
+                (lag,) = until(lambda: _figures(f"http://{listen}/metrics", "cdrsync_lag_seconds{"), "the lag")
+                assert 0 <= lag < 15
             run.signal(signal.SIGUSR1)
             assert run.stop() == 0
             troubles = [line for line in run.lines if json.loads(line)["level"] in ("warning", "error")]
             assert [line for line in troubles if "operator's clock" not in line] == []
+
+
+def _figures(url: str, metric: str) -> list[float]:
+    lines = httpx.get(url, trust_env=False).text.splitlines()
+    return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(metric)]
 
 
 def _write(file: Path, seconds: int) -> None:

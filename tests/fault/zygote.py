@@ -23,30 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.fault import points
+from tests.support.forks import PRELOADED
 from tests.support.processes import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-PRELOADED = (
-    *("alembic.command", "alembic.config", "alembic.autogenerate", "apscheduler.schedulers.background", "lxml.etree"),
-    *("psycopg", "pymysql", "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.postgresql"),
-    *("cdrsync.wiring.accounts", "cdrsync.cli.work", "cdrsync.cli.run", "cdrsync.cli.audit", "cdrsync.daemon.service"),
-    *(
-        "cdrsync.daemon.worker",
-        "cdrsync.sync.steps",
-        "cdrsync.audit.audit",
-        "cdrsync.source.api",
-        "cdrsync.source.xml_any",
-    ),
-    *("cdrsync.source.xml_fast", "cdrsync.store.save", "cdrsync.store.reads.ledger", "cdrsync.store.admin.migrate"),
-    *(
-        "cdrsync.store.databases.sqlite",
-        "cdrsync.store.databases.postgresql",
-        "cdrsync.store.databases.mysql",
-        "cdrsync.monitor.metrics",
-    ),
-)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ALL = list(Period)
 DAY = date(2024, 5, 21)
 HOSTILE = 32
-CALLS = 3000
+CALLS = 1200
 NO_DAYS = ("0000-00-00", "2013-02-30", "", "21/05/2024")
 
 
@@ -54,7 +54,7 @@ def counts(r: Rig) -> tuple[int, int]:
 
 
 def test_what_no_date_shows_is_found_and_every_difference_is_explained(migrated: Database) -> None:
-    """3,000 records of which 32 are hostile: held and quarantined are 3,000, and the audit names the 32."""
+    """1,200 records of which 32 are hostile: held and quarantined are 1,200, and the audit names the 32."""
     with rig(migrated.url, calls=CALLS - HOSTILE, days=20, start="all") as r:
         plant(r)
         r.run()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from datetime import timedelta
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import utc_now
-from tests.support.canary import LOGIN
+from tests.support.canary import LOGIN, WATCH
+from tests.support.forks import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,15 +55,18 @@ def cdrsync(
     *args: str, env: Mapping[str, str], cwd: Path | None = None, deadline: float = DEADLINE
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "cdrsync", *args],
-        env=dict(env),
-        cwd=cwd or REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=deadline,
-    )
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+        program = Program(args, env, cwd or REPOSITORY, stdout=out.fileno(), stderr=err.fileno())
+        try:
+            code = program.wait(deadline)
+        finally:
+            program.kill()
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read())
+            WATCH.look("a process's output", texts[-1])
+    return subprocess.CompletedProcess(["cdrsync", *args], code, *texts)
 
 
 def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE) -> Any:
@@ -92,18 +97,20 @@ def stop_between_writes(pid: int) -> int:
 
 
 class Daemon:
-    """A running `cdrsync run`, its log read as it comes."""
+    """A running `cdrsync run`, its log read as it comes. `fresh`: from the interpreter's start on, not forked."""
 
-    def __init__(self, env: Mapping[str, str], *args: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cdrsync", "run", *args],
-            env=dict(env),
-            cwd=REPOSITORY,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, env: Mapping[str, str], *args: str, fresh: bool = False) -> None:
+        self.process: Program | subprocess.Popen[bytes]
+        log, written = os.pipe()
+        with open(os.devnull, "wb") as null:  # noqa: PTH123 - the plainest way to a descriptor
+            if fresh:
+                command = [sys.executable, "-m", "cdrsync", "run", *args]
+                self.process = subprocess.Popen(command, env=dict(env), cwd=REPOSITORY, stdout=null, stderr=written)
+            else:
+                self.process = Program(("run", *args), env, REPOSITORY, stdout=null.fileno(), stderr=written)
+        os.close(written)
         self.lines: list[str] = []
+        self._log = open(log, encoding="utf-8")  # noqa: PTH123, SIM115 - closed by the reader
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -150,15 +157,16 @@ class Daemon:
         return self.ended()
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line.rstrip("\n"))
+        with self._log:
+            for line in self._log:
+                WATCH.look("a process's error output", line)
+                self.lines.append(line.rstrip("\n"))
 
 
 @contextlib.contextmanager
-def daemon(env: Mapping[str, str], *args: str) -> Iterator[Daemon]:
+def daemon(env: Mapping[str, str], *args: str, fresh: bool = False) -> Iterator[Daemon]:
     """A daemon that is killed at the end of the block where it still runs."""
-    running = Daemon(env, *args)
+    running = Daemon(env, *args, fresh=fresh)
     try:
         yield running
     finally:
@@ -166,5 +174,3 @@ def daemon(env: Mapping[str, str], *args: str) -> Iterator[Daemon]:
             running.process.kill()
         running.process.wait(DEADLINE)
         running._reader.join(DEADLINE)
-        assert running.process.stderr is not None
-        running.process.stderr.close()

@@ -23,10 +23,14 @@ MEMORY_BYTES = 4 << 30
 UNPRIVILEGED = "nobody"  # who runs the servers where the tests run as root: PostgreSQL refuses to
 
 
+def roomy() -> Path:
+    """Where tests write: in memory, if there is room. A short path: a Unix socket's may not exceed 100 characters."""
+    return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES else Path("/tmp")
+
+
 def new_directory(prefix: str) -> Path:
-    """A directory in memory, where there is room. A short path: a Unix socket's may not exceed some 100 characters."""
-    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else "/tmp"))
+    """A directory of its own there."""
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=roomy()))
 
 
 class ServerProcess:

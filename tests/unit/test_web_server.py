@@ -50,7 +50,7 @@ def live(server: WebServer) -> str:
     return httpx.get(f"{server.url}livez", timeout=PROMPT).text
 
 
-@pytest.mark.parametrize("count", [64, 200, 600])
+@pytest.mark.parametrize("count", [64, 600])
 @pytest.mark.parametrize("said", [HEAD, b"", b"POST /doorbell HTTP/1.1\r\nContent-Length: 4000\r\n\r\nx"])
 def test_unfinished_requests_keep_nobody_out(count: int, said: bytes) -> None:
     """Heads that never end, connections that say nothing, bodies that never come: /livez answers meanwhile."""
