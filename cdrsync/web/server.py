@@ -51,6 +51,8 @@ class WebServer:
             self._stopping = True
             self._server.pull_trigger()
             self._thread.join()
+            # Not earlier: the thread may see by itself that it is to end, and the trigger must still be there to pull.
+            wasyncore.close_all(self._sockets, ignore_all=True)
 
     def _run(self) -> None:
         # waitress's own `run` ends only by KeyboardInterrupt in the main thread, which here belongs to the daemon.
@@ -63,7 +65,6 @@ class WebServer:
                 self._server.close_slow(now)
         self._dispatcher.shutdown(END_SECONDS)
         wasyncore.loop(timeout=0, map=self._sockets, count=2, use_poll=True)  # send what was answered meanwhile
-        wasyncore.close_all(self._sockets, ignore_all=True)
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
