@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import event
 
 from tests.fault import points
 from tests.fault.campaign import Campaign
 from tests.fault.stand_in import StandIn
+from tests.fault.truth import Truth, violations
 from tests.fault.zygote import Start, Zygote, log_of
 from tests.support.processes import environment
 from tests.support.rig import rig
@@ -46,6 +48,23 @@ def test_a_short_campaign(kind: str, servers: Servers, zygote: Zygote, tmp_path:
     assert figures.wrong == []
     assert figures.kills >= KILLS
     assert figures.compared > 0
+
+
+def test_a_commit_while_the_campaign_looks_is_no_loss(migrated: Database) -> None:
+    """What a killed program has sent may still be committed: rows and checkpoint are looked at as of one moment."""
+    with rig(migrated.url, calls=50) as r:
+        late = [r.run]
+
+        @event.listens_for(r.engine, "after_cursor_execute")
+        def _commits(_: Any, __: Any, statement: str, *___: Any) -> None:
+            if "FROM cdr" in statement and late:
+                late.pop()()
+
+        truth = Truth(r.world.records(), history_top=max(call.uid for call in r.world.records()))
+        assert violations(r.engine, truth) == []
+        assert late == []
+        assert violations(r.engine, truth) == []
+        assert r.assert_equal() == 50
 
 
 def test_every_point_is_passed(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
