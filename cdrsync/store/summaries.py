@@ -134,9 +134,8 @@ def is_due(connection: Connection, account_id: int) -> bool:
 
 def sum_days(connection: Connection, account_id: int) -> bool:
     """Sum the oldest days that are not, of CALLS_AT_ONCE calls or so, or else months; whether others are left."""
-    numbering = connection.execute(
-        _numbering(account_id)
-    ).scalar_one()  # before any kind: one that changes since is later
+    # Read before any kind is: where one changes since, the days are of an earlier numbering.
+    numbering = connection.execute(_numbering(account_id)).scalar_one()
     days, left = _some(connection, account_id, ~coverage.c.summed)
     if days:
         _sum(connection, account_id, days, _OF_A_DAY)
