@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 MOST_LINKS = 40  # that are followed, as the system does
-OPEN_FILES = (Path("/dev"), Path("/proc"))  # names there are those of files that are open already, or of devices
+OPEN_FILES = tuple(map(Path, ("/dev/fd", "/dev/stdout", "/dev/stderr", "/proc/self/fd")))
 
 
 @contextlib.contextmanager
@@ -33,10 +33,10 @@ def written(path: Path | None) -> Iterator[BinaryIO]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
-        target = path if path.absolute().is_relative_to(OPEN_FILES[0]) else _followed(path.absolute())
+        open_already = any(path.absolute().is_relative_to(place) for place in OPEN_FILES)
+        target = path if open_already else _followed(path.absolute())
         held = _held(target)
         special = held is not None and not stat.S_ISREG(held.st_mode)
-        open_already = any(path.absolute().is_relative_to(folder) for folder in OPEN_FILES)
         if held and not open_already and held.st_uid != os.geteuid() and not stat.S_ISCHR(held.st_mode):
             raise OutputFailed(f"{path} is another user's", hint="Give another name")
         with target.open("wb") if special or open_already else _whole_file(target, held) as file:

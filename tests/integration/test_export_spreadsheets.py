@@ -5,8 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
+import subprocess
+import sys
+import tempfile
 import zipfile
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,11 +23,11 @@ from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import export
 from cdrsync.store.reads.formats import Columns, ExcelCsv, Xlsx
 from tests.integration.test_export import COLUMNS, save
+from tests.support.processes import environment
 from tests.support.small_account import ANSWERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy.engine import Engine
 
@@ -240,11 +244,37 @@ class TestOtherUsers:
         os.chown(path, 1234, 1234)
         assert "another user's" in self.refused(path)
 
-    def test_devices_are_everybodys(self) -> None:
-        from pathlib import Path
+    @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no shared memory")
+    def test_shared_memory_is_a_folder_as_any(self, tmp_path: Path) -> None:
+        """Everybody may write in it, although it lies among the devices."""
+        target = tmp_path / "target"
+        target.write_bytes(b"before")
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            link = Path(folder) / "calls.csv"
+            link.symlink_to(target)
+            os.lchown(link, 1234, 1234)
+            assert "another user's link" in self.refused(link)
+        assert target.read_bytes() == b"before"
 
+    def test_devices_are_everybodys(self) -> None:
         with destination.written(Path("/dev/null")) as file:
             file.write(b"calls")
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("to", ["pipe", "file"])
+@pytest.mark.usefixtures("engine")
+def test_streams_have_names(name: str, to: str, migrated: Database, tmp_path: Path) -> None:
+    """What stands in the file before is left: it is open already, and where."""
+    env = environment("http://127.0.0.1:1/", migrated.url)
+    command = [sys.executable, "-m", "cdrsync", "export", "-o", name]
+    if to == "pipe":
+        told = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True).stdout
+    else:
+        with (tmp_path / "x").open("wb") as file:
+            subprocess.run(command, env=env, stdout=file, check=True)
+        told = (tmp_path / "x").read_bytes()
+    assert told.startswith(b"account_id")
 
 
 def test_links_that_go_round_are_an_error(tmp_path: Path) -> None:
