@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -293,8 +294,11 @@ def test_a_full_disk_under_postgresql(migrated: Database, small_disk: Path) -> N
     server = migrated.server
     assert isinstance(server, PostgresqlServer)
     if server.user:
-        for folder in (small_disk, *list(small_disk.parents)[:-2]):  # below /tmp
-            folder.chmod(0o711)
+        enter = stat.S_IXGRP | stat.S_IXOTH
+        for folder in small_disk.parents:  # those that not everybody may enter: our own
+            mode = stat.S_IMODE(folder.stat().st_mode)
+            if mode & enter != enter:
+                folder.chmod(mode | enter)
         shutil.chown(small_disk, user=server.user)
         small_disk.chmod(0o700)
     server.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
