@@ -16,6 +16,7 @@ import cdrsync
 
 REPOSITORY = Path(__file__).parents[2]
 NAME = f"cdrsync-{cdrsync.__version__}"
+EXTRAS = ("psycopg", "pymysql", "pyarrow", "xlsxwriter")
 
 
 def _run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `cdrsync` command of an environment that has the wheel and our dependencies, but not our checkout."""
+    """The `cdrsync` command of an environment that has the wheel and what it needs: no EXTRAS, and not our checkout."""
     folder = tmp_path_factory.mktemp("installed")
     _run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv/bin/python"
@@ -66,7 +67,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Not a .pth file: that would run ours, among them the one that leads to the checkout.
     for name in ("purelib", "platlib"):
         for entry in Path(sysconfig.get_path(name)).iterdir():
-            if not entry.name.lower().startswith(("cdrsync", "_cdrsync", "__")) and not (site / entry.name).exists():
+            left_out = entry.name.lower().startswith(("cdrsync", "_cdrsync", "__", *EXTRAS))
+            if not left_out and not (site / entry.name).exists():
                 (site / entry.name).symlink_to(entry)
     return folder / "venv/bin/cdrsync"
 

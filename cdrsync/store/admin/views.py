@@ -124,7 +124,7 @@ def _read(name: str) -> View:
     comment = _COMMENT.match(template)
     if comment is None:
         raise ValueError(f"{name}.sql does not begin with what the view is")
-    described = _COLUMN.findall(said(template, "postgresql"))
+    described = _COLUMN.findall(said(template, "sqlite"))  # its driver is always there; the columns are the same
     columns = tuple((column, kind, _joined(meaning)) for column, kind, meaning in described)
     return View(name, _joined(comment[1]), columns, template)
 
