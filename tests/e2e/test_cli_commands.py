@@ -24,8 +24,6 @@ from tests.support.operator import Fault, Settings, World, running
 from tests.support.processes import REPOSITORY, Daemon, cdrsync, daemon, environment, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.conftest import Database
     from tests.support.servers import Servers
 
@@ -36,12 +34,6 @@ def world() -> World:
     made = World(Settings(), logins=[LOGIN], seed=11)
     made.add_history(calls=400, days=4)
     return made
-
-
-@pytest.fixture
-def api(world: World) -> Iterator[str]:
-    with running(world) as url:
-        yield url
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ says how. Views are no history: the newest migration makes them all, an older on
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from dataclasses import dataclass
@@ -129,6 +130,7 @@ def _read(name: str) -> View:
     return View(name, _joined(comment[1]), columns, template)
 
 
+@functools.cache
 def _words(dialect: str) -> Mapping[str, str]:
     folder = migrations_directory() / "views"
     names = ("common", kind_of(dialect).words)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from cdrsync.errors import DatabaseUnavailable
 from cdrsync.store.databases.choose import kind_of_error
-from cdrsync.store.databases.port import Collision, one_line, unavailable
+from cdrsync.store.databases.port import Collision, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def translated() -> Iterator[None]:
     except PoolTimeout as error:
         raise DatabaseUnavailable("no free connection to the database") from error
     except DisconnectionError as error:
-        raise DatabaseUnavailable(f"the database can't be used: {one_line(error)}") from error
+        raise unavailable(error) from error
     except DBAPIError as error:
         kind = kind_of_error(error.orig)
         meaning = kind.meaning(error) if kind else unavailable(error) if error.connection_invalidated else None

@@ -308,10 +308,10 @@ def micro(pounds: Decimal) -> int:
 
 
 def unavailable(
-    error: DBAPIError, kind: type[DatabaseUnavailable] = DatabaseUnavailable, *, hint: str | None = None
+    error: Exception, kind: type[DatabaseUnavailable] = DatabaseUnavailable, *, hint: str | None = None
 ) -> DatabaseUnavailable:
-    """For what passes by itself."""
-    return kind(f"the database can't be used: {one_line(error.orig or error)}", hint=hint)
+    """For what passes by itself: an error of SQLAlchemy's or of a driver's."""
+    return kind(f"the database can't be used: {one_line(getattr(error, 'orig', None) or error)}", hint=hint)
 
 
 def no_rights(error: DBAPIError, hint: str | None = None) -> ConfigError:

@@ -154,7 +154,8 @@ def check_roles(connection: Connection, roles: Collection[str]) -> None:
     lacking = {role: [node for node, names in known.items() if role not in names] for role in roles}
     problems = [f"there is no role {role!r} on {', '.join(nodes)}" for role, nodes in lacking.items() if nodes]
     if problems:
-        made = "".join(f'; CREATE ROLE "{role}" LOGIN' for role, nodes in lacking.items() if nodes)
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        made = "".join(f"; CREATE ROLE {quote(role)} LOGIN" for role, nodes in lacking.items() if nodes)
         raise ConfigError(problems, hint=f"There, as a superuser: SET citus.enable_create_role_propagation = off{made}")
 
 
