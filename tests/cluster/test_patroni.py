@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.support.patroni import Node
 
 QUICKLY = {"ttl": 10, "loop_wait": 2, "retry_timeout": 3}
-FAR = 64 << 20  # bytes: what a busy machine writes while replication is cut stays below, so that a replica may take over
+FAR = 64 << 20  # bytes: more than is written while replication is cut, so that a replica may take over
 HISTORY = 1000  # calls of an account
 PATIENCE = 120.0  # seconds until every account is polled again, on a busy machine
 MODES = {"asynchronous": False, "synchronous": True}
