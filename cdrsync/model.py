@@ -5,6 +5,7 @@ An ask is answered by a `Batch` (GetCDRs) or by `Totals` (GetTotals). Batches be
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -360,6 +361,16 @@ def national(number: str) -> str:
     """A UK number as the CDRs carry it: national, without the leading 0."""
     digits = number.removeprefix("+")
     return digits.removeprefix("44") if digits.startswith("44") else digits.removeprefix("0")
+
+
+def instant_in(ref: str | None) -> datetime | None:
+    """The second that `ref` seems to begin with, UTC; None where it doesn't look like one.
+
+    In every published sample its first eight hex digits, after an optional "!", are the Unix second of the call's
+    start. That is undocumented.
+    """
+    found = re.match("!?([0-9A-Fa-f]{8})", ref or "")
+    return datetime.fromtimestamp(int(found[1], 16), UTC) if found else None
 
 
 def utc_now() -> datetime:

@@ -1,27 +1,21 @@
 """UK wall clock → UTC.
 
 `calldate` and `calltime` are what a clock on the wall showed. In the night when clocks go back one hour is shown
-twice; there, and only there, `ref` decides: in every published sample its first eight hex digits (after an optional
-"!") are the Unix second of the call's start. That is undocumented, so it counts only where it falls on that very wall
-clock time.
+twice; there, and only there, `ref` decides. What it says is undocumented, so it counts only where it falls on that very
+wall clock time.
 """
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cdrsync.model import WallClock
+from cdrsync.model import WallClock, instant_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from zoneinfo import ZoneInfo
-
-_REF_SECOND = re.compile(r"!?([0-9A-Fa-f]{8})")
-_MIDNIGHT = time(0)
-_DAY = timedelta(days=1)
 
 
 def started_at(day: date, clock: time, ref: str | None, timezone: ZoneInfo) -> tuple[datetime, WallClock | None]:
@@ -30,19 +24,13 @@ def started_at(day: date, clock: time, ref: str | None, timezone: ZoneInfo) -> t
     A time shown twice is read as `ref` says, or as the first pass where `ref` agrees with neither. A time that no clock
     showed (the night when clocks go forward) is read with the offset before the jump.
     """
-    first = datetime.combine(day, clock, timezone)
-    second = first.replace(fold=1)
-    before, after = _offset(first), _offset(second)
-    if before == after:
-        return first.astimezone(UTC), None
-    if before < after:
-        return first.astimezone(UTC), WallClock.SKIPPED
-    instant = _instant_of(ref)
-    if instant == first.astimezone(UTC):
-        return first.astimezone(UTC), WallClock.REPEATED_FIRST
-    if instant == second.astimezone(UTC):
-        return second.astimezone(UTC), WallClock.REPEATED_SECOND
-    return first.astimezone(UTC), WallClock.REPEATED_UNKNOWN
+    first, second = (datetime.combine(day, clock, timezone).replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    if first >= second:
+        return first, None if first == second else WallClock.SKIPPED
+    instant = instant_in(ref)
+    if instant == second:
+        return second, WallClock.REPEATED_SECOND
+    return first, WallClock.REPEATED_FIRST if instant == first else WallClock.REPEATED_UNKNOWN
 
 
 def started_column(
@@ -61,20 +49,6 @@ def started_column(
 @lru_cache(maxsize=4096)  # eleven years of days
 def plain_offset(day: date, timezone: ZoneInfo) -> timedelta | None:
     """Give the one UTC offset of a whole day, None where clocks change in it or at one of its ends."""
-    start = datetime.combine(day, _MIDNIGHT, timezone)
-    end = datetime.combine(day + _DAY, _MIDNIGHT, timezone)
-    offsets = {_offset(edge.replace(fold=fold)) for edge in (start, end) for fold in (0, 1)}
+    edges = [datetime.combine(one, time(0), timezone) for one in (day, day + timedelta(days=1))]
+    offsets = {edge.replace(fold=fold).utcoffset() for edge in edges for fold in (0, 1)}
     return offsets.pop() if len(offsets) == 1 else None
-
-
-def _instant_of(ref: str | None) -> datetime | None:
-    """The Unix second that `ref` seems to begin with, None where it doesn't look like one."""
-    found = _REF_SECOND.match(ref or "")
-    return datetime.fromtimestamp(int(found[1], 16), UTC) if found else None
-
-
-def _offset(moment: datetime) -> timedelta:
-    offset = moment.utcoffset()
-    if offset is None:
-        raise TypeError("a time zone without an offset")
-    return offset

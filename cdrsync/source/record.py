@@ -22,11 +22,6 @@ FIRST_YEAR, LAST_YEAR = 1990, 2100
 """A year outside is a broken record, not a call."""
 
 _SPACE = " \t\r\n"
-_WHOLE = re.compile(r"-?[0-9]{1,19}")
-_POUNDS = re.compile(rf"-?[0-9]{{1,9}}(?:\.[0-9]{{1,{COST_PLACES}}})?")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]")
-_FLAGS = {"1": True, "0": False}
 _SHOWN = 60  # characters of a value that can't be read; the whole stands in the Reject's raw XML
 
 
@@ -75,49 +70,31 @@ def _value(field: Field, text: str | None) -> Any:
     if not stripped:
         return None
     try:
-        return _READ[field.kind](stripped, field)
+        return _read(field, stripped)
     except ValueError as error:
         shown = repr(stripped if len(stripped) <= _SHOWN else stripped[:_SHOWN] + "…")
         raise Untypeable(f"{field.element}: {error}: {shown}") from None
 
 
-def _whole(text: str, field: Field) -> int:
-    if not _WHOLE.fullmatch(text):
-        raise ValueError("not a whole number")
-    number = int(text)
-    if not field.low <= number <= field.high:
+def _read(field: Field, text: str) -> Any:
+    pattern, problem, value_of = _FORMS[field.kind]
+    if not pattern.fullmatch(text):
+        raise ValueError(problem)
+    value = value_of(text)
+    if field.kind is Kind.WHOLE and not field.low <= value <= field.high:
         raise ValueError(f"not between {field.low} and {field.high}")
-    return number
+    return value
 
 
-def _pounds(text: str, _field: Field) -> Decimal:
-    if not _POUNDS.fullmatch(text):
-        raise ValueError(f"not pounds below 10^9 with at most {COST_PLACES} decimals")
-    return Decimal(text)
-
-
-def _date(text: str, _field: Field) -> date:
-    if not _DATE.fullmatch(text):
-        raise ValueError("not yyyy-mm-dd")
-    return day_of(text)
-
-
-def _time(text: str, _field: Field) -> time:
-    if not _TIME.fullmatch(text):
-        raise ValueError("not HH:MM:SS")
-    return time.fromisoformat(text)
-
-
-def _flag(text: str, _field: Field) -> bool:
-    if text not in _FLAGS:
-        raise ValueError("neither 1 nor 0")
-    return _FLAGS[text]
-
-
-_READ: dict[Kind, Callable[[str, Field], Any]] = {
-    Kind.WHOLE: _whole,
-    Kind.POUNDS: _pounds,
-    Kind.DATE: _date,
-    Kind.TIME: _time,
-    Kind.FLAG: _flag,
+_FORMS: dict[Kind, tuple[re.Pattern[str], str, Callable[[str], Any]]] = {
+    Kind.WHOLE: (re.compile(r"-?[0-9]{1,19}"), "not a whole number", int),
+    Kind.POUNDS: (
+        re.compile(rf"-?[0-9]{{1,9}}(?:\.[0-9]{{1,{COST_PLACES}}})?"),
+        f"not pounds below 10^9 with at most {COST_PLACES} decimals",
+        Decimal,
+    ),
+    Kind.DATE: (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "not yyyy-mm-dd", day_of),
+    Kind.TIME: (re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"), "not HH:MM:SS", time.fromisoformat),
+    Kind.FLAG: (re.compile("[01]"), "neither 1 nor 0", {"1": True, "0": False}.__getitem__),
 }
+"""What the text of each kind must look like, what is said where it does not, and what makes a value of it."""

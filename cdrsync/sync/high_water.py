@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Page
+from cdrsync.model import Batch, Cdr, CdrsAsk, Checkpoint, Page, instant_in
 from cdrsync.sync.ports import batches
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ LEAP_CALLS = 3
 
 RESET_MARGIN = timedelta(hours=2)
 """A call that began this long after the high-water mark came to be, yet has a lower uid, shows a new uid sequence."""
-
-_REF_SECOND = re.compile("!?([0-9A-Fa-f]{8})")
 
 
 @dataclass(slots=True)
@@ -87,7 +84,7 @@ class HighWater:
         return (
             len(leapt) >= LEAP_CALLS
             and (self._newest is None or self._newest <= first + RESET_MARGIN)
-            and all(_ref_agrees(cdr) for cdr in leapt)
+            and all(instant_in(cdr.ref) in (None, cdr.started_at) for cdr in leapt)
         )
 
     def checkpoint(self, stream: str) -> Checkpoint:
@@ -112,12 +109,6 @@ def _first(groups: Sequence[dict[int, Cdr]]) -> dict[int, Cdr]:
     """Of the first calls ever: the largest group, the lowest of several; none that is but one impossible uid."""
     largest = max(groups, key=len)
     return {} if len(largest) < LEAP_CALLS and min(largest, default=0) > PLAUSIBLE_UID else largest
-
-
-def _ref_agrees(cdr: Cdr) -> bool:
-    """Whether `ref` says the second at which the call began, where it says any."""
-    found = _REF_SECOND.match(cdr.ref or "")
-    return found is None or datetime.fromtimestamp(int(found[1], 16), UTC) == cdr.started_at
 
 
 def fallen(page: Page, mark: Checkpoint | None, now: datetime) -> Cdr | None:
