@@ -180,12 +180,12 @@ class Totals:
 
     period: Period
     number: str | None
-    answered: int | None
-    missed: int | None
-    voicemail: int | None
-    minutes_no_format: Decimal | None  # MinsTotalNoFormat: unit not stated by the operator
-    charge: Decimal | None  # pounds, two decimals
-    texts: dict[str, str]  # every element of <CDRTotals> as sent
+    answered: int | None = None
+    missed: int | None = None
+    voicemail: int | None = None
+    minutes_no_format: Decimal | None = None  # MinsTotalNoFormat: unit not stated by the operator
+    charge: Decimal | None = None  # pounds, two decimals
+    texts: dict[str, str] = field(default_factory=dict)  # every element of <CDRTotals> as sent
     unusable: tuple[str, ...] = ()  # one line for each figure that could not be read
 
 

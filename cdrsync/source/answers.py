@@ -11,7 +11,7 @@ from cdrsync.model import MAX_INT, Batch, CdrsAsk, Period, Refusal, Totals, Tota
 from cdrsync.source.session import passes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cdrsync.source.request import RecordAsk, Request
     from cdrsync.source.response import Response, TotalsSent
@@ -29,14 +29,14 @@ _SAYS_NONE = re.compile(
 )
 
 
-def match(requests: list[Request], found: list[Response], said: Callable[[Response], str]) -> None:
+def match(requests: list[Request], found: list[Response]) -> None:
     """Make sure that each answer is that to its request: by order, by RequestId and by what was asked.
 
-    `said` gives the words of a refusal without secrets. Raises BadAnswer.
+    Raises BadAnswer.
     """
     if len(requests) != len(found):
         refused = next((one for one in found if not one.ok), None)
-        why = f" ({said(refused)})" if refused else ""
+        why = f" ({refused.said})" if refused else ""
         raise BadAnswer(f"{len(found)} answers to {len(requests)} requests{why}")
     for asked, one in zip(requests, found, strict=True):
         named = (one.request_id, one.target, one.name)
@@ -44,16 +44,16 @@ def match(requests: list[Request], found: list[Response], said: Callable[[Respon
             raise BadAnswer(f"the answer to {asked.name} {asked.id} names itself {' '.join(named)[:100]!r}")
 
 
-def answer(response: Response, ask: CdrsAsk | TotalsAsk, words: str) -> Batch | Totals | Refusal:
-    """Give what `response` answers to `ask`; `words` are the operator's where it is a refusal. Raises BadAnswer."""
+def answer(response: Response, ask: CdrsAsk | TotalsAsk) -> Batch | Totals | Refusal:
+    """Give what `response` answers to `ask`. Raises BadAnswer."""
     if not response.ok:
-        return Refusal(response.code, words, passing=passes(response))
+        return Refusal(response.code, response.words, passing=passes(response))
     if isinstance(ask, TotalsAsk):
         return read_totals(response.totals, ask)
-    return _batch(response, _SAYS_NONE.fullmatch(response.message), words)
+    return _batch(response, _SAYS_NONE.fullmatch(response.message), response.words)
 
 
-def fetched(response: Response, wanted: RecordAsk, said: str) -> Batch:
+def fetched(response: Response, wanted: RecordAsk) -> Batch:
     """Give the answer to GetCDR, empty where the operator has no such record. Raises BadAnswer, RequestRefused.
 
     How the operator says that it has none is not documented: by no record, by Code 404, or in words.
@@ -61,9 +61,9 @@ def fetched(response: Response, wanted: RecordAsk, said: str) -> Batch:
     if not response.ok:
         if says_none(response):
             return Batch([])
-        raise RequestRefused(f"the operator refused GetCDR: {said}", code=response.code)
+        raise RequestRefused(f"the operator refused GetCDR: {response.said}", code=response.code)
     none = _SAYS_NONE.fullmatch(response.message) or _HAS_NONE.search(response.message)
-    batch = _batch(response, none, said)
+    batch = _batch(response, none, response.said)
     if len(batch) > 1 or (wanted.uid is not None and any(cdr.uid != wanted.uid for cdr in batch.cdrs)):
         raise BadAnswer("the operator sent another record than the one that was asked for")
     return batch
@@ -106,15 +106,15 @@ def read_totals(sent: Sequence[TotalsSent], ask: TotalsAsk) -> Totals:
     `<CDRTotals>`, or none, leaves every figure None: which of them is meant is not documented.
     """
     if len(sent) != 1:
-        return _unreadable(ask, f"{len(sent)} <CDRTotals> where one was expected")
+        return Totals(ask.period, ask.number, unusable=(f"{len(sent)} <CDRTotals> where one was expected",))
     only = sent[0]
     said = (only.period or "").strip()
     if said != ask.period and said in set(Period):
         raise BadAnswer(f"the operator sent totals of {said!r} where {ask.period.value!r} was asked")
     unusable: list[str] = []
     return Totals(
-        period=ask.period,
-        number=ask.number,
+        ask.period,
+        ask.number,
         answered=_count(only.texts, "AnsweredTotal", unusable),
         missed=_count(only.texts, "MissedTotal", unusable),
         voicemail=_count(only.texts, "VoicemailTotal", unusable),
@@ -122,20 +122,6 @@ def read_totals(sent: Sequence[TotalsSent], ask: TotalsAsk) -> Totals:
         charge=_figure(only.texts, "ChargeTotal", unusable),
         texts=dict(only.texts),
         unusable=tuple(unusable),
-    )
-
-
-def _unreadable(ask: TotalsAsk, why: str) -> Totals:
-    return Totals(
-        period=ask.period,
-        number=ask.number,
-        answered=None,
-        missed=None,
-        voicemail=None,
-        minutes_no_format=None,
-        charge=None,
-        texts={},
-        unusable=(why,),
     )
 
 

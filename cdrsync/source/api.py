@@ -42,19 +42,13 @@ class NoveroApi:
         self.limits = Limits()
 
     def ask(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
-        """Send the asks in one document; give their answers in order, a Refusal for each that was refused.
-
-        Raises ApiUnreachable, BadAnswer, LoginRefused.
-        """
+        """Send the asks in one document; give their answers in order, a Refusal for each that was refused."""
         if self._retry.attempts == 1:
             return self._once(asks)
         return self.limits.ask(asks, self._persistent, self._once)
 
     def fetch(self, *, uid: int | None = None, ref: str | None = None) -> Batch:
-        """Read one record again (GetCDR), by its uid or its ref. An empty Batch where the operator has none.
-
-        Raises ApiUnreachable, BadAnswer, LoginRefused, RequestRefused.
-        """
+        """Read one record again (GetCDR), by its uid or its ref. Raises RequestRefused, and as `ask` does."""
         wanted = RecordAsk(uid=uid, ref=ref)
         try:
             return run(lambda: self._batch(wanted, []), self._retry, self._exchange.stop)
@@ -68,8 +62,7 @@ class NoveroApi:
     def _once(self, asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
         """Ask once. Raises _Passing where a refusal may pass by itself."""
         got = self._answered(asks)
-        said = [self._exchange.words(one) for one in got.responses]
-        answers = [answer(*one) for one in zip(got.responses, asks, said, strict=True)]
+        answers = [answer(*one) for one in zip(got.responses, asks, strict=True)]
         document = Document(
             [self._masked(one) if isinstance(one, Totals) else one for one in answers],
             got.answered_at,
@@ -122,11 +115,12 @@ class NoveroApi:
                 only = salvage.cut(error.body)
                 if only is None:
                     raise
-                rest = error.again(only.rest)
-                if not salvage.is_placeholder(self._batch_of(rest, ask)):
+                record, others = only
+                rest = error.again(others)
+                if not salvage.is_placeholder(_batch_of(rest, ask)):
                     raise
                 seen.append(rest)
-                return only.record, _PLACE.sub("", error.message)
+                return record, _PLACE.sub("", error.message)
 
         stop = self._exchange.stop
         found = salvage.proven(run(reading, self._retry, stop) for _ in range(salvage.READINGS))
@@ -134,26 +128,9 @@ class NoveroApi:
 
     def _batch(self, ask: CdrsAsk | RecordAsk, seen: list[Answered]) -> Batch:
         got = self._answered([ask])
-        batch = self._batch_of(got, ask)
+        batch = _batch_of(got, ask)
         seen.append(got)
         return batch
-
-    def _batch_of(self, got: Answered, ask: CdrsAsk | RecordAsk) -> Batch:
-        """The records that answer a single ask. Raises BadAnswer, ApiUnreachable, RequestRefused."""
-        (only,) = got.responses
-        said = self._exchange.said(only)
-        found: Batch | Totals | Refusal
-        if isinstance(ask, CdrsAsk):
-            found = answer(only, ask, said)
-        elif only.ok or not session.passes(only):
-            found = fetched(only, ask, said)
-        else:
-            found = Batch([]) if says_none(only) else Refusal(only.code, said, passing=True)
-        if isinstance(found, Batch):
-            return found
-        if isinstance(found, Refusal) and found.passing:
-            raise ApiUnreachable(f"the operator answers {said}", hint=LATER, answered=True)
-        raise BadAnswer(f"the operator refused a part of a page that it gave before: {said}")
 
     def _answered(self, asks: Sequence[Ask]) -> Answered:
         """Ask once; what is known to be broken is cut out. Raises Broken where something else is, too."""
@@ -189,6 +166,17 @@ class _Passing(ApiUnreachable):
     def __init__(self, message: str, document: Document) -> None:
         super().__init__(message, hint=LATER, answered=True)
         self.document = document
+
+
+def _batch_of(got: Answered, ask: CdrsAsk | RecordAsk) -> Batch:
+    """The records that answer a single ask. Raises BadAnswer, ApiUnreachable, RequestRefused."""
+    (only,) = got.responses
+    if session.passes(only) and not (isinstance(ask, RecordAsk) and says_none(only)):
+        raise ApiUnreachable(f"the operator answers {only.said}", hint=LATER, answered=True)
+    found = answer(only, ask) if isinstance(ask, CdrsAsk) else fetched(only, ask)
+    if not isinstance(found, Batch):
+        raise BadAnswer(f"the operator refused a part of a page that it gave before: {only.said}")
+    return found
 
 
 def _unless_broken(work: Callable[[], T]) -> T | None:

@@ -6,7 +6,7 @@ stops the others. What one answer may cost is bounded before anything is made of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer
 from cdrsync.source import xml_fast
@@ -34,13 +34,6 @@ class BrokenXml(BadAnswer):
     def __init__(self, message: str, body: bytes) -> None:
         super().__init__(message)
         self.body = body
-
-
-class Around(NamedTuple):
-    """A document, and the text that stood around it."""
-
-    document: bytes
-    noise: str
 
 
 def decode(body: bytes, *, timezone: ZoneInfo) -> list[Response]:
@@ -77,10 +70,11 @@ def decode_record(raw: str, *, timezone: ZoneInfo) -> Cdr | Reject:
     return both[0]
 
 
-def without_noise(body: bytes) -> Around | None:
+def without_noise(body: bytes) -> tuple[bytes, str] | None:
     """Take off what stands before and after a document: blank lines, a notice of the server's software.
 
-    None where there is nothing to take off, or where it might be part of the document.
+    Give the document, and the text that stood around it. None where there is nothing to take off, or where it might be
+    part of the document.
     """
     begin = min((at for at in map(body.find, _BEGINNINGS) if at >= 0), default=-1)
     end = body.rfind(_END) + len(_END)
@@ -89,7 +83,7 @@ def without_noise(body: bytes) -> Around | None:
     before, after = body[: min(begin, MAX_NOISE + 1)], body[end : end + MAX_NOISE + 1]
     if max(len(before), len(after)) > MAX_NOISE or b"<!" in before + after or b"<NoveroRe" in before + after:
         return None
-    return Around(body[begin:end], (before + after).decode(errors="replace").strip()[:200])
+    return body[begin:end], (before + after).decode(errors="replace").strip()[:200]
 
 
 def _refuse_too_much(body: bytes) -> None:

@@ -13,17 +13,19 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import httpx
+
+from cdrsync import __version__
 from cdrsync.errors import ApiUnreachable, BadAnswer, CdrsyncError, LoginRefused
 from cdrsync.model import utc_now
 from cdrsync.source import session
 from cdrsync.source.answers import match
 from cdrsync.source.decode import BrokenXml, decode, without_noise
-from cdrsync.source.http_answer import OK, HttpAnswer
+from cdrsync.source.http_answer import OK, HttpAnswer, read
 from cdrsync.source.masks import Masks
-from cdrsync.source.post import DEFAULT_BOUNDS, Bounds, Post, stopping
 from cdrsync.source.request import Ask, Login, Request, checked, document, request
-from cdrsync.source.stop import StopEvent
-from cdrsync.source.transport import proxy_for
+from cdrsync.source.stop import StopEvent, stopping
+from cdrsync.source.transport import Transport, password_of, proxy_for, way
 
 if TYPE_CHECKING:
     import threading
@@ -31,15 +33,29 @@ if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
-    import httpx
-
     from cdrsync.source.response import Response
 
 _log = logging.getLogger(__name__)
 
+HEADERS = {
+    "User-Agent": f"cdrsync/{__version__}",
+    "Content-Type": "text/xml",
+    "Accept": "text/xml",
+    "Accept-Encoding": "gzip",
+}
+MAX_BYTES = 16 * 1024 * 1024  # of one decoded answer: some 25,000 records
 NOISE_TOLD = 86400.0  # seconds between two warnings of the same thing
-LONGEST_WORDS = 300
 LONGEST_SESSION_ID = 4096  # each of its spellings is looked for in whatever is told
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long one document may take, in seconds, and how large its answer may be."""
+
+    connect: float = 10.0
+    read: float = 120.0  # between two pieces of an answer; the operator's own client waits as long
+    total: float = 300.0  # from the first byte sent to the last one received
+    max_bytes: int = MAX_BYTES  # decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +65,7 @@ class Endpoint:
     url: str
     login: Login
     timezone: ZoneInfo
-    bounds: Bounds = DEFAULT_BOUNDS
+    bounds: Bounds = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +74,6 @@ class RequestDone:
 
     seconds: float
     bytes: int  # of the decoded answer
-    asks: int
     outcome: str
 
 
@@ -100,16 +115,15 @@ class Exchange:
         self.stop = StopEvent(stop)
         self._login = login = endpoint.login
         self._timezone = endpoint.timezone
+        self._bounds = endpoint.bounds
         self._on_request = on_request
+        self._clock = clock
         self._monotonic = monotonic
-        url = checked(endpoint.url, login)
-        proxy = None if transport else proxy_for(url)
-        self._masks = Masks(
-            login.password, login.vkey, (proxy.raw_auth[1].decode() if proxy and proxy.raw_auth else "")
-        )
-        self._post = Post(
-            url, endpoint.bounds, proxy=proxy, masks=self._masks, stop=self.stop, clock=clock, transport=transport
-        )
+        self._url = checked(endpoint.url, login)
+        proxy = None if transport else proxy_for(self._url)
+        self._way = way(self._url, proxy)
+        self._masks = Masks(login.password, login.vkey, password_of(proxy))
+        self._transport = transport or Transport(self._url, self.stop, self._bounds.max_bytes)
         self._sessions = session.Sessions(self.stop, monotonic)
         self._ids = itertools.count(1)
         self._noise_told_at = float("-inf")
@@ -117,7 +131,7 @@ class Exchange:
     def close(self) -> None:
         """End every wait, then close the connections. Asking afterwards raises ApiUnreachable."""
         self.stop.set()
-        self._post.close()
+        self._transport.close()
 
     def send(self, asks: Sequence[Ask]) -> Answered:
         """One document and its answers, with one silent login where the session is refused.
@@ -140,19 +154,11 @@ class Exchange:
         """Give the operator's text without a secret that it may echo."""
         return self._masks.masked(text)
 
-    def words(self, response: Response) -> str:
-        """Give the operator's message, short."""
-        return (response.message or "no message")[:LONGEST_WORDS]
-
-    def said(self, response: Response) -> str:
-        """Give Code and words of a refusal on one line."""
-        return f"Code {response.code[:20] or 'missing'}: {self.words(response)}"
-
     def _sent(self, asks: Sequence[Ask]) -> Answered:
         for _ in range(2):
             now = self._sessions.current()
             if now is None:
-                with self._one_login():
+                with self._sessions.login():
                     now = self._sessions.current()  # maybe another thread has logged in meanwhile
                     if now is None:
                         return self._round_trip(asks, None)
@@ -160,15 +166,8 @@ class Exchange:
                 return self._round_trip(asks, now)
             except session.SessionRefused:
                 self._sessions.forget(now)
-        with self._one_login():
+        with self._sessions.login():
             return self._round_trip(asks, None)
-
-    @contextlib.contextmanager
-    def _one_login(self) -> Iterator[None]:
-        with self._sessions.login() as held:
-            if not held:
-                raise stopping()
-            yield
 
     def _round_trip(self, asks: Sequence[Ask], now: session.Session | None) -> Answered:
         requests = [request(ask, f"Request{next(self._ids)}") for ask in asks]
@@ -186,7 +185,25 @@ class Exchange:
             raise
         finally:
             if self._on_request:
-                self._on_request(RequestDone(self._monotonic() - began, size, len(asks), outcome))
+                self._on_request(RequestDone(self._monotonic() - began, size, outcome))
+
+    def _post(self, content: bytes) -> HttpAnswer:
+        """One HTTP round trip within its deadline."""
+        if self.stop.is_set():
+            raise stopping()
+        timeout = httpx.Timeout(self._bounds.read, connect=self._bounds.connect).as_dict()
+        extensions = {"timeout": timeout, "deadline": time.monotonic() + self._bounds.total}
+        sent = httpx.Request("POST", self._url, headers=HEADERS, content=content, extensions=extensions)
+        try:
+            with contextlib.closing(self._transport.handle_request(sent)) as response:
+                return read(response, self._url, self._clock(), self._bounds.max_bytes)
+        except httpx.HTTPError as error:
+            if self.stop.is_set():
+                raise stopping() from None
+            why = self.masked((str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200])
+            if isinstance(error, httpx.TimeoutException):
+                raise ApiUnreachable(f"no answer from {self._way} in time: {why}") from None
+            raise ApiUnreachable(f"the connection to {self._way} failed: {why}") from None
 
     def _read(self, got: HttpAnswer, requests: list[Request], now: session.Session | None, began: float) -> Answered:
         def judged(body: bytes) -> Answered:
@@ -212,7 +229,7 @@ class Exchange:
         found = list(map(self._without_secrets, found))
         refused = next((one for one in found if not one.ok), None)
         if got.says_later and not any(session.refuses_session(one) for one in found):
-            raise got.error(self.said(refused) if refused else "")
+            raise got.error(refused.said if refused else "")
         if now is None:
             found = self._logged_in(found, requests[0], began)
             requests = requests[1:]
@@ -220,7 +237,7 @@ class Exchange:
                 raise self._login_refused(refused)
         elif any(session.refuses_session(one) for one in found):
             raise session.SessionRefused
-        match(requests, found, self.said)
+        match(requests, found)
         return found
 
     def _without_secrets(self, response: Response) -> Response:
@@ -236,11 +253,12 @@ class Exchange:
             try:
                 return decode(body, timezone=self._timezone)
             except BadAnswer:
-                around = without_noise(body)
-                if around is None:
+                within = without_noise(body)
+                if within is None:
                     raise
-                found = decode(around.document, timezone=self._timezone)
-                self._tell_noise(around.noise)
+                whole, noise = within
+                found = decode(whole, timezone=self._timezone)
+                self._tell_noise(noise)
                 return found
         except BadAnswer as error:
             if got.status == OK:
@@ -265,7 +283,7 @@ class Exchange:
             raise self._login_refused(first)
         if not first.ok:
             raise ApiUnreachable(
-                f"the operator can't log anybody in at the moment: {self.said(first)}",
+                f"the operator can't log anybody in at the moment: {first.said}",
                 hint="It passes by itself; cdrsync tries again",
             )
         if not first.session_id:
@@ -274,4 +292,4 @@ class Exchange:
         return others
 
     def _login_refused(self, response: Response) -> LoginRefused:
-        return LoginRefused(f"the operator refused the login: {self.said(response)}")
+        return LoginRefused(f"the operator refused the login: {response.said}")

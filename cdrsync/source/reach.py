@@ -12,7 +12,7 @@ import httpx
 from cdrsync.errors import ApiUnreachable
 from cdrsync.source.masks import Masks
 from cdrsync.source.stop import StopEvent
-from cdrsync.source.transport import Transport, proxy_for
+from cdrsync.source.transport import Transport, named, password_of, proxy_for, way
 
 if TYPE_CHECKING:
     import threading
@@ -58,23 +58,6 @@ def reach(url: str, seconds: float, stop: threading.Event | None = None) -> Reac
         transport.close()
     version, certificate = answer.extensions.get("tls", (None, None))
     return Reached(named(proxy), version, _ends(certificate or {}))
-
-
-def named(proxy: httpx.Proxy | None) -> str | None:
-    """A proxy's HOST:PORT, without its user and password."""
-    if proxy is None:
-        return None
-    return f"{proxy.url.host}:{proxy.url.port or (443 if proxy.url.scheme == 'https' else 80)}"
-
-
-def password_of(proxy: httpx.Proxy | None) -> str:
-    """A proxy's password, "" where it has none."""
-    return proxy.raw_auth[1].decode() if proxy and proxy.raw_auth else ""
-
-
-def way(url: httpx.URL, proxy: httpx.Proxy | None) -> str:
-    """Name a host, and the proxy that the way to it leads through."""
-    return f"{url.host} through the proxy {named(proxy)}" if proxy else url.host
 
 
 def _ends(certificate: Mapping[str, object]) -> datetime | None:

@@ -12,11 +12,13 @@ OK = "200"
 """The `Code` of a request that was done. It stands on every Response; any other is a refusal."""
 
 
+LONGEST_WORDS = 300  # of a message that is repeated
+
+
 @dataclass(frozen=True, slots=True)
 class TotalsSent:
-    """One `<CDRTotals>` as sent: its attributes (None where absent) and the text of every element."""
+    """One `<CDRTotals>` as sent: its Period (None where absent) and the text of every element."""
 
-    number: str | None
     period: str | None
     texts: dict[str, str]
 
@@ -32,10 +34,20 @@ class Response:
     name: str
     code: str
     request_id: str
-    message: str = ""
+    message: str = ""  # without a secret that the operator may echo, once `exchange` has it
     session_id: str | None = field(default=None, repr=False)  # a secret while the session lives
     batch: Batch | None = None  # of GetCDRs and GetCDR
     totals: tuple[TotalsSent, ...] = ()  # of GetTotals
+
+    @property
+    def words(self) -> str:
+        """The operator's message, short."""
+        return (self.message or "no message")[:LONGEST_WORDS]
+
+    @property
+    def said(self) -> str:
+        """Code and words of a refusal on one line."""
+        return f"Code {self.code[:20] or 'missing'}: {self.words}"
 
     @property
     def ok(self) -> bool:

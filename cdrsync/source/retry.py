@@ -6,7 +6,6 @@ accounts.
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from dataclasses import dataclass
@@ -40,15 +39,16 @@ def run(work: Callable[[], T], policy: RetryPolicy, stop: StopEvent) -> T:
     `stop` ends a wait at once; the last failure is raised then, as it is when the attempts are used up.
     """
     end = time.monotonic() + policy.total
-    for attempt in itertools.count(1):
+    attempt = 0
+    while True:
         try:
             return work()
         except ApiUnreachable as error:
+            attempt += 1
             seconds = _wait(error, attempt, policy)
             bound = min(policy.retry_after_max, end - time.monotonic())
             if attempt >= policy.attempts or seconds > bound or stop.wait(seconds):
                 raise
-    raise AssertionError("a count has no end")
 
 
 def _wait(error: ApiUnreachable, attempt: int, policy: RetryPolicy) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer
 from cdrsync.model import MAX_UID, Batch, CdrsAsk, Reject
@@ -23,13 +23,6 @@ KEPT = 1_000  # broken records that are known again at once
 _BEGIN = re.compile(rb"<CDR(?=[ \t\r\n>/])")
 _ENDS = (b"</CDR>", b"</CDRs>")
 _UID = re.compile(rb"<uid>[ \t\r\n]*([0-9]{1,19})[ \t\r\n]*</uid>")
-
-
-class Cut(NamedTuple):
-    """The one record of an answer's bytes, and the answer with a placeholder in its place."""
-
-    record: bytes
-    rest: bytes
 
 
 class Salvage:
@@ -59,8 +52,8 @@ def restored(batch: Batch, stands_for: dict[str, Reject]) -> Batch:
     return Batch(batch.cdrs, [stands_for.get(reject.raw, reject) for reject in batch.rejects])
 
 
-def cut(body: bytes) -> Cut | None:
-    """Take the only record out of an answer; None where it has none, or more than one."""
+def cut(body: bytes) -> tuple[bytes, bytes] | None:
+    """Take the only record out of an answer, and put a placeholder in its place. None where it has none, or several."""
     begins = [found.start() for found in _BEGIN.finditer(body)]
     if len(begins) != 1:
         return None
@@ -69,7 +62,7 @@ def cut(body: bytes) -> Cut | None:
     end = record_end + len(_ENDS[0]) if record_end > begin else list_end
     if end <= begin:
         return None
-    return Cut(body[begin:end], body[:begin] + _placeholder(0) + body[end:])
+    return body[begin:end], body[:begin] + _placeholder(0) + body[end:]
 
 
 def is_placeholder(batch: Batch) -> bool:

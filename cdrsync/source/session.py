@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cdrsync.source.stop import SLICE
+from cdrsync.source.stop import SLICE, stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,15 +84,15 @@ class Sessions:
             self._kept = None
 
     @contextmanager
-    def login(self) -> Iterator[bool]:
-        """Hold the right to log in; False where the program is stopping."""
-        while not (held := self._lock.acquire(timeout=SLICE)) and not self._stop.is_set():
-            pass
+    def login(self) -> Iterator[None]:
+        """Hold the right to log in. Raises ApiUnreachable where the program is stopping."""
+        while not self._lock.acquire(timeout=SLICE):
+            if self._stop.is_set():
+                raise stopping()
         try:
-            yield held
+            yield
         finally:
-            if held:
-                self._lock.release()
+            self._lock.release()
 
 
 def refuses_login(response: Response) -> bool:

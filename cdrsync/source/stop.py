@@ -1,9 +1,11 @@
-"""Either of two events that end a source's waits: the program's stop, and the source's own end."""
+"""What ends a source's waits: the program's stop, and the source's own end."""
 
 from __future__ import annotations
 
 import threading
 import time
+
+from cdrsync.errors import ApiUnreachable
 
 SLICE = 0.25  # seconds: how late a wait may notice that it should end
 
@@ -32,3 +34,8 @@ class StopEvent:
                 return False
             self._own.wait(min(left, SLICE))
         return True
+
+
+def stopping() -> ApiUnreachable:
+    """What is raised once either event is set."""
+    return ApiUnreachable("cdrsync is stopping; the question to the operator was given up", hint="")

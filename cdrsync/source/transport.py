@@ -187,6 +187,23 @@ def _can_be_asked(proxy: httpx.URL) -> bool:
     return proxy.scheme in {"http", "https"} and bool(proxy.host) and "%" not in proxy.host and 0 < port <= MAX_PORT
 
 
+def named(proxy: httpx.Proxy | None) -> str | None:
+    """A proxy's HOST:PORT, without its user and password."""
+    if proxy is None:
+        return None
+    return f"{proxy.url.host}:{proxy.url.port or (443 if proxy.url.scheme == 'https' else 80)}"
+
+
+def password_of(proxy: httpx.Proxy | None) -> str:
+    """A proxy's password, "" where it has none."""
+    return proxy.raw_auth[1].decode() if proxy and proxy.raw_auth else ""
+
+
+def way(url: httpx.URL, proxy: httpx.Proxy | None) -> str:
+    """Name a host, and the proxy that the way to it leads through."""
+    return f"{url.host} through the proxy {named(proxy)}" if proxy else url.host
+
+
 def _trusting() -> ssl.SSLContext:
     """Trust what this machine trusts: OpenSSL's store, or what SSL_CERT_FILE and SSL_CERT_DIR name in its place.
 

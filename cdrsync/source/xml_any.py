@@ -19,7 +19,6 @@ from cdrsync.source.record import Untypeable, uid_of
 from cdrsync.source.response import OK, Response, TotalsSent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from zoneinfo import ZoneInfo
 
 _KNOWN = frozenset(field.element for field in FIELDS)
@@ -94,7 +93,9 @@ def records(body: bytes, timezone: ZoneInfo) -> Batch:
         root = etree.fromstring(body, etree.XMLParser(**_HARDENED))
     except etree.XMLSyntaxError as error:
         raise _not_well_formed(error) from None
-    return _batch(root, {element: _record(element, timezone) for element in root.iterchildren("CDR")})
+    batch = Batch([])
+    _take(root, {element: _record(element, timezone) for element in root.iterchildren("CDR")}, batch)
+    return batch
 
 
 def _check_prolog(body: bytes) -> None:
@@ -127,80 +128,52 @@ def _response(element: etree._Element, typed: Typed) -> Response:
         raise BadAnswer(f"the answer holds <{_name(element)}> where a <Response> belongs")
     _no_text(element)
     code = (element.get("Code") or "").strip()
-    read = _Content(typed)
-    if code == OK:
-        for child in element:
-            read.add(child)
-    else:
-        read.message = _message(element)
-    batch = read.batch
     name = element.get("name") or ""
-    if batch is None and code == OK and name in _BATCH_NAMES and not read.message:
+    message, session_id, batch = "", None, None
+    totals: list[TotalsSent] = []
+    if code != OK:
+        message = _message(element)
+    for child in element if code == OK else ():
+        match child.tag:
+            case "CDRs" | "CDR":
+                batch = Batch([]) if batch is None else batch
+                _take(child, typed, batch)
+            case "CDRTotals":
+                totals.append(_totals(child))
+            case "SessionId":
+                session_id = "".join(_texts_in(child)).strip()
+            case "ResponseMessage":
+                message = _one_line(_texts_in(child))
+            case _ if len(child):
+                raise BadAnswer(f"a Response holds <{_name(child)}>, which the operator's page does not know")
+            case _:
+                pass  # a new leaf beside the records says nothing about a call
+    if batch is None and code == OK and name in _BATCH_NAMES and not message:
         batch = Batch([])  # no <CDRs> at all: the operator has none; with a message, `answers` says what that means
     return Response(
         target=element.get("target") or "",
         name=name,
         code=code,
         request_id=element.get("RequestId") or "",
-        message=read.message,
-        session_id=read.session_id,
+        message=message,
+        session_id=session_id,
         batch=batch,
-        totals=tuple(read.totals),
+        totals=tuple(totals),
     )
 
 
-class _Content:
-    """What the children of one Response carry."""
-
-    def __init__(self, typed: Typed) -> None:
-        self.typed = typed
-        self.message = ""
-        self.session_id: str | None = None
-        self.batch: Batch | None = None
-        self.totals: list[TotalsSent] = []
-
-    def add(self, child: etree._Element) -> None:
-        """Take one child in. Raises BadAnswer where it is nothing known and might hold records."""
-        match child.tag:
-            case "CDRs":
-                self._add_batch(_batch(child, self.typed))
-            case "CDR":
-                self._add_batch(_batch_of([child], self.typed))
-            case "CDRTotals":
-                self.totals.append(_totals(child))
-            case "SessionId":
-                self.session_id = "".join(_texts_in(child)).strip()
-            case "ResponseMessage":
-                self.message = _one_line(_texts_in(child))
-            case _ if len(child):
-                raise BadAnswer(f"a Response holds <{_name(child)}>, which the operator's page does not know")
-            case _:
-                pass  # a new leaf beside the records says nothing about a call
-
-    def _add_batch(self, more: Batch) -> None:
-        if self.batch is None:
-            self.batch = Batch([])
-        self.batch.cdrs.extend(more.cdrs)
-        self.batch.rejects.extend(more.rejects)
-
-
-def _batch(element: etree._Element, typed: Typed) -> Batch:
-    _no_text(element)
-    for child in element:
-        if child.tag != "CDR" and len(child):
-            raise BadAnswer(f"<CDRs> holds <{_name(child)}>, which the operator's page does not know")
-    return _batch_of(element.iterchildren("CDR"), typed)
-
-
-def _batch_of(elements: Iterable[etree._Element], typed: Typed) -> Batch:
-    batch = Batch([])
-    for element in elements:
-        one = typed[element]
+def _take(element: etree._Element, typed: Typed, batch: Batch) -> None:
+    """Put the records of a `<CDRs>`, or a `<CDR>` by itself, into a batch."""
+    if element.tag == "CDRs":
+        _no_text(element)
+    for child in element if element.tag == "CDRs" else (element,):
+        one = typed.get(child)
         if isinstance(one, Cdr):
             batch.cdrs.append(one)
-        else:
+        elif one is not None:
             batch.rejects.append(one)
-    return batch
+        elif len(child):
+            raise BadAnswer(f"<CDRs> holds <{_name(child)}>, which the operator's page does not know")
 
 
 def _record(element: etree._Element, timezone: ZoneInfo) -> Cdr | Reject:
@@ -252,11 +225,7 @@ def _value(element: etree._Element) -> str:
 
 
 def _totals(element: etree._Element) -> TotalsSent:
-    return TotalsSent(
-        number=element.get("Number"),
-        period=element.get("Period"),
-        texts={str(child.tag): _value(child) for child in element},
-    )
+    return TotalsSent(element.get("Period"), {str(child.tag): _value(child) for child in element})
 
 
 def _message(element: etree._Element) -> str:

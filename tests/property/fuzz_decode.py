@@ -148,13 +148,13 @@ def _one(body: bytes, figures: Figures) -> None:
 
 def _lenient(body: bytes, figures: Figures) -> None:
     """What is cut out or taken off leaves an answer that is read or refused, and never a call from the cut itself."""
-    around = without_noise(body)
-    if around is not None:
-        _outcome(lambda: decode(around.document, timezone=LONDON))
+    within = without_noise(body)
+    if within is not None:
+        _outcome(lambda: decode(within[0], timezone=LONDON))
     only = cut(body)
     if only is None:
         return
-    rest = _outcome(lambda: decode(only.rest, timezone=LONDON))
+    rest = _outcome(lambda: decode(only[1], timezone=LONDON))
     calls = [cdr for one in rest or () if one.batch for cdr in one.batch.cdrs]
     if calls:
         figures.problems.append(f"a call in what is left of {body!r}")

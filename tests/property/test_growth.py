@@ -128,7 +128,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 import httpx, sqlalchemy, cdrsync.wiring.accounts
 from cdrsync.errors import BadAnswer
-from cdrsync.source.post import MAX_BYTES
+from cdrsync.source.exchange import MAX_BYTES
 from cdrsync.source.decode import decode
 from cdrsync.source.http_answer import read
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdrsync.model import CdrsAsk
 from cdrsync.source.api import NoveroApi
-from cdrsync.source.exchange import Endpoint, Exchange
-from cdrsync.source.post import Bounds
+from cdrsync.source.exchange import Bounds, Endpoint, Exchange
 from cdrsync.source.request import Login
 from cdrsync.source.retry import RetryPolicy
 from tests.support.answers import envelope, golden, logged_in, record, records, refused, response

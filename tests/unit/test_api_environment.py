@@ -12,7 +12,7 @@ import pytest
 
 from cdrsync.errors import ApiUnreachable, ConfigError
 from cdrsync.model import Batch
-from cdrsync.source.post import Bounds
+from cdrsync.source.exchange import Bounds
 from cdrsync.source.reach import Unverified, reach
 from tests.support.api import ASK, api, obliging
 from tests.support.canary import PASSWORD

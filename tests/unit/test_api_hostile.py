@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import ApiUnreachable, BadAnswer
-from cdrsync.source.post import Bounds
+from cdrsync.source.exchange import Bounds
 from cdrsync.source.retry import RetryPolicy
 from tests.support.api import ASK, AT_ONCE, answering, api, obliging
 from tests.support.certificates import own_certificate

@@ -9,7 +9,7 @@ import pytest
 
 from cdrsync.errors import ApiUnreachable
 from cdrsync.model import Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
-from cdrsync.source.post import Bounds
+from cdrsync.source.exchange import Bounds
 from tests.support.answers import envelope, logged_in, records, refused, response
 from tests.support.api import AT_ONCE, SESSION, answering, api
 from tests.support.peer import Seen, http, peer

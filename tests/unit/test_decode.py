@@ -329,11 +329,12 @@ def test_more_than_one_total_is_none() -> None:
 @pytest.mark.parametrize("after", [b"", b"\n\nNotice: Undefined index: x in y.php", b"<br/>"])
 def test_what_stands_around_a_whole_document_is_taken_off(before: bytes, after: bytes) -> None:
     """Blank lines and notices of the server's software, before `<?xml` and after the root."""
-    around = without_noise(before + _GOOD + after)
+    within = without_noise(before + _GOOD + after)
 
-    assert around is not None
-    assert decode(around.document, timezone=LONDON) == decode(_GOOD, timezone=LONDON)
-    assert around.noise.split() == (before + b"\n" + after).decode().split()
+    assert within is not None
+    document, noise = within
+    assert decode(document, timezone=LONDON) == decode(_GOOD, timezone=LONDON)
+    assert noise.split() == (before + b"\n" + after).decode().split()
 
 
 @pytest.mark.parametrize(
@@ -353,10 +354,10 @@ def test_what_stands_around_a_whole_document_is_taken_off(before: bytes, after: 
 )
 def test_nothing_else_is_taken_off(body: bytes) -> None:
     """A document that is not whole, a document type, a comment, two documents, a flood: nothing is believed."""
-    around = without_noise(body)
-    if around is not None:
+    within = without_noise(body)
+    if within is not None:
         with pytest.raises(BadAnswer):
-            decode(around.document, timezone=LONDON)
+            decode(within[0], timezone=LONDON)
 
 
 @pytest.mark.parametrize(
