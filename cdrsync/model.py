@@ -127,6 +127,9 @@ class Window:
         """Every day of the window, oldest first."""
         return [self.first + timedelta(days=n) for n in range((self.last - self.first).days + 1)]
 
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day <= self.last
+
 
 @dataclass(frozen=True, slots=True)
 class CdrsAsk:
@@ -293,16 +296,6 @@ class PageSaved:
     def records(self) -> int:
         """Records of the page, readable or not."""
         return self.inserted + self.updated + self.unchanged + self.rejected
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What the database holds of one UK day, counted from the rows themselves."""
-
-    day: date
-    calls: int
-    duration: int  # seconds
-    charge: Decimal  # pounds, exact
 
 
 @dataclass(frozen=True, slots=True)

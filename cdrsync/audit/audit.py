@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 
 from cdrsync.audit.explain import Explanation, explain, suspects
 from cdrsync.audit.figures import Figures
-from cdrsync.audit.findings import AuditReport, Holdings, walked, within
+from cdrsync.audit.findings import AuditReport, walked, within
 from cdrsync.audit.look import Look
 from cdrsync.model import Cdr, Period, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from cdrsync.audit.ports import Healer, Ledger
+    from cdrsync.audit.ports import Ledger
     from cdrsync.model import Gap
     from cdrsync.sync.ports import Source
     from cdrsync.sync.position import Position
+    from cdrsync.sync.steps import Sync
 
 ATTEMPTS = 4
 """Looks at a disagreement before it is believed: the first one sends a look-back, the others let arrivals settle."""
@@ -33,14 +34,14 @@ nothing mends must not cost the whole history every night."""
 
 
 class Audit:
-    """Compares one account with the operator's totals. Only with a `healer` can it mend anything."""
+    """Compares one account with the operator's totals. Only with a `healer`, which needs the lease, it mends."""
 
     def __init__(
         self,
         source: Source,
         ledger: Ledger,
         position: Position,
-        healer: Healer | None = None,
+        healer: Sync | None = None,
         *,
         timezone: ZoneInfo,
         page_size: int,
@@ -69,12 +70,12 @@ class Audit:
     def accept(self, day: date, note: str) -> Gap | None:
         """Accept the gap that a day lies in, as it is now; answers the gap, None where there is none."""
         report = self.run(list(Period))
-        gap = next((gap for gap in report.gaps if gap.window.first <= day <= gap.window.last), None)
+        gap = next((gap for gap in report.gaps if day in gap.window), None)
         if gap is None or gap.excess is None:
             return None
         excess = gap.excess
         for other in self._ledger.holdings(number=None, up_to_uid=None).ledger:
-            if gap.window.first <= other.day <= gap.window.last and other.accepted is not None and other.day != day:
+            if other.day in gap.window and other.accepted is not None and other.day != day:
                 excess = excess.less(other.accepted)
         self._ledger.accept(day, excess, note, report.audited_at)
         return gap
@@ -84,12 +85,13 @@ class Audit:
         return explain(self._source, self._ledger, self._position.numbers, day, self._page_size)
 
     def _settle(
-        self, periods: Sequence[Period], number: str | None, healer: Healer | None
+        self, periods: Sequence[Period], number: str | None, healer: Sync | None
     ) -> tuple[AuditReport, dict[date, Verdict]]:
         """Look until all agrees, at most ATTEMPTS times. Who may write brings the tail in first."""
         for attempt in range(ATTEMPTS):
             if healer is not None:
-                _run(healer.look_back() if attempt == 1 else healer.poll())
+                for _ in healer.look_back() if attempt == 1 else healer.poll():
+                    pass
             report, days = self._look.at(periods, number, writer=healer is not None)
             if report.clean:
                 break
@@ -98,7 +100,7 @@ class Audit:
     # ── healing ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _heal(
-        self, found: AuditReport, periods: Sequence[Period], number: str | None, healer: Healer
+        self, found: AuditReport, periods: Sequence[Period], number: str | None, healer: Sync
     ) -> tuple[AuditReport, dict[date, Verdict]]:
         """Read the days at fault once through the one write path, then compare again.
 
@@ -126,7 +128,7 @@ class Audit:
             report, verdicts_after = self._settle(periods, number, healer)
         report = replace(report, gaps=[part for gap in report.gaps for part in suspects(gap, listed, self._ledger)])
         left = {day for gap in report.gaps for day in self._days_of(gap)}
-        held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
+        held = self._ledger.holdings(number=None, up_to_uid=None).rows
         self._read_in_vain |= {day: (report.audited_at, held.get(day, Figures())) for day in listed.keys() & left}
         healed = tuple(sorted(mended - left))
         verdicts_after = {
@@ -138,7 +140,7 @@ class Audit:
 
     def _days_to_read(self, report: AuditReport) -> set[date]:
         """The days of gaps that were not read in vain lately."""
-        held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
+        held = self._ledger.holdings(number=None, up_to_uid=None).rows
         days = {day for gap in report.gaps for day in self._days_of(gap)}
         return {day for day in days if not self._was_in_vain(day, held.get(day, Figures()), report.audited_at)}
 
@@ -150,7 +152,7 @@ class Audit:
 
     def _recount(self, listed: Mapping[date, Mapping[int, Cdr]]) -> None:
         """Have the ledger follow the rows where they are what the operator lists: a row too many stays in sight."""
-        held = _by_day(self._ledger.holdings(number=None, up_to_uid=None))
+        held = self._ledger.holdings(number=None, up_to_uid=None).rows
         self._ledger.recount(
             day for day, calls in listed.items() if Figures.of_calls(calls.values()) == held.get(day, Figures())
         )
@@ -159,12 +161,3 @@ class Audit:
         """Whether the day was read again lately, and nothing of it has changed since."""
         at, then = self._read_in_vain.get(day, (None, None))
         return at is not None and now - at < HEALING_PAUSE and held == then
-
-
-def _by_day(holdings: Holdings) -> dict[date, Figures]:
-    return {day.day: Figures.of([day]) for day in holdings.rows}
-
-
-def _run(pages: Iterable[object]) -> None:
-    for _ in pages:
-        pass

@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from cdrsync.audit.figures import Figures
-from cdrsync.model import Cdr, Excess, Gap, Origin, Reject, Window
+from cdrsync.model import Cdr, Gap, Origin, Reject, Window
 from cdrsync.sync.windows import EndDates, window_pages
 
 if TYPE_CHECKING:
@@ -75,11 +75,10 @@ def suspects(gap: Gap, listed: Mapping[date, Mapping[int, Cdr]], ledger: Ledger)
         return [gap]
     parts: list[Gap] = []
     left = gap.excess
-    for day in sorted(day for day in listed if gap.window.first <= day <= gap.window.last):
+    for day in sorted(day for day in listed if day in gap.window):
         found = [cdr for cdr in ledger.calls_of(day) if cdr.uid not in listed[day]]
         if found:
-            figures = Figures.of_calls(found)
-            excess = Excess(figures.calls, figures.duration, figures.charge)
+            excess = Figures.of_calls(found).excess
             left = left.less(excess)
             uids = ", ".join(str(cdr.uid) for cdr in found[:NAMED]) + (", …" if len(found) > NAMED else "")
             many = "1 call is" if len(found) == 1 else f"{len(found)} calls are"

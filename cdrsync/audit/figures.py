@@ -21,7 +21,7 @@ from cdrsync.model import Excess
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cdrsync.model import Cdr, Held, Totals
+    from cdrsync.model import Cdr, Totals
 
 PENNY = Decimal("0.01")
 """Charges agree when they differ by less: totals show two decimals, costs three, and the rounding is not documented."""
@@ -44,28 +44,20 @@ class Figures:
     charge: Decimal = Decimal(0)
 
     @classmethod
-    def of(cls, parts: Iterable[Held | Figures]) -> Figures:
-        """The sum over days, or over other figures."""
-        figures = cls()
-        for part in parts:
-            figures = cls(figures.calls + part.calls, figures.duration + part.duration, figures.charge + part.charge)
-        return figures
-
-    @classmethod
     def of_calls(cls, cdrs: Iterable[Cdr]) -> Figures:
         """The sum over calls."""
-        figures = cls()
-        for cdr in cdrs:
-            figures = figures.plus(cdr)
-        return figures
+        return sum((cls(1, cdr.duration, cdr.user_cost) for cdr in cdrs), cls())
 
-    def over(self, other: Held | Figures) -> Excess:
-        """By how much these are more than others."""
-        return Excess(self.calls - other.calls, self.duration - other.duration, self.charge - other.charge)
+    @property
+    def excess(self) -> Excess:
+        """These as what is too much."""
+        return Excess(self.calls, self.duration, self.charge)
 
-    def plus(self, cdr: Cdr) -> Figures:
-        """One call more."""
-        return Figures(self.calls + 1, self.duration + cdr.duration, self.charge + cdr.user_cost)
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(self.calls + other.calls, self.duration + other.duration, self.charge + other.charge)
+
+    def __sub__(self, other: Figures) -> Figures:
+        return Figures(self.calls - other.calls, self.duration - other.duration, self.charge - other.charge)
 
 
 @dataclass(frozen=True, slots=True)

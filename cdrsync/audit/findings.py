@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.audit.figures import PENNY, Figures, Interpretation, Stated
-from cdrsync.model import BEGINNING, Excess, Gap, Held, LedgerDay, Period, Totals, Verdict, Window
+from cdrsync.model import BEGINNING, Excess, Gap, LedgerDay, Period, Totals, Verdict, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Holdings:
     """What the database holds at one moment (one read transaction)."""
 
-    held: list[Held]  # counted from the rows up to the uid asked for
-    rows: list[Held]  # counted from all rows
+    held: dict[date, Figures]  # counted from the rows up to the uid asked for
+    rows: dict[date, Figures]  # counted from all rows
     ledger: list[LedgerDay]
     deleted: frozenset[date] = frozenset()  # days whose calls retention has deleted: the ledger is what is left
 
@@ -86,17 +86,16 @@ def period_window(period: Period, today: date) -> Window:
 
 def tampered(holdings: Holdings) -> list[Gap]:
     """Days whose rows are not what was written: changed behind cdrsync's back."""
-    rows = {day.day: Figures(day.calls, day.duration, day.charge) for day in holdings.rows}
     ledger = {day.day: Figures(day.calls, day.duration, day.charge) for day in holdings.ledger}
     gaps = []
-    for day in sorted(rows.keys() | ledger.keys()):
-        is_held, written = rows.get(day, Figures()), ledger.get(day, Figures())
+    for day in sorted(holdings.rows.keys() | ledger.keys()):
+        is_held, written = holdings.rows.get(day, Figures()), ledger.get(day, Figures())
         if is_held != written:
             problem = (
                 f"the table holds {is_held.calls} calls, {is_held.duration} s, £{is_held.charge.normalize():f}; "
                 f"cdrsync wrote {written.calls} calls, {written.duration} s, £{written.charge.normalize():f}"
             )
-            gaps.append(Gap(Window(day, day), problem, is_held.over(written)))
+            gaps.append(Gap(Window(day, day), problem, (is_held - written).excess))
     return gaps
 
 
@@ -108,7 +107,8 @@ def overruled(findings: Sequence[Finding]) -> list[Finding]:
     vouched = [finding for finding in findings if finding.verdict is Verdict.COMPLETE]
     left = []
     for finding in findings:
-        around = next((sure for sure in vouched if _lies_in(finding.window, sure.window)), None)
+        first, last = finding.window.first, finding.window.last
+        around = next((sure for sure in vouched if first in sure.window and last in sure.window), None)
         if finding.verdict is Verdict.GAP and around is not None:
             problem = f"{finding.problem} ({around.period}, which holds all of its days, agrees)"
             left.append(replace(finding, verdict=Verdict.UNAUDITED, problem=problem))
@@ -129,16 +129,12 @@ def merged(findings: Sequence[Finding]) -> Finding:
         first.window,
         None,
         worst.verdict,
-        Figures.of(finding.held for finding in findings),
+        sum((finding.held for finding in findings), Figures()),
         None,  # the operator states none for several numbers together
         worst.interpretation,
         problem="; ".join(f"{finding.number}: {finding.problem}" for finding in findings if finding.problem),
         remark="; ".join(f"{finding.number}: {finding.remark}" for finding in findings if finding.remark),
     )
-
-
-def _lies_in(inner: Window, outer: Window) -> bool:
-    return outer.first <= inner.first and inner.last <= outer.last
 
 
 def narrow(findings: Sequence[Finding], known: set[date]) -> list[Gap]:
@@ -151,11 +147,11 @@ def narrow(findings: Sequence[Finding], known: set[date]) -> list[Gap]:
     gaps: list[Gap] = []
     explained = set(known)
     for finding in sorted(disagreeing, key=lambda finding: finding.window.last - finding.window.first):
-        if any(finding.window.first <= day <= finding.window.last for day in explained):
-            continue
         window = finding.window
+        if any(day in window for day in explained):
+            continue
         for sure in sorted(vouched, key=lambda sure: sure.last, reverse=True):
-            if sure.first <= window.last <= sure.last and sure.first > window.first:
+            if window.last in sure and sure.first > window.first:
                 window = Window(window.first, sure.first - timedelta(days=1))
         gaps.append(Gap(window, f"{finding.period}: {finding.problem}", finding.excess))
         explained.add(window.last)
@@ -185,7 +181,7 @@ def accepted_by_a_person(findings: Sequence[Finding], ledger: Sequence[LedgerDay
 
 def is_accepted(window: Window, excess: Excess | None, ledger: Sequence[LedgerDay]) -> bool:
     """Whether the accepted days of a window explain all of an excess."""
-    accepted = [day.accepted for day in ledger if window.first <= day.day <= window.last and day.accepted is not None]
+    accepted = [day.accepted for day in ledger if day.day in window and day.accepted is not None]
     if excess is None or not accepted:
         return False
     for one in accepted:
@@ -195,23 +191,18 @@ def is_accepted(window: Window, excess: Excess | None, ledger: Sequence[LedgerDa
 
 def verdicts(ledger: Sequence[LedgerDay], findings: Sequence[Finding], gaps: Sequence[Gap]) -> dict[date, Verdict]:
     """The verdict of each day in the ledger that this audit speaks of. A healed day stays healed while it agrees."""
-    complete = [finding.window for finding in findings if finding.verdict is Verdict.COMPLETE]
-    accepted = [finding.window for finding in findings if finding.verdict is Verdict.ACCEPTED]
     verdicts: dict[date, Verdict] = {}
     for entry in ledger:
         day = entry.day
         agrees = Verdict.HEALED if entry.verdict is Verdict.HEALED else Verdict.COMPLETE
-        if _any_holds([gap.window for gap in gaps], day):
+        said = {finding.verdict for finding in findings if day in finding.window}
+        if any(day in gap.window for gap in gaps):
             verdicts[day] = Verdict.GAP
-        elif _any_holds(complete, day):
+        elif Verdict.COMPLETE in said:
             verdicts[day] = agrees
-        elif _any_holds(accepted, day):
+        elif Verdict.ACCEPTED in said:
             verdicts[day] = agrees if entry.accepted is None else Verdict.ACCEPTED
     return verdicts
-
-
-def _any_holds(windows: Sequence[Window], day: date) -> bool:
-    return any(window.first <= day <= window.last for window in windows)
 
 
 def within(window: Window, first: date, last: date) -> list[date]:

@@ -57,18 +57,30 @@ class Moment:
 
 def best(moment: Moment, window: Window, totals: Totals, established: Interpretation) -> Comparison:
     """The comparison that agrees, over every number of arrivals that the totals may already have seen."""
-    figures = Figures.of(day for day in moment.holdings.held if window.first <= day.day <= window.last)
-    for cdr in moment.fresh:
-        if window.first <= cdr.call_date <= window.last:
-            figures = figures.plus(cdr)
+    figures = sum((of_day for day, of_day in moment.holdings.held.items() if day in window), Figures())
+    figures += Figures.of_calls(cdr for cdr in moment.fresh if cdr.call_date in window)
     first = comparison = compare(figures, totals, established)
     for cdr in moment.arrived:
         if comparison.agrees or comparison.unusable:
             break
-        if window.first <= cdr.call_date <= window.last:
-            figures = figures.plus(cdr)
+        if cdr.call_date in window:
+            figures += Figures.of_calls([cdr])
             comparison = compare(figures, totals, established)
     return comparison if comparison.agrees else first
+
+
+def ask_totals(source: Source, period: Period, number: str | None = None) -> tuple[Totals, datetime]:
+    """The operator's totals of a period, and the moment that they are of. Raises RequestRefused."""
+    document = source.ask([TotalsAsk(period, number)])
+    return _totals_in(document.answers[0]), document.answered_at
+
+
+def _totals_in(answer: Batch | Totals | Refusal) -> Totals:
+    if isinstance(answer, Refusal):
+        raise RequestRefused(f"the operator refused GetTotals: {answer.message}", code=answer.code)
+    if not isinstance(answer, Totals):
+        raise BadAnswer("the answer to GetTotals holds no totals")
+    return answer
 
 
 class Look:
@@ -134,8 +146,7 @@ class Look:
             before, after = batch_of(answers[0]).cdrs, batch_of(answers[-1]).cdrs
             answers = answers[1:-1]
         if all(isinstance(answer, Refusal) for answer in answers):
-            refusal = next(answer for answer in answers if isinstance(answer, Refusal))
-            raise RequestRefused(f"the operator refused GetTotals: {refusal.message}", code=refusal.code)
+            _totals_in(answers[0])
         top = max((cdr.uid for cdr in before), default=uid)
         holdings = self._ledger.holdings(number=number, up_to_uid=top)
         known = self._ledger.held_uids(cdr.uid for cdr in before)
@@ -163,16 +174,15 @@ class Look:
         if isinstance(answer, Refusal):
             problem = f"the operator refused: {answer.message}"
             return Finding(period, window, number, Verdict.UNAUDITED, Figures(), None, established, problem)
-        if not isinstance(answer, Totals):
-            raise BadAnswer("the answer to GetTotals holds no totals")
-        comparison = best(moment, window, answer, established)
+        totals = _totals_in(answer)
+        comparison = best(moment, window, totals, established)
         finding = Finding(
             period,
             window,
             number,
             Verdict.COMPLETE,
             comparison.held,
-            answer,
+            totals,
             comparison.interpretation,
             remark="; ".join(comparison.remarks),
             excess=comparison.excess,
@@ -193,12 +203,12 @@ class Look:
         missing = 0 if comparison.excess is None else -comparison.excess.calls
         records = [of_raw(raw) for raw in self._ledger.quarantined()]
         undated = [figures for day, figures in records if day is None]
-        inside = [figures for day, figures in records if day is not None and window.first <= day <= window.last]
+        inside = [figures for day, figures in records if day is not None and day in window]
         if period is Period.ALL:  # the operator counts a record that says no day on some day
             inside, undated = inside + undated, []
         if missing <= 0 or not records:
             return ""
-        there = Figures.of(inside)
+        there = sum(inside, Figures())
         figures = f"({there.duration} seconds, £{there.charge.normalize():f})"
         if there.calls >= missing:
             return f"; {'it is' if missing == 1 else f'all {missing} are'} in quarantine {figures}"
@@ -208,7 +218,7 @@ class Look:
 
     def _excuse(self, period: Period, window: Window, moment: Moment, local: datetime, number: str | None) -> str:
         """Why a disagreement of this period proves nothing; empty where it does."""
-        if number is not None and any(window.first <= day <= window.last for day in moment.holdings.deleted):
+        if number is not None and any(day in window for day in moment.holdings.deleted):
             return "retention has deleted calls of its days, and the ledger counts them for all numbers together"
         for shift in (-MIDNIGHT_MARGIN, MIDNIGHT_MARGIN):
             if (local + shift).date() != local.date():
@@ -225,7 +235,7 @@ class Look:
         start = self._position.start_day()
         if start is None:
             return "the history before it is still being downloaded"
-        pending = [day for day in self._position.pending_days() if window.first <= day <= window.last]
+        pending = [day for day in self._position.pending_days() if day in window]
         if pending:
             return f"{len(pending)} of its days are still to be downloaded"
         late = start > window.first and not self._position.wants_all

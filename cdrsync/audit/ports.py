@@ -1,4 +1,4 @@
-"""What an audit is given beside the operator and the position: the ledger, and what reads again."""
+"""What an audit is given beside the operator and the position: the ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from cdrsync.audit.figures import Interpretation
     from cdrsync.audit.findings import AuditReport, Holdings
-    from cdrsync.model import Cdr, Checkpoint, Excess, PageSaved, Verdict, Window
+    from cdrsync.model import Cdr, Checkpoint, Excess, Verdict
 
 
 class Ledger(Protocol):
@@ -48,22 +48,3 @@ class Ledger(Protocol):
 
     def record_audit(self, report: AuditReport, verdicts: Mapping[date, Verdict]) -> None:
         """Keep findings and verdicts, in one transaction."""
-
-
-class Healer(Protocol):
-    """What reads again, through the one write path: needs the lease."""
-
-    def poll(self) -> Iterable[PageSaved]:
-        """Read the tail."""
-
-    def look_back(self) -> Iterable[PageSaved]:
-        """Read the recent tail again."""
-
-    def reread(self, day: date) -> tuple[int, dict[int, Cdr]]:
-        """Read a day again: how many records that changed, and the day's calls as the operator lists them."""
-
-    def reread_uids(self, window: Window) -> int:
-        """Read the records again whose uids lie around those of a window: how many that changed."""
-
-    def reopen_history(self) -> Iterable[PageSaved]:
-        """Where all is wanted, read what the operator has before the first day held."""

@@ -242,7 +242,7 @@ def _offsets(window: Window, end_date: date, number: str | None, end_dates: EndD
     def belongs(batch: Batch) -> bool:
         latest = end_date_ends if end_dates.included else day_ends
         # Few: only these are worth a closer look.
-        outside = [cdr for cdr in batch.cdrs if not window.first <= cdr.call_date <= window.last]
+        outside = [cdr for cdr in batch.cdrs if cdr.call_date not in window]
         near = (earliest <= datetime.combine(cdr.call_date, cdr.call_time) <= latest for cdr in outside)
         return all(near) and theirs(batch)
 

@@ -180,7 +180,7 @@ def fetch_totals(
 
     Raises RequestRefused, ApiUnreachable, LoginRefused, DatabaseUnavailable, SchemaMismatch.
     """
-    from cdrsync.audit.totals import ask_totals
+    from cdrsync.audit.look import ask_totals
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.store.reads.reader import NEVER_SYNCED, ReadSession
 

@@ -22,7 +22,7 @@ from cdrsync.audit.findings import (
     verdicts,
     within,
 )
-from cdrsync.model import BEGINNING, Excess, Held, LedgerDay, Period, Totals, Verdict, Window
+from cdrsync.model import BEGINNING, Excess, LedgerDay, Period, Totals, Verdict, Window
 
 TODAY = date(2026, 11, 18)  # a Wednesday
 
@@ -77,8 +77,8 @@ def test_only_all_time_differs() -> None:
     assert windows([Period.ALL], agreeing) == [Window(BEGINNING, date(2026, 9, 30))]
 
 
-def held(day: date, calls: int = 2, duration: int = 60, charge: str = "0.5") -> Held:
-    return Held(day, calls, duration, Decimal(charge))
+def held(calls: int = 2, duration: int = 60, charge: str = "0.5") -> Figures:
+    return Figures(calls, duration, Decimal(charge))
 
 
 def entry(day: date, verdict: Verdict = Verdict.UNAUDITED, calls: int = 2, charge: str = "0.500000") -> LedgerDay:
@@ -88,7 +88,7 @@ def entry(day: date, verdict: Verdict = Verdict.UNAUDITED, calls: int = 2, charg
 def test_rows_changed_behind_our_back_are_found_to_the_last_digit() -> None:
     """A thousandth of a penny, one second, one call: each names its day, with both figures."""
     days = [date(2026, 11, n) for n in (1, 2, 3, 4, 5)]
-    rows = [held(days[0]), held(days[1], charge="0.50001"), held(days[2], duration=61), held(days[4])]
+    rows = {days[0]: held(), days[1]: held(charge="0.50001"), days[2]: held(duration=61), days[4]: held()}
     gaps = tampered(Holdings(rows, rows, [entry(day) for day in days[:4]]))
     assert [gap.window.first for gap in gaps] == days[1:]
     assert gaps[0].problem == ("the table holds 2 calls, 60 s, £0.50001; cdrsync wrote 2 calls, 60 s, £0.5")
@@ -98,7 +98,7 @@ def test_verdicts_speak_only_of_days_that_were_compared() -> None:
     """A vouched day is complete (or stays healed), a day at fault a gap, any other keeps its verdict."""
     days = [date(2026, 11, n) for n in (1, 2, 3, 4)]
     ledger = [entry(days[0]), entry(days[1], Verdict.HEALED), entry(days[2], Verdict.COMPLETE), entry(days[3])]
-    gaps = narrow([], known=set()) + tampered(Holdings([], [held(days[2], calls=1)], [entry(days[2])]))
+    gaps = narrow([], known=set()) + tampered(Holdings({}, {days[2]: held(calls=1)}, [entry(days[2])]))
     vouching = replace(finding(Period.MONTH, Verdict.COMPLETE), window=Window(days[0], days[2]))
     assert verdicts(ledger, [vouching], gaps) == {
         days[0]: Verdict.COMPLETE,

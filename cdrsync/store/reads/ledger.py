@@ -5,15 +5,16 @@ It needs no lease: `cdrsync audit` runs beside the daemon.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, and_, func, insert, literal, null, or_, select, update
 
-from cdrsync.audit.figures import Interpretation, Stated
+from cdrsync.audit.figures import Figures, Interpretation, Stated
 from cdrsync.audit.findings import Holdings
 from cdrsync.errors import ConfigError
-from cdrsync.model import MAX_INT, Cdr, Excess, Held, LedgerDay, Period, Totals, Verdict, national
+from cdrsync.model import MAX_INT, Cdr, Excess, LedgerDay, Period, Totals, Verdict, national
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import account as account_table
@@ -56,15 +57,15 @@ class SqlLedger:
             account_id = self._account_id(connection)
             where = and_(cdr.c.account_id == account_id, *_of_number(number))
             rows = _by_day(connection, where)
-            newer = [] if up_to_uid is None else _by_day(connection, and_(where, cdr.c.uid > up_to_uid))
+            newer = {} if up_to_uid is None else _by_day(connection, and_(where, cdr.c.uid > up_to_uid))
             query = select(coverage).where(coverage.c.account_id == account_id).order_by(coverage.c.call_date)
             days = connection.execute(query).all()
             ledger = [ledger_day(row) for row in days]
         deleted = [row for row in days if row.pruned == "delete"]
         if number is None:
-            left = [Held(row.call_date, row.calls, row.duration, row.charge) for row in deleted]
-            rows = sorted([*rows, *left], key=lambda held: held.day)
-        return Holdings(_less(rows, newer), rows, ledger, frozenset(row.call_date for row in deleted))
+            rows |= {row.call_date: Figures(row.calls, row.duration, row.charge) for row in deleted}
+        held = {day: of_day - newer.get(day, Figures()) for day, of_day in rows.items()}
+        return Holdings(held, rows, ledger, frozenset(row.call_date for row in deleted))
 
     def days(self) -> list[date]:
         """The days of the ledger."""
@@ -139,13 +140,9 @@ class SqlLedger:
             account_id = self._account_id(connection)
             for day in set(days) - _deleted(connection, account_id):
                 rows = _by_day(connection, and_(cdr.c.account_id == account_id, cdr.c.call_date == day))
-                figures = rows[0] if rows else None
                 here = and_(coverage.c.account_id == account_id, coverage.c.call_date == day)
-                if figures is None:
-                    values: dict[str, Any] = {"calls": 0, "duration": 0, "charge": Decimal(0)}
-                else:
-                    values = {"calls": figures.calls, "duration": figures.duration, "charge": figures.charge}
-                if not connection.execute(update(coverage).where(here).values(**values)).rowcount and figures:
+                values = asdict(rows.get(day, Figures()))
+                if not connection.execute(update(coverage).where(here).values(**values)).rowcount and rows:
                     key = {"account_id": account_id, "call_date": day, "verdict": Verdict.UNAUDITED.value}
                     connection.execute(insert(coverage).values(**key, **values))
 
@@ -165,7 +162,7 @@ class SqlLedger:
                     "of_day": day,
                     "verdict": verdict.value,
                     "audited_at": at,
-                    "note": next((note for window, note in notes if window.first <= day <= window.last), None),
+                    "note": next((note for window, note in notes if day in window), None),
                 }
                 for day, verdict in sorted(verdicts.items())
                 if verdict is not Verdict.ACCEPTED  # what a person said of it stays
@@ -236,25 +233,15 @@ def _of_number(number: str | None) -> list[ColumnElement[bool]]:
     return [or_(cdr.c.bnumber == plain, cdr.c.bnumber == f"0{plain}", cdr.c.bnumber == f"44{plain}")]
 
 
-def _by_day(connection: Connection, where: ColumnElement[bool]) -> list[Held]:
+def _by_day(connection: Connection, where: ColumnElement[bool]) -> dict[date, Figures]:
     columns: list[Column[Any] | ColumnElement[Any]] = [
         cdr.c.call_date,
         func.count(),
         func.sum(cdr.c.duration),
         func.sum(cdr.c.user_cost),
     ]
-    query: Select[Any] = select(*columns).where(where).group_by(cdr.c.call_date).order_by(cdr.c.call_date)
-    return [Held(day, calls, int(duration), charge) for day, calls, duration, charge in connection.execute(query)]
-
-
-def _less(rows: list[Held], newer: list[Held]) -> list[Held]:
-    late = {day.day: day for day in newer}
-    return [
-        Held(day.day, day.calls - off.calls, day.duration - off.duration, day.charge - off.charge)
-        if (off := late.get(day.day))
-        else day
-        for day in rows
-    ]
+    query: Select[Any] = select(*columns).where(where).group_by(cdr.c.call_date)
+    return {day: Figures(calls, int(duration), charge) for day, calls, duration, charge in connection.execute(query)}
 
 
 def _deleted(connection: Connection, account_id: int) -> set[date]:
