@@ -2,7 +2,7 @@
 
 pytest-xdist runs tests in several processes. They meet in a folder: `KIND` there holds a started server as another
 process can use it, and whoever uses it keeps a shared lock on the file. The process that started it waits for all of
-them before it stops it.
+them, then removes the file and stops the server; who comes later starts another.
 """
 
 from __future__ import annotations
@@ -67,9 +67,12 @@ class Servers:
         for file in self._used.values():
             file.close()
         for kind in self._started:
-            with (self._folder / kind).open("rb") as file:
+            path = self._folder / kind
+            with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
+                path.unlink()
                 self._shared[kind].close()
+        self._started.clear()
         for server in (*self._own.values(), *(one for one in self._shared.values() if isinstance(one, SqliteFiles))):
             server.close()
 
@@ -77,18 +80,33 @@ class Servers:
         """The server that another process has started, or a new one."""
         path = self._folder / kind
         with _alone(self._folder / f"{kind}.lock"):
-            if path.exists():
-                server: DatabaseServer = pickle.loads(path.read_bytes())
-            else:
-                given = os.environ.get("CDRSYNC_TEST_MYSQL_URL") if kind == "mariadb" else None
-                server = GivenMysqlServer(given) if given else _installed(kind)
-                assert isinstance(server, PostgresqlServer | MariadbServer)
-                server.shared = True
-                path.write_bytes(pickle.dumps(server))
-                self._started.append(kind)
-            self._used[kind] = path.open("rb")
-            fcntl.flock(self._used[kind], fcntl.LOCK_SH)
+            if file := _held(path):
+                self._used[kind] = file
+                running: DatabaseServer = pickle.load(file)
+                return running
+            given = os.environ.get("CDRSYNC_TEST_MYSQL_URL") if kind == "mariadb" else None
+            server = GivenMysqlServer(given) if given else _installed(kind)
+            assert isinstance(server, PostgresqlServer | MariadbServer)
+            server.shared = True
+            path.write_bytes(pickle.dumps(server))
+            self._started.append(kind)
+            held = _held(path)
+            assert held is not None
+            self._used[kind] = held
         return server
+
+
+def _held(path: Path) -> BinaryIO | None:
+    """The file of a server that runs until this file is closed, or None where there is none."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    fcntl.flock(file, fcntl.LOCK_SH)
+    if os.fstat(file.fileno()).st_nlink:
+        return file
+    file.close()  # it was stopped while we waited for the lock
+    return None
 
 
 @contextmanager
