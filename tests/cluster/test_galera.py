@@ -15,7 +15,6 @@ from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.replica import Replica
-from tests.fault.zygote import Zygote
 from tests.support.clusters import galera, until_synced
 from tests.support.databases import database_name
 from tests.support.fleet import Fleet
@@ -129,21 +128,12 @@ def _can_write(replica: Replica, name: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """Starts the replicas of all tests."""
-    with Zygote() as one:
-        yield one
-
-
 @pytest.fixture
-def fleet(nodes: list[GaleraNode], zygote: Zygote, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(nodes: list[GaleraNode], tmp_path: Path) -> Iterator[Fleet]:
     """Two daemons on different nodes, seen on the third."""
     ways = urls(nodes)
     seen = nodes[2].url(database_name(ways[0]))
-    with Fleet(
-        seen, ways, tmp_path, zygote=zygote, accounts=8, rate=5.0, poll_interval="1s", lease_seconds="5"
-    ) as made:
+    with Fleet(seen, ways, tmp_path, accounts=8, rate=5.0, poll_interval="1s", lease_seconds="5") as made:
         until(made.settled, "every account has a replica")
         yield made
 

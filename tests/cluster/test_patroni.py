@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from tests.fault.fresh import upgraded
-from tests.fault.zygote import Zygote
 from tests.support.fleet import Fleet
 from tests.support.guide import told
 from tests.support.operator import Settings
@@ -69,13 +68,6 @@ def bed(request: pytest.FixtureRequest) -> Iterator[Bed]:
             yield Bed(cluster, proxy, template)
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """Starts the replicas of all tests."""
-    with Zygote() as one:
-        yield one
-
-
 def kill(cluster: Patroni, leader: Node) -> None:
     """Without a word, as a power cut."""
     del cluster
@@ -110,7 +102,7 @@ def mend(leader: Node, event: Any) -> None:
 
 
 @pytest.mark.parametrize("event", [kill, switch_over, pause, isolate])
-def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, zygote: Zygote, event: Any, tmp_path: Path) -> None:
+def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, event: Any, tmp_path: Path) -> None:
     """Live and in mid catch-up, by every server's name and by HAProxy."""
     cluster = bed.cluster
     cluster.until_healthy()
@@ -130,7 +122,7 @@ def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, zygote: Zygote, 
         ):
             folder = tmp_path / name
             folder.mkdir()
-            fleets.append(stack.enter_context(Fleet(bed.beside(name), way, folder, zygote=zygote, **options)))
+            fleets.append(stack.enter_context(Fleet(bed.beside(name), way, folder, **options)))
         until(lambda: all(fleet.settled() for fleet in fleets), "every account has a replica", PATIENCE)
         until(lambda: fleets[1].held() > 100, "the catch-up is under way", PATIENCE)
         leader = cluster.leader()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import random
 import signal
 import sys
@@ -30,8 +29,8 @@ from cdrsync.errors import EXIT_FOUND, EXIT_LEASE_HELD, EXIT_OK, EXIT_UNREACHABL
 from cdrsync.store.databases.engine import open_engine
 from tests.fault import points
 from tests.fault.stand_in import StandIn
+from tests.fault.start import Start
 from tests.fault.truth import Truth, violations
-from tests.fault.zygote import Start, Zygote, log_of
 from tests.support.databases import DatabaseServer, running
 from tests.support.operator import Fault
 from tests.support.processes import environment
@@ -166,10 +165,9 @@ class Trial:
 class Campaign:
     """Kills until there were enough."""
 
-    def __init__(self, server: DatabaseServer, zygote: Zygote, folder: Path, *, kills: int, seed: int) -> None:
+    def __init__(self, server: DatabaseServer, folder: Path, *, kills: int, seed: int) -> None:
         self.figures = Figures()
         self._server = server
-        self._zygote = zygote
         self._folder = folder
         self._kills = kills
         self._seed = seed
@@ -209,19 +207,19 @@ class Campaign:
         at_point = rng.random() < 0.65
         start = trial.start(args, point=point, nth=nth) if at_point else trial.start(args)
         begun = time.monotonic()
-        pid = self._zygote.start(start)
+        program = start.begin()
         span = (0.3 if kill_server else 1.2) * self._typical
-        code = self._zygote.wait(pid, rng.uniform(0, span)) if kill_server or not at_point else None
+        code = program.poll(rng.uniform(0, span)) if kill_server or not at_point else None
         if kill_server and code is None:
             self._server.stop(signal.SIGKILL)
             self._server.start()
             trial.engine.dispose()
             self.figures.server_kills += 1
         if at_point and code is None:
-            code = self._zygote.wait(pid, 2.0 if args[0] == "run" else PATIENCE)
+            code = program.poll(2.0 if args[0] == "run" else PATIENCE)
         if code is None:
-            os.kill(pid, signal.SIGKILL)
-            code = self._zygote.wait(pid, PATIENCE)
+            program.kill()
+            code = program.wait(PATIENCE)
             at_point = False
         if code == -signal.SIGKILL and at_point:
             self.figures.at_points += 1
@@ -236,14 +234,14 @@ class Campaign:
             self.figures.finished += 1
             self._typical += 0.1 * (time.monotonic() - begun - self._typical)
         else:
-            raise AssertionError(f"{args} ended with {code}: {log_of(start)}")
+            raise AssertionError(f"{args} ended with {code}: {start.said()}")
         return f"{args[0]}, {f'{point} {nth}' if at_point else 'a random moment'}, exit {code}"
 
     def _wait_for_lease(self, trial: Trial) -> None:
         """Measure how long the server takes a holder that was just killed for a living one."""
         begun = time.monotonic()
         start = trial.start(("sync",), point="lease")
-        while self._zygote.wait(self._zygote.start(start), PATIENCE) == EXIT_LEASE_HELD:
+        while start.run(PATIENCE) == EXIT_LEASE_HELD:
             blocked = time.monotonic() - begun
             if blocked > LEASE_SECONDS:
                 self.figures.wrong.append(f"a dead holder of the lease blocks for {blocked:.0f} s")
@@ -270,9 +268,9 @@ class Campaign:
         start = trial.start(("sync", "--json"))
         start = Start(start.args, start.env, str(self._folder / "last"), start.kind)
         Path(start.log).unlink(missing_ok=True)
-        code = self._zygote.wait(self._zygote.start(start), PATIENCE)
+        code = start.run(PATIENCE)
         if code not in FINISHED:
-            return [f"the last sync ended with {code}: {log_of(start)}"]
+            return [f"the last sync ended with {code}: {start.said()}"]
         answer = next(line for line in Path(start.log).read_text(encoding="utf-8").splitlines() if line[:1] == "{")
         (account,) = json.loads(answer)["accounts"]
         if idle and (account["inserted"] or account["updated"]):
@@ -282,8 +280,8 @@ class Campaign:
 
 def campaign(kind: str, *, kills: int, seed: int) -> Figures:
     """A campaign against a private server of one kind."""
-    with running(kind) as server, Zygote() as zygote, tempfile.TemporaryDirectory() as folder:
-        return Campaign(server, zygote, Path(folder), kills=kills, seed=seed).run()
+    with running(kind) as server, tempfile.TemporaryDirectory() as folder:
+        return Campaign(server, Path(folder), kills=kills, seed=seed).run()
 
 
 def main() -> int:

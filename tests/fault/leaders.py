@@ -25,7 +25,7 @@ from cdrsync.errors import EXIT_LEASE_HELD, EXIT_OK
 from cdrsync.store.databases.engine import open_engine
 from tests.fault.fresh import upgraded
 from tests.fault.stand_in import StandIn
-from tests.fault.zygote import Start, Zygote, log_of
+from tests.fault.start import Start
 from tests.support import witness
 from tests.support.engines import ENGINES
 from tests.support.processes import environment, stop_between_writes
@@ -66,9 +66,9 @@ class Figures:
 class _Daemon:
     """One of the two."""
 
-    def __init__(self, zygote: Zygote, start: Start) -> None:
+    def __init__(self, start: Start) -> None:
         self.start = start
-        self.pid = zygote.start(start)
+        self.process = start.begin()
         self._seen = 0
 
     def took_the_lease(self) -> bool:
@@ -80,7 +80,7 @@ class _Daemon:
 
 
 def contest(
-    url: str, ways: Sequence[str], zygote: Zygote, folder: Path, *,
+    url: str, ways: Sequence[str], folder: Path, *,
     pauses: int, seconds: float, lease_seconds: int, seed: int,
 ) -> Figures:  # fmt: skip
     """Pause the leader `pauses` times or for `seconds`, whichever is longer.
@@ -103,39 +103,35 @@ def contest(
             return Start(args, environment(operator.url, way, **told), str(folder / name))
 
         first, second = ways
-        leader, other = (
-            _Daemon(zygote, program("first", first, "run")),
-            _Daemon(zygote, program("second", second, "run")),
-        )
+        leader, other = _Daemon(program("first", first, "run")), _Daemon(program("second", second, "run"))
         while not (leader.took_the_lease() or other.took_the_lease()):
             time.sleep(0.05)
         if other._seen:
             leader, other = other, leader
         while figures.pauses < pauses or time.monotonic() - begun < seconds:
             time.sleep(rng.uniform(0.0, 1.5))
-            stop(leader.pid)
+            stop(leader.process.pid)
             paused = time.monotonic()
             figures.pauses += 1
             while not other.took_the_lease():
-                assert time.monotonic() - paused < PATIENCE, f"no takeover: {log_of(other.start)}"
+                assert time.monotonic() - paused < PATIENCE, f"no takeover: {other.start.said()}"
                 time.sleep(0.02)
             figures.takeovers.append(time.monotonic() - paused)
             sync = program("sync", first, "sync")
-            code = zygote.wait(zygote.start(sync), PATIENCE)
-            assert code == EXIT_LEASE_HELD, log_of(sync)
-            assert f"process {other.pid} on " in log_of(sync)
+            assert sync.run(PATIENCE) == EXIT_LEASE_HELD, sync.said()
+            assert f"process {other.process.pid} on " in sync.said()
             figures.refused += 1
             time.sleep(rng.uniform(0.0, 1.0))
-            os.kill(leader.pid, signal.SIGCONT)  # it believes that it still leads
+            leader.process.send_signal(signal.SIGCONT)  # it believes that it still leads
             leader, other = other, leader
         operator.tell("settings", rate=0)
         for daemon in (leader, other):
-            os.kill(daemon.pid, signal.SIGTERM)
+            daemon.process.send_signal(signal.SIGTERM)
         for daemon in (leader, other):
-            assert zygote.wait(daemon.pid, PATIENCE) == EXIT_OK, log_of(daemon.start)
+            assert daemon.process.poll(PATIENCE) == EXIT_OK, daemon.start.said()
         time.sleep(2.1)  # until a look-back is due
         last = program("last", first, "sync")
-        assert zygote.wait(zygote.start(last), 5 * PATIENCE) == EXIT_OK, log_of(last)  # all that is left of the history
+        assert last.run(5 * PATIENCE) == EXIT_OK, last.said()  # all that is left of the history
         figures.compared = assert_equal(engine, operator.records())
         heard = witness.hear(engine)
         figures.writes, figures.leases, figures.double = heard.writes, heard.leases, heard.double
@@ -169,7 +165,7 @@ def main() -> int:
             url, ways = stack.enter_context(ENGINES[name]())(stack)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cdrsync-leaders-")))
             figures = contest(
-                upgraded(url), [way.url for way in ways[:2]], stack.enter_context(Zygote()), folder,
+                upgraded(url), [way.url for way in ways[:2]], folder,
                 pauses=1, seconds=given.minutes * 60, lease_seconds=15, seed=given.seed,
             )  # fmt: skip
         print(figures.line(name, given.seed), *figures.double, sep="\n", flush=True)

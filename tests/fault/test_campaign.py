@@ -12,13 +12,12 @@ from sqlalchemy import event
 from tests.fault import points
 from tests.fault.campaign import Campaign
 from tests.fault.stand_in import StandIn
+from tests.fault.start import Start
 from tests.fault.truth import Truth, violations
-from tests.fault.zygote import Start, Zygote, log_of
 from tests.support.processes import environment
 from tests.support.rig import rig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import Database
@@ -30,20 +29,14 @@ UPGRADE_STATEMENTS = (4, 25, 49)
 """Of some 55 to 80 that make the tables: before which of them the program is killed."""
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    with Zygote() as started:
-        yield started
-
-
 @pytest.mark.own_server
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
-def test_a_short_campaign(kind: str, servers: Servers, zygote: Zygote, tmp_path: Path) -> None:
+def test_a_short_campaign(kind: str, servers: Servers, tmp_path: Path) -> None:
     """Killed at named points and random moments: nothing lost, nothing doubled, no checkpoint ahead of data.
 
     In the end one undisturbed sync makes the table equal, value by value. `make campaign KILLS=1000` is the long one.
     """
-    figures = Campaign(servers.own(kind), zygote, tmp_path, kills=KILLS, seed=SEED).run()
+    figures = Campaign(servers.own(kind), tmp_path, kills=KILLS, seed=SEED).run()
     print(figures.line(kind, SEED))
     assert figures.wrong == []
     assert figures.kills >= KILLS
@@ -87,16 +80,16 @@ def test_every_point_is_passed(migrated: Database, monkeypatch: pytest.MonkeyPat
     assert sorted(passed) == sorted(points.names(migrated.kind))
 
 
-def test_killed_while_the_tables_are_made(database: Database, zygote: Zygote, tmp_path: Path) -> None:
+def test_killed_while_the_tables_are_made(database: Database, tmp_path: Path) -> None:
     """MariaDB commits each table by itself, so a killed upgrade leaves half a schema: the next start completes it."""
     url = database.url
     with StandIn(calls=20, days=1, seed=1) as operator:
         for nth in UPGRADE_STATEMENTS:
             env = environment(operator.url, url)
             upgrade = Start(("db", "upgrade"), env, str(tmp_path / "upgrade"), database.kind, "statement", nth)
-            assert zygote.wait(zygote.start(upgrade), 60) == -signal.SIGKILL, log_of(upgrade)
+            assert upgrade.run(60) == -signal.SIGKILL, upgrade.said()
             sync = Start(("sync",), env, str(tmp_path / "sync"), database.kind)
-            assert zygote.wait(zygote.start(sync), 60) == 0, log_of(sync)
+            assert sync.run(60) == 0, sync.said()
             database.server.drop(url)
             url = database.server.create()
     database.server.drop(url)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import os
 import signal
 import sqlite3
 import threading
@@ -26,8 +25,8 @@ from cdrsync.store.databases import sqlite as store_sqlite
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import cdr, checkpoint
 from tests.fault.stand_in import StandIn
+from tests.fault.start import Start
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, at, cut, persist, waits_for_a_lock
-from tests.fault.zygote import Start, Zygote, log_of
 from tests.support.operator import Fault
 from tests.support.processes import environment, until
 from tests.support.rig import assert_equal, rig
@@ -250,14 +249,14 @@ def test_faults_of_both_sides_at_once(migrated: Database) -> None:
 @SERVERS
 def test_the_daemon_recovers_by_itself(migrated: Database, tmp_path: Path) -> None:
     """Its sessions cut and its server killed three times while calls arrive: it never ends, and catches up."""
-    with StandIn(calls=300, days=2, seed=1, rate=20.0) as operator, Zygote() as zygote:
+    with StandIn(calls=300, days=2, seed=1, rate=20.0) as operator:
         env = environment(operator.url, migrated.url, poll_interval="1s", lookback_interval="1s", page_size="5")
-        program = Start(("run",), env, str(tmp_path / "log"), migrated.kind)
-        pid = zygote.start(program)
+        start = Start(("run",), env, str(tmp_path / "log"), migrated.kind)
+        program = start.begin()
         for _ in range(3):
-            assert zygote.wait(pid, 0.7) is None, log_of(program)
+            assert program.poll(0.7) is None, start.said()
             cut(migrated)
-            assert zygote.wait(pid, 0.4) is None, log_of(program)
+            assert program.poll(0.4) is None, start.said()
             migrated.server.stop(signal.SIGKILL)
             migrated.server.start()
         operator.tell("settings", rate=0)
@@ -269,7 +268,7 @@ def test_the_daemon_recovers_by_itself(migrated: Database, tmp_path: Path) -> No
             except AssertionError:
                 return False
 
-        until(equal, lambda: log_of(program))
-        os.kill(pid, signal.SIGTERM)
-        assert zygote.wait(pid, 20) == 0, log_of(program)
+        until(equal, start.said)
+        program.send_signal(signal.SIGTERM)
+        assert program.poll(20) == 0, start.said()
         engine.dispose()

@@ -10,7 +10,6 @@ from cdrsync.store.databases import port
 from tests.conftest import KINDS
 from tests.fault.fresh import fresh
 from tests.fault.leaders import contest
-from tests.fault.zygote import Zygote
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +25,8 @@ def test_a_leader_paused_and_resumed_commits_nothing_more(kind: str, servers: Se
 
     `python -m tests.fault.leaders --minutes 10` is the long one, with the program's own patience.
     """
-    with Zygote() as zygote, fresh(servers.get(kind)) as url:
-        figures = contest(url, [url, url], zygote, tmp_path, pauses=2, seconds=0, lease_seconds=LEASE_SECONDS, seed=1)
+    with fresh(servers.get(kind)) as url:
+        figures = contest(url, [url, url], tmp_path, pauses=2, seconds=0, lease_seconds=LEASE_SECONDS, seed=1)
     print(figures.line(kind, 1))
     assert figures.double == []
     assert figures.leases >= 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from cdrsync.errors import EXIT_OK
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import account, cdr, lease, replica
 from tests.fault.fresh import upgraded
-from tests.fault.zygote import Start, Zygote, log_of
+from tests.fault.start import Start
 from tests.support import recount, witness
 from tests.support.operator import Login, Settings, World, running
 from tests.support.processes import DEADLINE, environment, since_yesterday, until
@@ -46,55 +45,48 @@ class Outcome:
 class Member:
     """One replica. Its database_url is its own: its way to the database may be cut."""
 
-    def __init__(self, zygote: Zygote, start: Start) -> None:
-        self._zygote = zygote
+    def __init__(self, start: Start) -> None:
         self.start_told = start
-        self.pid = 0
-        self._runs = False
-        self.start()
+        self._process = start.begin()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def start(self) -> None:
-        """Start, or start again."""
-        self.pid = self._zygote.start(self.start_told)
-        self._runs = True
+        """Start again."""
+        self._process = self.start_told.begin()
 
     def kill(self) -> None:
-        """Kill -9."""
-        os.kill(self.pid, signal.SIGKILL)
-        self._zygote.wait(self.pid, DEADLINE)
-        self._runs = False
-
-    def end(self) -> None:
-        """Kill it where it still runs."""
-        if self._runs:
-            self.kill()
+        """Kill -9, where it still runs."""
+        self._process.kill()
+        self._process.wait(DEADLINE)
 
     def pause(self) -> None:
         """SIGSTOP."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
         """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Tell it to end, as a service manager does. Raises AssertionError where it does not end well."""
-        os.kill(self.pid, signal.SIGTERM)
-        code = self._zygote.wait(self.pid, DEADLINE)
+        self._process.send_signal(signal.SIGTERM)
+        code = self._process.poll(DEADLINE)
         assert code is not None, f"it does not end: {self.log()}"
-        self._runs = False
         assert code == EXIT_OK, (code, self.log())
 
     def log(self, lines: int = 12) -> str:
         """The last lines of its log."""
-        return log_of(self.start_told, lines)
+        return self.start_told.said(lines)
 
 
 class Fleet:
     """`ways` are the database's URL as each replica sees it, `url` is ours. `settings` are the program's.
 
-    `zygote` starts the replicas; without one the fleet has its own. Where nobody is to be `witnessed`, the outcome
-    knows no writes.
+    Where nobody is to be `witnessed`, the outcome knows no writes.
     """
 
     def __init__(
@@ -107,7 +99,6 @@ class Fleet:
         rate: float = 0.3,
         history: int = 0,
         operator: Settings | None = None,
-        zygote: Zygote | None = None,
         witnessed: bool = True,
         seed: int = 1,
         **settings: Any,
@@ -139,7 +130,6 @@ class Fleet:
                 witness.call(self.engine)
             self._api = stack.enter_context(running(self.world))
             self._configure()
-            self._zygote = zygote or stack.enter_context(Zygote())
             self.members = [self._member(stack, number, way) for number, way in enumerate(ways)]
             self._closing = stack.pop_all()
 
@@ -161,8 +151,8 @@ class Fleet:
 
     def _member(self, stack: contextlib.ExitStack, number: int, way: str) -> Member:
         log = str(self._folder / f"replica{number}.log")
-        member = Member(self._zygote, Start(("run",), self._environment(way), log, quick=False))
-        stack.callback(member.end)
+        member = Member(Start(("run",), self._environment(way), log, quick=False))
+        stack.callback(member.kill)
         return member
 
     # ── what is seen ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,8 +229,7 @@ class Fleet:
             member.stop()
         time.sleep(0.1)
         sync = Start(("sync",), self._environment(self._ways[0]), str(self._folder / "sync.log"), quick=False)
-        code = self._zygote.wait(self._zygote.start(sync), 3 * DEADLINE)
-        assert code == EXIT_OK, log_of(sync)
+        assert sync.run(3 * DEADLINE) == EXIT_OK, sync.said()
         calls = {name: self.world.records(one.username) for name, one in zip(self.names, self.logins, strict=True)}
         found = [line for name in self.names for line in recount.differences(self.engine, name, calls[name])]
         bugs = [f"internal error: {member.log()}" for member in self.members if "internal error" in member.log(10**6)]

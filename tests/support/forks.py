@@ -45,18 +45,25 @@ MESSAGE = 1 << 17  # bytes: an environment may be long
 
 
 class Program:
-    """`cdrsync ARGS`, writing to two open files. A process that nobody waits for stays until this one ends."""
+    """`cdrsync ARGS`, writing to two open files. It is killed when this process ends.
 
-    def __init__(self, args: tuple[str, ...], env: Mapping[str, str], cwd: Path, *, stdout: int, stderr: int) -> None:
+    `prepared` is what the new process calls before the program begins: "module:function" and its arguments.
+    """
+
+    def __init__(
+        self, args: tuple[str, ...], env: Mapping[str, str], cwd: Path, *, stdout: int, stderr: int,
+        prepared: tuple[str, Mapping[str, Any]] | None = None,
+    ) -> None:  # fmt: skip
         WATCH.look("the arguments of a process", "\0".join(args))
         self.returncode: int | None = None
-        self.pid = _FORKS.tell({"args": args, "env": dict(env), "cwd": str(cwd)}, [stdout, stderr])
+        told = {"args": args, "env": dict(env), "cwd": str(cwd), "prepared": prepared}
+        self.pid = _FORKS.tell(told, [stdout, stderr])
         self._end = os.pidfd_open(self.pid)
 
-    def poll(self) -> int | None:
-        """How it ended: an exit code, minus the signal that killed it, or None where it runs on."""
+    def poll(self, seconds: float = 0) -> int | None:
+        """How it ended: an exit code, minus the signal that killed it, or None where it runs on after so long."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(0)
+            self.wait(seconds)
         return self.returncode
 
     def wait(self, seconds: float) -> int:
@@ -119,29 +126,34 @@ _FORKS = _Forks()
 
 
 def serve(line: socket.socket) -> None:
-    """Fork and wait as told, until the other end is gone."""
+    """Fork and wait as told, until the other end is gone; then end what still runs."""
     for module in PRELOADED:
         import_module(module)
     gc.collect()
     gc.freeze()
+    running = set()
     while True:
         message, descriptors, *_ = socket.recv_fds(line, MESSAGE, 2)
         if not message:
-            return
+            break
         told = json.loads(message)
         if "wait" in told:
             answer = os.waitstatus_to_exitcode(os.waitpid(told["wait"], 0)[1])
+            running.discard(told["wait"])
         else:
             answer = os.fork()
             if not answer:
                 line.close()
-                _become(told["args"], told["env"], told["cwd"], descriptors)
+                _become(told, descriptors)
+            running.add(answer)
             for descriptor in descriptors:
                 os.close(descriptor)
         line.send(str(answer).encode())
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
 
 
-def _become(args: list[str], env: dict[str, str], cwd: str, descriptors: list[int]) -> None:
+def _become(told: dict[str, Any], descriptors: list[int]) -> None:
     """In the child: the program, as if it had been started by a shell."""
     try:
         random.seed()
@@ -152,10 +164,14 @@ def _become(args: list[str], env: dict[str, str], cwd: str, descriptors: list[in
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - to the end
         sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         os.environ.clear()
-        os.environ.update(env)
+        os.environ.update(told["env"])
         time.tzset()
-        os.chdir(cwd)
-        sys.argv = ["cdrsync", *args]
+        os.chdir(told["cwd"])
+        sys.argv = ["cdrsync", *told["args"]]
+        if told["prepared"]:
+            where, arguments = told["prepared"]
+            module, _, function = where.partition(":")
+            getattr(import_module(module), function)(**arguments)
         from cdrsync.__main__ import main
 
         main()
