@@ -22,12 +22,12 @@ from cdrsync.daemon.signals import STOP_SIGNALS, Signals, listening
 from cdrsync.daemon.tasks import place
 from cdrsync.errors import EXIT_OK, ConfigError
 from cdrsync.monitor import logs, words
-from cdrsync.monitor.activity import Activity, Phase
+from cdrsync.monitor.activity import AccountState, Activity, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from cdrsync.config import Inputs, Settings
+    from cdrsync.config import AccountSettings, Inputs, Settings
     from cdrsync.daemon.sharing import Sharing
     from cdrsync.monitor.activity import Snapshot
     from cdrsync.wiring.database import Database
@@ -39,6 +39,8 @@ SETTLING = 180.0  # seconds of a start, after which memory that it needed is giv
 STATUS_INTERVAL = 5.0  # seconds between two STATUS lines
 FIRST_SECONDS = 0.05  # an account's share of the time in which the first polls of many are spread …
 FIRST_SPREAD = 50.0  # … which is no longer than this
+POLLS_MISSED = 5  # an account is stale when so many polls in a row have not succeeded …
+LEAST_STALE = 180.0  # seconds … but a single slow answer of the operator's is no reason
 LONGEST_SILENCE = 420.0  # seconds: longer than one document of the API may take, with its retries' pauses
 
 
@@ -97,6 +99,7 @@ class Service:
         self._log = logs.get()
         self._metrics = Metrics(self._activity)
         self._pool = Pool(self._settings.workers)
+        self._activity.stuck = self._stuck
         self._serve()
         self._employ(self._settings, before=None)
         names = words.some(self._pool.workers)
@@ -118,7 +121,7 @@ class Service:
         from cdrsync.wiring.database import Database
 
         accounts = {a.name: a for a in settings.accounts}
-        self._activity.reset(accounts)
+        self._activity.reset(map(_unheard, settings.accounts))
         moved = before is not None and _database(before) != _database(settings)
         if moved or not self._databases:
             self._share(Database(settings, shares=True))
@@ -187,7 +190,6 @@ class Service:
             activity=self._activity,
             metrics=self._metrics,
             ring=self.ring,
-            stuck=self._stuck,
         )
 
     def _reload(self) -> None:
@@ -263,6 +265,11 @@ def end_now(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def _unheard(account: AccountSettings) -> AccountState:
+    stale_after = max(LEAST_STALE, POLLS_MISSED * account.poll_interval.total_seconds())
+    return AccountState(account.name, timezone=account.timezone, stale_after=stale_after)
 
 
 def _database(settings: Settings) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from cdrsync.model import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
 
 class Phase(StrEnum):
@@ -54,6 +54,8 @@ class AccountState:
     updated: int = 0
     rejected: int = 0
     next_runs: Mapping[str, datetime] = field(default_factory=dict)  # poll, look-back, … → when
+    timezone: tzinfo = UTC  # the wall clock of its calls
+    stale_after: float = 300.0  # seconds since the last success after which something is wrong
 
     def lag(self, now: datetime) -> float | None:
         """Seconds by which the table may be behind the operator; None before the first complete poll."""
@@ -66,8 +68,9 @@ class Snapshot:
 
     started_at: datetime
     taken_at: datetime
-    stopping: bool
     accounts: tuple[AccountState, ...]
+    stopping: bool = False
+    stuck: str | None = None  # one line where a worker has made no step for longer than any step may take
     cut_off: float | None = None  # seconds since the database heard of us, where others may have our accounts
     reload_refused: str | None = None  # what is wrong with the configuration that was refused last
     reload_refused_at: datetime | None = None
@@ -89,7 +92,8 @@ class Activity:
         self._clock = clock
         self._monotonic = monotonic
         self.cut_off: Callable[[], float | None] = lambda: None
-        """As in Snapshot. Whoever knows sets this."""
+        self.stuck: Callable[[], str | None] = lambda: None
+        """As in Snapshot. Whoever knows sets these."""
         self._lock = threading.Lock()
         self._started = monotonic()
         self._stopping = False
@@ -97,10 +101,13 @@ class Activity:
         self._states: dict[str, AccountState] = {}
         self._instants: dict[str, dict[str, float]] = {}  # account → field → seconds of the monotonic clock
 
-    def reset(self, names: Iterable[str]) -> None:
+    def reset(self, accounts: Iterable[AccountState]) -> None:
         """Show these accounts, in this order; what is known of those that stay is kept."""
         with self._lock:
-            self._states = {name: self._states.get(name, AccountState(name)) for name in names}
+            self._states = {
+                new.name: replace(self._states.get(new.name, new), timezone=new.timezone, stale_after=new.stale_after)
+                for new in accounts
+            }
             self._instants = {name: self._instants.get(name, {}) for name in self._states}
 
     def publish(self, name: str, **changes: Any) -> None:
@@ -140,7 +147,7 @@ class Activity:
 
     def snapshot(self) -> Snapshot:
         """Every account's state at this moment. A replica that is cut off holds no lease for all that anybody knows."""
-        cut_off = self.cut_off()
+        cut_off, stuck = self.cut_off(), self.stuck()
         with self._lock:
             now, wall = self._monotonic(), self._clock()
             accounts = tuple(self._told(state, now, wall) for state in self._states.values())
@@ -149,7 +156,7 @@ class Activity:
             started_at = wall - timedelta(seconds=now - self._started)
             refused, at = self._reload_refused or (None, now)
             refused_at = None if refused is None else wall - timedelta(seconds=now - at)
-            return Snapshot(started_at, wall, self._stopping, accounts, cut_off, refused, refused_at)
+            return Snapshot(started_at, wall, accounts, self._stopping, stuck, cut_off, refused, refused_at)
 
     def _told(self, state: AccountState, now: float, wall: datetime) -> AccountState:
         instants = self._instants[state.name]

@@ -13,6 +13,6 @@ from cdrsync.web.access import Access
 from cdrsync.web.app import create_app
 from cdrsync.web.doorbell import Doorbell
 from cdrsync.web.server import WebServer, serve
-from cdrsync.web.state import AccountNow, Now, Recent, StatusSource
+from cdrsync.web.state import Recent, StatusSource
 
-__all__ = ["Access", "AccountNow", "Doorbell", "Now", "Recent", "StatusSource", "WebServer", "create_app", "serve"]
+__all__ = ["Access", "Doorbell", "Recent", "StatusSource", "WebServer", "create_app", "serve"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cdrsync.errors import CdrsyncError
 from cdrsync.monitor import troubles as of_database
-from cdrsync.monitor.activity import Phase
+from cdrsync.monitor.activity import AccountState, Phase, Snapshot
 from cdrsync.monitor.troubles import Trouble, Weight
 from cdrsync.monitor.words import span
 
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cdrsync.monitor.status import Summary
-    from cdrsync.web.state import AccountNow, Now
 
 FEW = 8  # accounts not current that have room in one line
 
 
-def not_ready(now: Now, database: CdrsyncError | None) -> list[str]:
+def not_ready(now: Snapshot, database: CdrsyncError | None) -> list[str]:
     """Why the daemon is not ready, one short line each; empty where it is.
 
     Ready: the database answers, and its schema is ours. An only account has read the tail to its end lately as well; of
@@ -36,7 +35,7 @@ def not_ready(now: Now, database: CdrsyncError | None) -> list[str]:
     return [" ".join(reason.split()) for reason in reasons]
 
 
-def ready(now: Now) -> str:
+def ready(now: Snapshot) -> str:
     """What is said of a daemon that is ready: in one line, which of its accounts are not current all the same."""
     found = [" ".join(text.split()) for text in _in_trouble(now)]
     if not found:
@@ -45,9 +44,9 @@ def ready(now: Now) -> str:
     return f"ready; of {len(now.accounts)} accounts not current: {'; '.join(found[:FEW])}{more}"
 
 
-def _in_trouble(now: Now) -> list[str]:
+def _in_trouble(now: Snapshot) -> list[str]:
     """What is wrong with each account of this replica with which anything is."""
-    return [f"{account.state.name}: {trouble.text}" for account in now.accounts for trouble in _of_worker(account, now)]
+    return [f"{account.name}: {trouble.text}" for account in now.accounts for trouble in _of_worker(account, now)]
 
 
 def cut_off(seconds: float) -> str:
@@ -55,7 +54,9 @@ def cut_off(seconds: float) -> str:
     return f"this replica has not reached the database for {seconds:.0f} s: another one may have its accounts"
 
 
-def troubles(now: Now, held: Mapping[str, Summary] | CdrsyncError, down_since: datetime | None = None) -> list[Trouble]:
+def troubles(
+    now: Snapshot, held: Mapping[str, Summary] | CdrsyncError, down_since: datetime | None = None
+) -> list[Trouble]:
     """Everything that a person should know, the worst first. `held`: by account, or why the database can't tell."""
     found = [Trouble(None, Weight.BAD, now.stuck)] if now.stuck else []
     if now.cut_off is not None:
@@ -68,14 +69,13 @@ def troubles(now: Now, held: Mapping[str, Summary] | CdrsyncError, down_since: d
     for account in now.accounts:
         own = list(_of_worker(account, now))
         found += own
-        if not isinstance(held, CdrsyncError) and (summary := held.get(account.state.name)):
-            found += of_database.of_account(summary, failing=not own and account.state.last_success is None)
+        if not isinstance(held, CdrsyncError) and (summary := held.get(account.name)):
+            found += of_database.of_account(summary, failing=not own and account.last_success is None)
     return sorted(found, key=lambda trouble: trouble.weight is not Weight.BAD)
 
 
-def _of_worker(account: AccountNow, now: Now) -> Iterator[Trouble]:
-    state = account.state
-    late = state.last_success is None or (now.taken_at - state.last_success).total_seconds() > account.stale_after
+def _of_worker(state: AccountState, now: Snapshot) -> Iterator[Trouble]:
+    late = state.last_success is None or (now.taken_at - state.last_success).total_seconds() > state.stale_after
     kind = state.last_error_kind
     short = of_database.in_short(kind) if kind else ""
     if state.phase is Phase.PARKED:

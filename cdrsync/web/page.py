@@ -16,7 +16,7 @@ from markupsafe import Markup
 from cdrsync import __version__
 from cdrsync.errors import CdrsyncError
 from cdrsync.monitor import words
-from cdrsync.monitor.activity import Phase
+from cdrsync.monitor.activity import AccountState, Phase, Snapshot
 from cdrsync.web import calendar, chart
 from cdrsync.web.health import troubles
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cdrsync.monitor.status import AccountStatus, Summary, Today
     from cdrsync.monitor.troubles import Trouble
-    from cdrsync.web.state import AccountNow, Now, Recent, StatusSource
+    from cdrsync.web.state import Recent, StatusSource
 
 
 FOLDED_FROM = 40  # accounts: beyond them those that are well are folded away
@@ -61,7 +61,7 @@ class Told:
 class Line:
     """One account in the overview."""
 
-    account: AccountNow
+    account: AccountState
     weight: str  # good, warning, bad
     word: str  # what is the matter, or what it is doing
     summary: Summary | None  # None: the database can't tell, or the account was never synced
@@ -72,7 +72,7 @@ class Shown:
     """One account on a page of its own."""
 
     weight: str
-    account: AccountNow
+    account: AccountState
     status: AccountStatus | None  # None: the database can't tell
     hours: chart.HoursChart | None
     ledger: calendar.LedgerView | None
@@ -113,7 +113,7 @@ class Pages:
         Without `only`: of all accounts. `refresh`: it reloads itself every minute.
         """
         now = self._source.now()
-        named = [account for account in now.accounts if only in (None, account.state.name)]
+        named = [account for account in now.accounts if only in (None, account.name)]
         if only is not None and not named:
             return None
         held = self._recent.overview()
@@ -140,8 +140,8 @@ class Pages:
         )
         return page, self._style_hash
 
-    def _shown(self, account: AccountNow, now: Now, found: list[Trouble]) -> Shown:
-        answer = self._recent.status(account.state.name)
+    def _shown(self, account: AccountState, now: Snapshot, found: list[Trouble]) -> Shown:
+        answer = self._recent.status(account.name)
         status = None if isinstance(answer, CdrsyncError) else answer
         today = status and status.today
         hours = None
@@ -150,9 +150,8 @@ class Pages:
             # Just after midnight the database's answer may still be yesterday's: then that day is over.
             now_hours = clock.hour + clock.minute / 60 if clock.date() == today.day else 24.0
             hours = chart.view(today.hours, today.hours_yesterday, now_hours)
-        state = account.state
-        running = RUNNING.get(state.phase)
-        next_runs = [(name, at) for name, at in state.next_runs.items() if name != running and at >= now.taken_at]
+        running = RUNNING.get(account.phase)
+        next_runs = [(name, at) for name, at in account.next_runs.items() if name != running and at >= now.taken_at]
         return Shown(
             _worst(found),
             account,
@@ -163,7 +162,7 @@ class Pages:
         )
 
 
-def _lines(now: Now, held: Mapping[str, Summary] | CdrsyncError, found: list[Trouble]) -> list[Line]:
+def _lines(now: Snapshot, held: Mapping[str, Summary] | CdrsyncError, found: list[Trouble]) -> list[Line]:
     """Every account, the troubled first."""
     of_account: dict[str | None, list[Trouble]] = {}
     for trouble in found:
@@ -171,15 +170,15 @@ def _lines(now: Now, held: Mapping[str, Summary] | CdrsyncError, found: list[Tro
     summaries = {} if isinstance(held, CdrsyncError) else held
     lines = []
     for account in now.accounts:
-        name = account.state.name
+        name = account.name
         own = of_account.get(name, [])
         summary = summaries.get(name)
-        phase = str(account.state.phase)
-        if account.state.phase is Phase.STANDING_BY and summary and summary.holder:
+        phase = str(account.phase)
+        if account.phase is Phase.STANDING_BY and summary and summary.holder:
             phase = f"with {summary.holder}"
         word = ", ".join(t.short for t in own if t.short) or phase
         lines.append(Line(account, _worst(own), word, summary))
-    return sorted(lines, key=lambda line: (("bad", "warning", "good").index(line.weight), line.account.state.name))
+    return sorted(lines, key=lambda line: (("bad", "warning", "good").index(line.weight), line.account.name))
 
 
 def _safe(value: object) -> object:
@@ -196,7 +195,7 @@ def _told(found: list[Trouble]) -> list[Told]:
     return list(told.values())
 
 
-def _headline(now: Now, told: list[Told], *, many: bool) -> str:
+def _headline(now: Snapshot, told: list[Told], *, many: bool) -> str:
     """The worst trouble, whose it is and since when; how many there are beside it."""
     if now.stopping:
         return "Stopping"

@@ -4,46 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cdrsync.errors import CdrsyncError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime, tzinfo
+    from datetime import datetime
 
-    from cdrsync.monitor.activity import AccountState
+    from cdrsync.monitor.activity import Snapshot
     from cdrsync.monitor.status import AccountStatus, Summary
-
-
-@dataclass(frozen=True, slots=True)
-class AccountNow:
-    """One account as its worker sees it."""
-
-    state: AccountState
-    timezone: tzinfo  # the wall clock of its calls
-    stale_after: float  # seconds since the last success after which something is wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """The daemon at this moment, from memory alone."""
-
-    started_at: datetime
-    taken_at: datetime
-    accounts: tuple[AccountNow, ...]
-    stopping: bool = False
-    stuck: str | None = None  # one line where a worker has made no step for longer than any step may take
-    cut_off: float | None = None  # seconds since the database heard of us, where others may have our accounts
-    reload_refused: str | None = None  # what is wrong with the configuration that was refused last
-    reload_refused_at: datetime | None = None
 
 
 class StatusSource(Protocol):
     """Where the web server gets what it shows. Every method is called from several threads."""
 
-    def now(self) -> Now:
+    def now(self) -> Snapshot:
         """What the daemon is doing. Never touches the database, never waits."""
 
     def check_database(self) -> None:

@@ -18,47 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdrsync.config import Listen, Settings
-    from cdrsync.monitor.activity import Activity
+    from cdrsync.monitor.activity import Activity, Snapshot
     from cdrsync.monitor.metrics import Metrics
     from cdrsync.monitor.status import AccountStatus, Summary
 
-POLLS_MISSED = 5  # an account is not ready when so many polls in a row have not succeeded …
 METRICS_SECONDS = 60.0  # how old what the metrics tell of the database may be
-LEAST_SECONDS = 180.0  # … but a single slow answer of the operator's is no reason
 
 
 class Daemon:
     """What the page shows: the activity, and the database read beside the workers. The page's `StatusSource`."""
 
-    def __init__(self, settings: Callable[[], Settings], activity: Activity, stuck: Callable[[], str | None]) -> None:
+    def __init__(self, settings: Callable[[], Settings], activity: Activity) -> None:
         self._settings = settings
         self._activity = activity
-        self._stuck = stuck
         self._engine = open_engine(settings().database_url)
 
-    def now(self) -> web.Now:
+    def now(self) -> Snapshot:
         """What the daemon is doing, from memory."""
-        snapshot = self._activity.snapshot()
-        configured = {account.name: account for account in self._settings().accounts}
-        accounts = [
-            web.AccountNow(
-                state,
-                configured[state.name].timezone,
-                max(LEAST_SECONDS, POLLS_MISSED * configured[state.name].poll_interval.total_seconds()),
-            )
-            for state in snapshot.accounts
-            if state.name in configured  # between a new configuration and the activity's notice of it
-        ]
-        return web.Now(
-            snapshot.started_at,
-            snapshot.taken_at,
-            tuple(accounts),
-            snapshot.stopping,
-            self._stuck(),
-            snapshot.cut_off,
-            snapshot.reload_refused,
-            snapshot.reload_refused_at,
-        )
+        return self._activity.snapshot()
 
     def check_database(self) -> None:
         """Raises DatabaseUnavailable, SchemaMismatch."""
@@ -104,7 +81,6 @@ def serve(
     activity: Activity,
     metrics: Metrics,
     ring: Callable[[str | None], object],
-    stuck: Callable[[], str | None],
 ) -> Server:
     """Serve health, metrics and the status page on threads of their own, the doorbell where it has a token.
 
@@ -115,7 +91,7 @@ def serve(
     if told.doorbell_token:
         doorbell = web.Doorbell(told.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
     access = web.Access(told.http_hosts, told.http_password, beyond_loopback=not listen.is_loopback)
-    source = Daemon(settings, activity, stuck)
+    source = Daemon(settings, activity)
     metrics.database = _figures(source, told.database_url)
     app = web.create_app(source, registry=metrics.registry, doorbell=doorbell, access=access)
     try:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cdrsync.errors import DatabaseUnavailable
-from cdrsync.web import AccountNow, create_app, serve
-from tests.support.web import AT, HOSTILE, HOSTILE_LONG, LONDON, healthy, many, now, troubled
+from cdrsync.web import create_app, serve
+from tests.support.web import AT, HOSTILE, HOSTILE_LONG, healthy, many, now, troubled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -231,8 +231,7 @@ def test_a_database_that_is_down_is_said_with_what_is_known(browser: Any) -> Non
     """The headline says so; no next run of the past is promised, but when the next try is."""
     shown = healthy()
     runs = {"poll": AT - timedelta(seconds=9), "next try": AT + timedelta(seconds=4)}
-    state = replace(shown.shown.accounts[0].state, next_runs=runs)
-    shown.shown = now(AccountNow(state, LONDON, 300))
+    shown.shown = now(replace(shown.shown.accounts[0], next_runs=runs))
     shown.failure = DatabaseUnavailable("the database can't be used: connection refused")
     server = serve(create_app(shown), "127.0.0.1", 0)
     page = browser.new_page()

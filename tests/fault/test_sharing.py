@@ -15,7 +15,7 @@ from cdrsync.config import Inputs, load
 from cdrsync.daemon.sharing import chosen
 from cdrsync.daemon.tasks import NEVER
 from cdrsync.daemon.worker import Worker
-from cdrsync.monitor.activity import Activity
+from cdrsync.monitor.activity import AccountState, Activity
 from cdrsync.monitor.metrics import Metrics
 from cdrsync.store.schema.tables import account, cdr, lease, replica
 from cdrsync.wiring.database import Database as Joined
@@ -124,7 +124,7 @@ def test_an_account_that_was_never_begun_is_given_up(migrated: Database, what: s
     settings = load(Inputs(environ=environment("http://127.0.0.1:1/", migrated.url)))
     joined = Joined(settings, shares=True)
     activity = Activity()
-    activity.reset(["default"])
+    activity.reset([AccountState("default")])
     worker = Worker(
         settings, settings.accounts[0], database=joined, activity=activity, metrics=Metrics(activity), first=NEVER
     )

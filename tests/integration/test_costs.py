@@ -14,7 +14,7 @@ from cdrsync import config
 from cdrsync.daemon import work
 from cdrsync.daemon.sharing import Sharing
 from cdrsync.daemon.worker import Worker
-from cdrsync.monitor.activity import Activity
+from cdrsync.monitor.activity import AccountState, Activity
 from cdrsync.monitor.metrics import Metrics
 from cdrsync.store.replica import Replica
 from cdrsync.store.schema.tables import lease
@@ -108,7 +108,7 @@ def test_an_idle_poll_is_one_request_and_two_transactions(
         database = Database(settings, shares=True)
         opened.callback(database.close)
         activity = Activity()
-        activity.reset(["default"])
+        activity.reset([AccountState("default")])
         account = settings.accounts[0]
         worker = Worker(settings, account, database=database, activity=activity, metrics=Metrics(activity))
         opened.callback(worker.end)

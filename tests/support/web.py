@@ -10,10 +10,9 @@ from zoneinfo import ZoneInfo
 
 from cdrsync.audit.figures import Figures
 from cdrsync.model import LedgerDay, Period, Verdict
-from cdrsync.monitor.activity import AccountState, Phase
+from cdrsync.monitor.activity import AccountState, Phase, Snapshot
 from cdrsync.monitor.status import AccountStatus, AuditLine, OperatorToday, RejectLine, RunLine, Summary, Today
 from cdrsync.sync.position import HistoryRead
-from cdrsync.web import AccountNow, Now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,14 +30,14 @@ HOSTILE_LONG = "W" * 300
 class Shown:
     """A `StatusSource` that shows what it was given; `failure` is raised by whatever asks the database."""
 
-    def __init__(self, now: Now, held: dict[str, AccountStatus], *, failure: CdrsyncError | None = None) -> None:
+    def __init__(self, now: Snapshot, held: dict[str, AccountStatus], *, failure: CdrsyncError | None = None) -> None:
         self.shown = now
         self.held = held
         self.failure = failure
         self.asked = 0  # how often the database was
         self.on_ask: Callable[[], object] = lambda: None
 
-    def now(self) -> Now:
+    def now(self) -> Snapshot:
         return self.shown
 
     def check_database(self) -> None:
@@ -59,10 +58,11 @@ class Shown:
             raise self.failure
 
 
-def well(name: str = "default") -> AccountNow:
+def well(name: str = "default") -> AccountState:
     """An account that polls as it should."""
-    state = AccountState(
+    return AccountState(
         name,
+        timezone=LONDON,
         phase=Phase.IDLE,
         lease_held=True,
         last_success=AT - timedelta(seconds=12),
@@ -78,13 +78,13 @@ def well(name: str = "default") -> AccountNow:
             "audit": AT + timedelta(hours=13, minutes=53),
         },
     )
-    return AccountNow(state, LONDON, stale_after=300)
 
 
-def refused(name: str = "sales") -> AccountNow:
+def refused(name: str = "sales") -> AccountState:
     """An account whose login the operator refused."""
-    state = AccountState(
+    return AccountState(
         name,
+        timezone=LONDON,
         phase=Phase.PARKED,
         lease_held=True,
         last_success=AT - timedelta(days=2, hours=4),
@@ -95,12 +95,11 @@ def refused(name: str = "sales") -> AccountNow:
         last_error_at=AT - timedelta(days=2),
         high_water_uid=1_084_001_000,
     )
-    return AccountNow(state, LONDON, stale_after=300)
 
 
-def now(*accounts: AccountNow, stopping: bool = False, stuck: str | None = None) -> Now:
+def now(*accounts: AccountState, stopping: bool = False, stuck: str | None = None) -> Snapshot:
     """The daemon with these accounts."""
-    return Now(AT - timedelta(days=9, hours=3), AT, accounts, stopping=stopping, stuck=stuck)
+    return Snapshot(AT - timedelta(days=9, hours=3), AT, accounts, stopping=stopping, stuck=stuck)
 
 
 def hours(random_hours: random.Random) -> tuple[int, ...]:
@@ -227,6 +226,7 @@ def troubled() -> Shown:
     """Four accounts, one of them well."""
     failing = AccountState(
         HOSTILE,
+        timezone=LONDON,
         phase=Phase.FAILING,
         last_success=AT - timedelta(minutes=40),
         read_until=AT - timedelta(minutes=40),
@@ -234,9 +234,9 @@ def troubled() -> Shown:
         last_error_kind="ApiUnreachable",
         high_water_uid=9_223_372_036_854_775_807,
     )
-    fresh = AccountState(HOSTILE_LONG)
+    fresh = AccountState(HOSTILE_LONG, timezone=LONDON)
     return Shown(
-        now(refused(), AccountNow(failing, LONDON, 300), AccountNow(fresh, LONDON, 300), well("support")),
+        now(refused(), failing, fresh, well("support")),
         {
             "sales": troubled_status("sales"),
             HOSTILE: troubled_status(HOSTILE),

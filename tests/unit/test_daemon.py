@@ -287,7 +287,7 @@ def test_lag_is_what_may_be_missing() -> None:
 def test_history_does_not_make_the_youngest_call_older() -> None:
     """A backfill brings older calls after the newest ones: the page and the metric go on showing the youngest."""
     activity = Activity(lambda: NOW, lambda: 5.0)
-    activity.reset(["default"])
+    activity.reset([AccountState("default")])
     for newest in (None, NOW - timedelta(minutes=3), NOW - timedelta(days=40), None):
         activity.count("default", inserted=1, updated=0, rejected=0, newest_call=newest)
     (state,) = activity.snapshot().accounts
@@ -297,17 +297,17 @@ def test_history_does_not_make_the_youngest_call_older() -> None:
 def test_the_board_keeps_what_it_knows_of_accounts_that_stay() -> None:
     """A new configuration forgets only accounts that are gone."""
     activity = Activity(lambda: NOW, lambda: 5.0)
-    activity.reset(["a", "b"])
+    activity.reset([AccountState("a"), AccountState("b")])
     activity.publish("a", phase=Phase.IDLE, high_water_uid=7)
     activity.publish("gone", phase=Phase.IDLE)
-    activity.reset(["c", "a"])
+    activity.reset([AccountState("c"), AccountState("a")])
     assert [(s.name, s.high_water_uid) for s in activity.snapshot().accounts] == [("c", None), ("a", 7)]
 
 
 def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
     """And no label that could carry a caller's number."""
     activity = Activity(lambda: NOW, lambda: 5.0)
-    activity.reset(["default"])
+    activity.reset([AccountState("default")])
     metrics = Metrics(activity)
     activity.publish(
         "default",
@@ -352,7 +352,7 @@ def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
 def test_a_replica_that_is_cut_off_holds_no_lease() -> None:
     """Another one may have taken it: of two that said so the alert CdrsyncTwoWriters would fire."""
     activity = Activity(lambda: NOW, lambda: 5.0)
-    activity.reset(["default"])
+    activity.reset([AccountState("default")])
     activity.publish("default", lease_held=True)
     metrics = Metrics(activity)
     for cut_off, value in ((None, 1.0), (16.0, 0.0), (None, 1.0)):

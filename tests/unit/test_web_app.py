@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
 from cdrsync.monitor.activity import AccountState, Phase
-from cdrsync.web import AccountNow, Doorbell, create_app, serve
+from cdrsync.web import Doorbell, create_app, serve
 from tests.support.canary import DOORBELL_TOKEN
-from tests.support.web import AT, HOSTILE, LONDON, Shown, healthy, healthy_status, now, refused, troubled, well
+from tests.support.web import AT, HOSTILE, Shown, healthy, healthy_status, now, refused, troubled, well
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,17 +77,17 @@ def test_ready_after_a_recent_poll() -> None:
 
 def test_ready_where_another_replica_does_the_work() -> None:
     """A replica without an account of its own is well: it takes over when it has to."""
-    standing_by = replace(well().state, phase=Phase.STANDING_BY, last_success=None)
-    assert get(Shown(now(AccountNow(standing_by, LONDON, 300)), {}), "/readyz").text == "ready\n"
+    standing_by = replace(well(), phase=Phase.STANDING_BY, last_success=None)
+    assert get(Shown(now(standing_by), {}), "/readyz").text == "ready\n"
 
 
 @pytest.mark.parametrize(
     ("shown", "reason"),
     [
-        (Shown(now(AccountNow(AccountState("default"), LONDON, 300)), {}), "default: no poll has succeeded yet"),
+        (Shown(now(AccountState("default")), {}), "default: no poll has succeeded yet"),
         (
             Shown(
-                now(AccountNow(replace(well().state, last_success=AT - timedelta(minutes=12)), LONDON, 300)),
+                now(replace(well(), last_success=AT - timedelta(minutes=12))),
                 {},
             ),
             "default: no poll has succeeded for 12 min",
@@ -122,7 +122,7 @@ def test_of_several_accounts_one_in_trouble_is_no_reason() -> None:
     answer = get(Shown(now(well(), refused()), {}), "/readyz")
     assert answer.status_code == 200
     assert answer.text.startswith("ready; of 2 accounts not current: sales: the operator refused the login")
-    starting = [AccountNow(AccountState(f"a{n}"), LONDON, 300) for n in range(12)]
+    starting = [AccountState(f"a{n}") for n in range(12)]
     answer = get(Shown(now(*starting), {}), "/readyz")
     assert (answer.status_code, answer.text.count("no poll")) == (200, 8)
     assert answer.text.endswith("; and 4 more\n")
@@ -217,10 +217,8 @@ def test_page_says_that_a_configuration_was_refused() -> None:
 
 def test_overview_says_who_works_on_an_account() -> None:
     """Where replicas share the accounts, one that another replica has is well, and names it."""
-    away = replace(well("away").state, phase=Phase.STANDING_BY, last_success=None)
-    shown = Shown(
-        now(AccountNow(away, LONDON, 300), well()), {"away": healthy_status("away"), "default": healthy_status()}
-    )
+    away = replace(well("away"), phase=Phase.STANDING_BY, last_success=None)
+    shown = Shown(now(away, well()), {"away": healthy_status("away"), "default": healthy_status()})
     text = get(shown, "/").text
     assert "with process 4711 on cdr1" in text
     assert "All is well" in text
