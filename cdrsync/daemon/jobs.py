@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from cdrsync.daemon.tasks import LONG, URGENT, Task
-from cdrsync.monitor.activity import Phase
+from cdrsync.monitor.activity import PHASES, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from cdrsync.daemon.tasks import Timetable
     from cdrsync.daemon.troubles import Troubles
     from cdrsync.model import PageSaved
-
-PHASES = {
-    Task.POLL: Phase.POLLING,
-    Task.LOOKBACK: Phase.LOOKING_BACK,
-    Task.BACKFILL: Phase.BACKFILLING,
-    Task.SWEEP: Phase.SWEEPING,
-    Task.AUDIT: Phase.AUDITING,
-}
 
 
 class Job(NamedTuple):

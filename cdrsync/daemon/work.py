@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cdrsync import tuning
-from cdrsync.daemon.failures import Failures
-from cdrsync.daemon.jobs import PHASES
 from cdrsync.daemon.tasks import URGENT, Task
+from cdrsync.errors import CdrsyncError
 from cdrsync.model import TAIL_STREAM, Checkpoint, Origin, Page, Period, utc_now
 from cdrsync.monitor import logs
+from cdrsync.monitor.activity import PHASES
 from cdrsync.sync.position import DEEP_SWEEP_STREAM, LOOKBACK_STREAM, POLLED_STREAM, SWEEP_STREAM
-from cdrsync.sync.runs import recorded
+from cdrsync.sync.runs import Run, Tally, recorded
 from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
@@ -29,50 +29,56 @@ if TYPE_CHECKING:
     from cdrsync.monitor.activity import Activity
     from cdrsync.monitor.metrics import Metrics
     from cdrsync.source.exchange import RequestDone
-    from cdrsync.sync.runs import Tally
-    from cdrsync.wiring.accounts import AccountParts
+    from cdrsync.sync.runs import RunLog
     from cdrsync.wiring.database import Database
 
 SUMMING_SECONDS = 2.0  # after a poll
 LONG_WORK = 10_000  # records after which the memory for their pages is given back
 TRACE_SECONDS = 60.0  # between two traces of polls that bring nothing
+AGAIN_SECONDS = 3600.0  # after which the same failure gets another line in the table of runs
 HISTORY_SECONDS = 60.0  # between two lines that say how far history is read
 
 
 class Work:
-    """One account's tasks on its parts. Raises whatever goes wrong; `stop` ends a task after the page in hand."""
+    """One account's tasks on its parts. Raises whatever goes wrong; `stop` ends a task after the page in hand.
+
+    `alive` is called at each answer of the API.
+    """
 
     def __init__(
         self,
         settings: Settings,
         account: AccountSettings,
-        parts: AccountParts,
         database: Database,
         *,
         timetable: Timetable,
         stop: threading.Event,
         activity: Activity,
         metrics: Metrics,
+        alive: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._account = account
-        self._parts = parts
         self._database = database
         self._timetable = timetable
         self._stop = stop
         self._activity = activity
         self._metrics = metrics
-        self._log = logs.get(parts.name)
+        self._alive = alive
+        self._log = logs.get(account.name)
         self._history_told = time.monotonic()
         self._trace_left = -math.inf
-        self._failures = Failures(parts.store)
+        self._opened = contextlib.ExitStack()
+        parts = accounts.parts(settings, account, database.replica, stop=stop, on_request=self._answered, briefly=True)
+        self._parts = self._opened.enter_context(parts)
+        self._failures = Failures(self._parts.store)
 
     def take_up(self) -> datetime | None:
         """Get schema and lease, and publish what the database knows: no alert ends because the daemon began anew.
 
         Return when the last audit was.
         """
-        name = self._parts.name
+        name = self._account.name
         self._database.open(self._parts.store)
         mark = self._parts.store.checkpoint(TAIL_STREAM)
         if mark is not None:
@@ -88,14 +94,18 @@ class Work:
         """Let another replica have the account."""
         self._parts.store.close()
 
+    def close(self) -> None:
+        """Let go of everything."""
+        self._opened.close()
+
     def pages(self, task: Task) -> Generator[PageSaved]:
         """Do a task: an item for each commit."""
         began = time.monotonic()
-        self._activity.publish(self._parts.name, phase=PHASES[task])
+        self._activity.publish(self._account.name, phase=PHASES[task])
         with self._tallied(task) as tally:
             if task is Task.AUDIT:
                 self._audit()
-            with closing(self._steps(task)) as steps:
+            with contextlib.closing(self._steps(task)) as steps:
                 for saved in steps:
                     self._saved(saved)
                     tally.add(saved)
@@ -129,7 +139,7 @@ class Work:
         if task is Task.POLL:
             now = utc_now()
             asked = now - timedelta(seconds=time.monotonic() - began)
-            self._activity.publish(self._parts.name, last_success=now, read_until=asked)
+            self._activity.publish(self._account.name, last_success=now, read_until=asked)
             self._sum(SUMMING_SECONDS)
             if not tally.changed:
                 self._leave_trace(asked)
@@ -140,7 +150,7 @@ class Work:
         if task in (Task.BACKFILL, Task.SWEEP):
             self._sum(math.inf, look=True)
         if tally.rejected or task is Task.BACKFILL:
-            self._metrics.rejects_open(self._parts.name, self._parts.ledger.open_rejects())
+            self._metrics.rejects_open(self._account.name, self._parts.ledger.open_rejects())
 
     def _leave_trace(self, asked: datetime) -> None:
         """Write that a poll brought nothing, once a minute."""
@@ -149,8 +159,8 @@ class Work:
             checkpoint = Checkpoint(POLLED_STREAM, begun_at=asked, done=True)
             self._parts.store.save(Page(Origin.TAIL, [], checkpoint=checkpoint))
 
-    def _tallied(self, task: Task) -> AbstractContextManager[Tally]:
-        """Return a tally; that of long work with a line in the table of runs, which would drown in polls."""
+    def _tallied(self, task: Task) -> contextlib.AbstractContextManager[Tally]:
+        """Return a tally; that of long work with a line in the table of runs."""
         return self._failures.tally(task.value) if task in URGENT else recorded(self._parts.store, task.value)
 
     def _steps(self, task: Task) -> Generator[PageSaved]:
@@ -171,7 +181,7 @@ class Work:
         """Compare with the operator's totals, heal what differs, say what came of it."""
         report = self._parts.audit.run(list(Period), heal=True)
         days = sum(len(gap.window.days()) for gap in report.gaps)
-        self._metrics.audited(self._parts.name, gaps=days, at=report.audited_at.timestamp())
+        self._metrics.audited(self._account.name, gaps=days, at=report.audited_at.timestamp())
         if report.healed:
             healed = ", ".join(map(str, report.healed))
             self._log.warning("audit healed a gap", days=healed, records=report.records_healed)
@@ -202,36 +212,44 @@ class Work:
             self._log.info("numbers classified anew", numbers=numbers)
 
     def _saved(self, saved: PageSaved) -> None:
-        name = self._parts.name
-        self._metrics.page_saved(name, saved)
-        self._activity.count(
-            name,
-            inserted=saved.inserted,
-            updated=saved.updated,
-            rejected=saved.rejected,
-            newest_call=saved.newest_started_at,
-        )
-        if saved.high_water_uid is not None:
-            self._activity.publish(name, high_water_uid=saved.high_water_uid)
+        self._metrics.page_saved(self._account.name, saved)
+        self._activity.saved(self._account.name, saved)
         self._log.debug("page saved", origin=saved.origin.value, records=saved.records, inserted=saved.inserted)
 
+    def _answered(self, done: RequestDone) -> None:
+        self._alive()
+        self._metrics.request_done(self._account.name, done)
 
-@contextmanager
-def opened(
-    settings: Settings,
-    account: AccountSettings,
-    database: Database,
-    *,
-    stop: threading.Event,
-    metrics: Metrics,
-    alive: Callable[[], None],
-    **told: Any,
-) -> Iterator[Work]:
-    """An account's work with all that it needs; `alive` is called at each answer of the API."""
 
-    def answered(done: RequestDone) -> None:
-        alive()
-        metrics.request_done(account.name, seconds=done.seconds, size=done.bytes, outcome=done.outcome)
+class Failures:
+    """The failed polls of one account: a line for each kind of failure an hour, and one for the success after it.
 
-    with accounts.parts(settings, account, database.replica, stop=stop, on_request=answered, briefly=True) as parts:
-        yield Work(settings, account, parts, database, stop=stop, metrics=metrics, **told)
+    Other polls leave no line in the table of runs, which they would drown.
+    """
+
+    def __init__(self, log: RunLog, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self._clock = clock
+        self._told: dict[str, float] = {}  # kind of failure → when it got its line
+
+    @contextlib.contextmanager
+    def tally(self, origin: str) -> Iterator[Tally]:
+        """A tally of a piece of work whose failure, or first success after failures, gets a line."""
+        tally = Tally()
+        try:
+            yield tally
+        except CdrsyncError as error:
+            kind, now = type(error).__name__, self._clock()
+            if now - self._told.get(kind, -AGAIN_SECONDS) >= AGAIN_SECONDS:
+                self._told[kind] = now
+                self._write(origin, kind, error.message)
+            raise
+        if self._told:
+            self._told.clear()
+            self._write(origin, tally.outcome, None)
+
+    def _write(self, origin: str, outcome: str, message: str | None) -> None:
+        run = Run(self._log, origin)
+        run.outcome = outcome
+        with contextlib.suppress(CdrsyncError):  # the failure may be the database's
+            run.end(message=message, always=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cdrsync.daemon.jobs import Jobs, Times
 from cdrsync.daemon.recovery import Recovery, Then
 from cdrsync.daemon.tasks import LONG, NEVER, URGENT, Task, Timetable
-from cdrsync.daemon.work import Work, opened
+from cdrsync.daemon.work import Work
 from cdrsync.errors import CdrsyncError, Retry, Stop
 from cdrsync.monitor import logs
 from cdrsync.monitor.activity import Phase
@@ -47,9 +47,8 @@ class Worker:
         self._database = database
         self._activity = activity
         self._timetable = Timetable(account, alone=len(settings.accounts) == 1)
-        self._opened = contextlib.ExitStack()
-        self._open = partial(
-            opened,
+        self._begin = partial(
+            Work,
             settings,
             account,
             database,
@@ -142,7 +141,8 @@ class Worker:
             self._jobs.stop()
         self._jobs.drop()
         with contextlib.suppress(CdrsyncError):
-            self._opened.close()
+            if self._work is not None:
+                self._work.close()
         with contextlib.suppress(CdrsyncError):
             self._database.replica.release([self.account.name])
         self._activity.publish(self.account.name, phase=Phase.STOPPED, lease_held=False, next_runs={})
@@ -151,7 +151,7 @@ class Worker:
         """Schema, lease and position; then everything may be due."""
         self._told = False
         if self._work is None:
-            self._work = self._opened.enter_context(self._open())
+            self._work = self._begin()
         self._timetable.begin(self._work.take_up())
         self._ready = True
         self._recovery.succeeded(None)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime, tzinfo
 
+    from cdrsync.model import PageSaved
+
 
 class Phase(StrEnum):
     """What an account's worker is at."""
@@ -33,6 +35,16 @@ class Phase(StrEnum):
     FAILING = "failing"  # will try again by itself
     PARKED = "parked"  # a person must act (login refused, schema, uids fell)
     STOPPED = "stopped"
+
+
+PHASES = {
+    "poll": Phase.POLLING,
+    "look-back": Phase.LOOKING_BACK,
+    "backfill": Phase.BACKFILLING,
+    "sweep": Phase.SWEEPING,
+    "audit": Phase.AUDITING,
+}
+"""By the task that a worker is at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +132,18 @@ class Activity:
                     self._instants[name][key] = self._monotonic() - (self._clock() - changes[key]).total_seconds()
             self._states[name] = replace(self._states[name], **changes)
 
-    def count(
-        self, name: str, *, inserted: int, updated: int, rejected: int, newest_call: datetime | None = None
-    ) -> None:
-        """Add to an account's counts. An older call, as history brings them, is not its youngest."""
+    def saved(self, name: str, page: PageSaved) -> None:
+        """Add a commit to an account's counts. An older call, as history brings them, is not its youngest."""
         with self._lock:
             state = self._states.get(name)
             if state is not None:
                 self._states[name] = replace(
                     state,
-                    inserted=state.inserted + inserted,
-                    updated=state.updated + updated,
-                    rejected=state.rejected + rejected,
-                    newest_call=max(filter(None, (state.newest_call, newest_call)), default=None),
+                    high_water_uid=state.high_water_uid if page.high_water_uid is None else page.high_water_uid,
+                    newest_call=max(filter(None, (state.newest_call, page.newest_started_at)), default=None),
+                    inserted=state.inserted + page.inserted,
+                    updated=state.updated + page.updated,
+                    rejected=state.rejected + page.rejected,
                 )
 
     def reload_refused(self, problem: str | None) -> None:

@@ -12,15 +12,16 @@ from cdrsync import __version__
 from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
     from cdrsync.model import PageSaved
-    from cdrsync.monitor.activity import AccountState, Activity
+    from cdrsync.monitor.activity import AccountState, Activity, Snapshot
     from cdrsync.monitor.status import Summary
+    from cdrsync.source.exchange import RequestDone
 
 REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -35,10 +36,10 @@ class Metrics:
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self.registry)
-        self.registry.register(_ActivityCollector(activity))
-        self.registry.register(_DatabaseCollector(self))
         self.database: Callable[[], Figures | None] = lambda: None
         """What the database holds; None where it can't tell. Whoever can read it sets this."""
+        self.registry.register(_AtScrape(lambda: _of_activity(activity.snapshot())))
+        self.registry.register(_AtScrape(lambda: _of_database(self.database())))
 
         def made(kind: Any, name: str, help_text: str, *labels: str, **options: Any) -> Any:
             return kind(f"cdrsync_{name}", help_text, labels, registry=self.registry, **options)
@@ -70,11 +71,11 @@ class Metrics:
             if count:
                 self._cdrs.labels(account, result).inc(count)
 
-    def request_done(self, account: str, *, seconds: float, size: int, outcome: str) -> None:
-        """Count one document sent to the API; `size` in bytes."""
-        self._requests.labels(account, outcome).inc()
-        self._request_seconds.observe(seconds)
-        self._bytes.labels(account).inc(size)
+    def request_done(self, account: str, done: RequestDone) -> None:
+        """Count one document sent to the API."""
+        self._requests.labels(account, done.outcome).inc()
+        self._request_seconds.observe(done.seconds)
+        self._bytes.labels(account).inc(done.bytes)
 
     def failed(self, account: str, kind: str) -> None:
         """Count a failure of a task."""
@@ -94,35 +95,6 @@ class Metrics:
         self._doorbells.labels(outcome).inc()
 
 
-class _ActivityCollector:
-    """Gauges of the activity's snapshot, made at each scrape."""
-
-    def __init__(self, activity: Activity) -> None:
-        self._activity = activity
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing is collected at registration."""
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        """One gauge a fact, one sample an account; a fact that is not known has no sample."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
-        yield CounterMetricFamily("cdrsync_log_lines_dropped", "Log lines that could not be written.", logs.dropped())
-        snapshot = self._activity.snapshot()
-        refused = float(snapshot.reload_refused is not None)
-        yield GaugeMetricFamily(
-            "cdrsync_reload_refused", "1 where the last change of the configuration was refused.", refused
-        )
-        for name, (help_text, value_of) in GAUGES.items():
-            family = GaugeMetricFamily(f"cdrsync_{name}", help_text, labels=["account"])
-            for state in snapshot.accounts:
-                value = value_of(state, snapshot.taken_at)
-                if value is not None:
-                    family.add_metric([state.name], float(value))
-            yield family
-
-
 class Figures(NamedTuple):
     """What the database has to say at a scrape."""
 
@@ -130,33 +102,47 @@ class Figures(NamedTuple):
     disk_free: int | None  # bytes, where the database is a file of this machine
 
 
-class _DatabaseCollector:
-    """Gauges of what the database holds."""
+class _AtScrape:
+    """Metrics that `made` makes at each scrape; a fact that is not known has no sample."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, made: Callable[[], Iterable[Metric]]) -> None:
+        self.collect = made
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is collected at registration."""
         return ()
 
-    def collect(self) -> Iterable[Metric]:
-        """One gauge a fact, one sample an account; none while the database can't tell."""
-        from prometheus_client.core import GaugeMetricFamily
 
-        figures = self._metrics.database()
-        if figures is None:
-            return
-        for name, (help_text, value_of) in HELD.items():
-            family = GaugeMetricFamily(f"cdrsync_{name}", help_text, labels=["account"])
-            for summary in figures.accounts:
-                value = value_of(summary)
-                if value is not None:
-                    family.add_metric([summary.name], float(value))
-            yield family
-        if figures.disk_free is not None:
-            help_text = "Free bytes where SQLite's file is."
-            yield GaugeMetricFamily("cdrsync_disk_free_bytes", help_text, figures.disk_free)
+def _of_activity(snapshot: Snapshot) -> Iterable[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    yield CounterMetricFamily("cdrsync_log_lines_dropped", "Log lines that could not be written.", logs.dropped())
+    refused = float(snapshot.reload_refused is not None)
+    help_text = "1 where the last change of the configuration was refused."
+    yield GaugeMetricFamily("cdrsync_reload_refused", help_text, refused)
+    yield from _gauges(GAUGES, snapshot.accounts, snapshot.taken_at)
+
+
+def _of_database(figures: Figures | None) -> Iterable[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    if figures is None:
+        return
+    yield from _gauges(HELD, figures.accounts)
+    if figures.disk_free is not None:
+        yield GaugeMetricFamily("cdrsync_disk_free_bytes", "Free bytes where SQLite's file is.", figures.disk_free)
+
+
+def _gauges(table: Mapping[str, tuple[str, Any]], accounts: Iterable[Any], *now: datetime) -> Iterable[Metric]:
+    """One gauge a fact, one sample an account."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    for name, (help_text, value_of) in table.items():
+        family = GaugeMetricFamily(f"cdrsync_{name}", help_text, labels=["account"])
+        for account in accounts:
+            if (value := value_of(account, *now)) is not None:
+                family.add_metric([account.name], float(value))
+        yield family
 
 
 HELD: dict[str, tuple[str, Callable[[Summary], float | None]]] = {

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from cdrsync import __version__
 from cdrsync.errors import CdrsyncError
 from cdrsync.monitor import words
-from cdrsync.monitor.activity import AccountState, Phase, Snapshot
+from cdrsync.monitor.activity import PHASES, AccountState, Phase, Snapshot
 from cdrsync.web import calendar, chart
 from cdrsync.web.health import troubles
 
@@ -35,13 +35,6 @@ FOLDED_FROM = 40  # accounts: beyond them those that are well are folded away
 NAMED_ACCOUNTS = 3  # of those that have the same trouble
 LONGEST_HEADLINE = 90  # characters
 MOST_TROUBLES = 8  # that are told in full; the table has the others
-RUNNING = {
-    Phase.POLLING: "poll",
-    Phase.LOOKING_BACK: "look-back",
-    Phase.BACKFILLING: "backfill",
-    Phase.SWEEPING: "sweep",
-    Phase.AUDITING: "audit",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +143,11 @@ class Pages:
             # Just after midnight the database's answer may still be yesterday's: then that day is over.
             now_hours = clock.hour + clock.minute / 60 if clock.date() == today.day else 24.0
             hours = chart.view(today.hours, today.hours_yesterday, now_hours)
-        running = RUNNING.get(account.phase)
-        next_runs = [(name, at) for name, at in account.next_runs.items() if name != running and at >= now.taken_at]
+        next_runs = [
+            (task, at)
+            for task, at in account.next_runs.items()
+            if PHASES.get(task) is not account.phase and at >= now.taken_at
+        ]
         return Shown(
             _worst(found),
             account,

@@ -17,6 +17,7 @@ from cdrsync.model import Origin, PageSaved
 from cdrsync.monitor import logs
 from cdrsync.monitor.activity import AccountState, Activity, Phase
 from cdrsync.monitor.metrics import Metrics
+from cdrsync.source.exchange import RequestDone
 from tests.support.canary import LOGIN
 from tests.support.clock import Clock
 
@@ -289,7 +290,7 @@ def test_history_does_not_make_the_youngest_call_older() -> None:
     activity = Activity(lambda: NOW, lambda: 5.0)
     activity.reset([AccountState("default")])
     for newest in (None, NOW - timedelta(minutes=3), NOW - timedelta(days=40), None):
-        activity.count("default", inserted=1, updated=0, rejected=0, newest_call=newest)
+        activity.saved("default", PageSaved(Origin.BACKFILL, inserted=1, newest_started_at=newest))
     (state,) = activity.snapshot().accounts
     assert (state.newest_call, state.inserted) == (NOW - timedelta(minutes=3), 4)
 
@@ -318,7 +319,7 @@ def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
         high_water_uid=108139023,
     )
     metrics.page_saved("default", PageSaved(Origin.TAIL, inserted=3, unchanged=1))
-    metrics.request_done("default", seconds=0.2, size=1000, outcome="ok")
+    metrics.request_done("default", RequestDone(seconds=0.2, bytes=1000, outcome="ok"))
     metrics.failed("default", "LoginRefused")
     metrics.rejects_open("default", 2)
     metrics.audited("default", gaps=1, at=NOW.timestamp())

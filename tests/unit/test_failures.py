@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from cdrsync.daemon.failures import Failures
+from cdrsync.daemon.work import Failures
 from cdrsync.errors import ApiUnreachable, LoginRefused
 
 if TYPE_CHECKING:
