@@ -10,6 +10,9 @@ from cdrsync.cli import output, progress
 from cdrsync.cli.options import config_options, json_option, settings_of
 from cdrsync.config.read import ACCOUNT_NAME
 from cdrsync.errors import EXIT_OK
+from cdrsync.store import identity
+from cdrsync.store.reads import status
+from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
@@ -31,14 +34,10 @@ def list_(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"accounts": [{"name", "calls", "first_day", "last_day", "configured"}]}.
     """
-    from cdrsync.wiring import reads
-
     settings = settings_of(inputs, credentials=False)
     configured = {one.name for one in settings.accounts}
-    found = []
-    for one in reads.statuses(settings):
-        days = [line.day for line in one.ledger if line.calls]
-        found.append((one.name, one.calls, min(days, default=None), max(days, default=None)))
+    with database.existing(settings) as engine:
+        found = [(one.name, one.calls, one.first_day, one.last_day) for one in status.overview(engine)]
     if as_json:
         keys = ("name", "calls", "first_day", "last_day")
         rows = [dict(zip(keys, row, strict=True)) | {"configured": row[0] in configured} for row in found]
@@ -60,9 +59,8 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
     JSON: {"asked": [NAME]}.
     """
-    from cdrsync.wiring import reads
-
-    reads.ask_to_retry(settings_of(inputs, credentials=False), names)
+    with database.existing(settings_of(inputs, credentials=False), names) as engine:
+        identity.ask_to_retry(engine, names)
     if as_json:
         output.emit("account retry", asked=list(names))
     else:
@@ -85,8 +83,6 @@ def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
 
     JSON: {"old", "new"}.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    from cdrsync.wiring import accounts
-
     if not ACCOUNT_NAME.fullmatch(new):
         raise click.UsageError(f"account name {new[:40]!r} must be letters, digits, '_', '-' or '.', at most 63")
     with accounts.held_account(settings_of(inputs, credentials=False), old) as store:
@@ -107,8 +103,6 @@ def retire(inputs: Inputs, name: str, *, reason: str, as_json: bool) -> int:
 
     JSON: {"name"}.
     """
-    from cdrsync.wiring import accounts
-
     with accounts.held_account(settings_of(inputs, credentials=False), name) as store:
         store.retire(reason)
     text = f"account {name} keeps its calls; its login may have another name"
@@ -128,14 +122,12 @@ def forget(inputs: Inputs, name: str, *, yes: bool, as_json: bool) -> int:
 
     JSON: {"name", "calls"}.
     """
-    from cdrsync.wiring import accounts, reads
-
     settings = settings_of(inputs, credentials=False)
     if not yes:
         click.confirm(f"Everything that is held of account {name} goes, and can't be brought back. Go on?", abort=True,
                       err=True)  # fmt: skip
-    with accounts.held_account(settings, name) as store:
-        (held,) = reads.overview(settings, [name])
+    with accounts.held_account(settings, name) as store, database.existing(settings) as engine:
+        (held,) = status.overview(engine, [name])
         with progress.counting(f"forgetting {name}", held.calls) as show:
             calls = store.forget(show)
     text = f"account {name} is gone, with {calls} calls"

@@ -12,6 +12,7 @@ from cdrsync.cli.options import account_option, config_options, json_option, set
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import Period, Verdict
+from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
     from datetime import date, datetime
@@ -73,8 +74,6 @@ def audit(
     "wanted", "read"}, "error"}]}; where an account failed, all but "name" and "error" are null. While the beginning of
     history is not known "first" and "wanted" are null; "history" is null with --number.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    from cdrsync.wiring import accounts
-
     if ctx.invoked_subcommand is not None:
         return EXIT_OK
     if explain is not None:
@@ -168,10 +167,8 @@ def accept(inputs: Inputs, names: tuple[str, ...], day: datetime, *, note: str, 
 
     JSON: {"account", "gap": {"first", "last", "problem"} or null}.
     """
-    from cdrsync.wiring import accounts
-
     settings = settings_of(inputs, names)
-    account = accounts.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
+    account = accounts.only_account(settings)
     with accounts.open_audit(settings, account, writer=False, stop=INTERRUPT.event) as auditor:
         gap = auditor.accept(day.date(), note)
     said = f"{account.name}: accepted: {gap.problem}" if gap else f"{account.name}: {day.date()} lies in no gap"
@@ -181,8 +178,6 @@ def accept(inputs: Inputs, names: tuple[str, ...], day: datetime, *, note: str, 
 
 
 def _explain(settings: Settings, day: date, *, as_json: bool) -> int:
-    from cdrsync.wiring import accounts
-
     def work(account: AccountSettings) -> tuple[int, Report]:
         with accounts.open_audit(settings, account, writer=False, stop=INTERRUPT.event) as auditor:
             found = auditor.explain(day)

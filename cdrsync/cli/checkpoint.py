@@ -12,8 +12,10 @@ from cdrsync.cli.options import account_option, config_options, json_option, set
 from cdrsync.config.values import Start
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import BEGINNING, MAX_UID, TAIL_STREAM
+from cdrsync.store.reads import status
 from cdrsync.sync.position import START_STREAM, stream_of
 from cdrsync.sync.runs import Tally
+from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
     from datetime import date
@@ -39,10 +41,8 @@ def show(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     JSON: {"checkpoints": [{"account", "stream", "high_water_uid", "high_water_ended_at", "first", "last", "begun_at",
     "done"}]}.
     """
-    from cdrsync.wiring import reads
-
-    kept = reads.checkpoints(settings_of(inputs, credentials=False), names)
-    rows = [(name, *_columns(one)) for name, one in kept]
+    with database.existing(settings_of(inputs, credentials=False), names) as engine:
+        rows = [(name, *_columns(one)) for name, one in status.checkpoints(engine, names)]
     if as_json:
         keys = ("account", *HEADINGS)
         output.emit("checkpoint show", checkpoints=[dict(zip(keys, row, strict=True)) for row in rows])
@@ -82,12 +82,10 @@ def set_(
 
     JSON: {"account", "stream", "before": as in show, "after": as in show}.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    from cdrsync.wiring import accounts
-
     if (uid is None) == (start is None):
         raise click.UsageError("give either --uid or --start")
     settings = settings_of(inputs, names, credentials=False)
-    account = accounts.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
+    account = accounts.only_account(settings)
     day = None if start is None else _day(start)
     configured = account.start_date
     if day is not None and configured is not Start.TODAY and _since(configured) < day:

@@ -12,6 +12,11 @@ from cdrsync.cli import output
 from cdrsync.cli.options import config_options, json_option, settings_of
 from cdrsync.config.values import did_you_mean
 from cdrsync.errors import EXIT_OK, SchemaMismatch
+from cdrsync.store.admin import dictionary, migrate, semantic, views
+from cdrsync.store.admin import distribute as spreading
+from cdrsync.store.admin import grant as granting
+from cdrsync.store.schema import versions
+from cdrsync.wiring import database
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
@@ -33,9 +38,6 @@ def upgrade(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"before": version or null, "after": version}.
     """
-    from cdrsync.store.admin import migrate
-    from cdrsync.wiring import database
-
     with database.engine(settings_of(inputs, credentials=False).database_url) as engine:
         before = migrate.current(engine)
         migrate.upgrade(engine)
@@ -52,10 +54,6 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"ok": true, "current", "needed"}.
     """
-    from cdrsync.store.admin import views
-    from cdrsync.store.schema import versions
-    from cdrsync.wiring import database
-
     with database.existing(settings_of(inputs, credentials=False)) as engine:
         needed = versions.head()
         if broken := views.broken(engine):
@@ -72,10 +70,6 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"current": version or null, "needed": version}.
     """
-    from cdrsync.store.admin import migrate
-    from cdrsync.store.schema import versions
-    from cdrsync.wiring import database
-
     with database.found(settings_of(inputs, credentials=False)) as engine:
         found, needed = migrate.current(engine), versions.head()
     told = f"current  {found or 'none yet'}\nneeded   {needed}"
@@ -104,8 +98,6 @@ def describe(names: tuple[str, ...], form: str, *, as_json: bool) -> int:
 
     JSON: {"objects": [{"name", "kind": "view" or "table", "comment", "columns": [{"name", "type", "comment"}]}]}.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    from cdrsync.store.admin import dictionary, semantic
-
     objects = dictionary.dictionary()
     known = [one.name for one in objects]
     for name in names:
@@ -143,12 +135,9 @@ def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: b
 
     JSON: {"role", "objects": [name], "accounts": [name], "statements": [SQL]}; accounts empty: all.
     """
-    from cdrsync.store.admin.grant import grant_reader as grant
-    from cdrsync.wiring import database
-
     settings = settings_of(inputs, credentials=False)
     with database.existing(settings) as engine:
-        granted = grant(engine, role, tables=tables, accounts=names)
+        granted = granting.grant_reader(engine, role, tables=tables, accounts=names)
     whose = f" of {', '.join(granted.accounts)}" if granted.accounts else ""
     told = f"{role} may read{whose}: {', '.join(granted.objects)}"
     return output.told("db grant-reader", told, as_json=as_json, **output.fields(granted))
@@ -169,9 +158,6 @@ def distribute(inputs: Inputs, *, dry_run: bool, yes: bool, as_json: bool) -> in
     JSON: {"nodes", "shards", "steps": [{"what", "statements": [SQL]}], "readers": [{"role", "tables": true or false}],
     "done": true or false}.
     """
-    from cdrsync.store.admin import distribute as spreading
-    from cdrsync.wiring import database
-
     with database.existing(settings_of(inputs, credentials=False)) as engine:
         plan = spreading.plan(engine)
         if not as_json or not (yes or dry_run):

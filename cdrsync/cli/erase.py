@@ -9,6 +9,8 @@ import click
 from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_OK, ConfigError
+from cdrsync.store.reads import status
+from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,16 +63,15 @@ def erase(
 
 def _number(settings: Settings, names: tuple[str, ...], number: str) -> Iterator[tuple[str, Erased]]:
     """In every account of the database, unless some are named: also in those that left the configuration."""
-    from cdrsync.wiring import accounts, reads
-
-    for name in reads.account_names(settings, names):
+    with database.existing(settings, names) as engine:
+        wanted = [name for name in status.names(engine) if not names or name in names]
+    for name in wanted:
         with accounts.eraser(settings, name) as made:
             yield name, made.erase_number(number)
 
 
 def _expired(settings: Settings) -> Iterator[tuple[str, Erased]]:
     from cdrsync.store.privacy.eraser import Erased
-    from cdrsync.wiring import accounts
 
     for account in settings.accounts:
         last = Erased()

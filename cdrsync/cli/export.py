@@ -12,6 +12,7 @@ from cdrsync.cli import output, progress
 from cdrsync.cli.options import config_options
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_OK
+from cdrsync.wiring import database
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -74,7 +75,6 @@ def export(
     from cdrsync.cli.options import settings_of
     from cdrsync.store.reads.export import count
     from cdrsync.store.reads.export import export as pieces
-    from cdrsync.wiring import database
 
     kind = kind or SUFFIXES.get(path.suffix.lower() if path else "", "csv")
     if excel and kind != "csv":

@@ -10,6 +10,8 @@ from cdrsync.cli import output
 from cdrsync.cli.options import account_option, config_options, json_option, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import utc_now
+from cdrsync.store.reads.quarantine import Quarantine
+from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
     from cdrsync.config import Inputs
@@ -32,10 +34,8 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
     JSON: {"rejects": [{"number", "account", "uid", "problem", "seen", "first_seen_at", "last_seen_at",
     "resolved_at", "dismissed_at", "dismissed_note"}]}.
     """
-    from cdrsync.wiring import reads
-
-    with reads.quarantine(settings_of(inputs, credentials=False), names) as quarantine:
-        kept = quarantine.records(names, resolved=resolved)
+    with database.existing(settings_of(inputs, credentials=False), names) as engine:
+        kept = Quarantine(engine).records(names, resolved=resolved)
     if as_json:
         output.emit("rejects list", rejects=[_without_content(one) for one in kept])
     elif kept:
@@ -55,10 +55,8 @@ def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
 
     JSON: {"reject": as in the list, and "raw"}; null where there is none of that number (exit 1).
     """
-    from cdrsync.wiring import reads
-
-    with reads.quarantine(settings_of(inputs, credentials=False)) as quarantine:
-        kept = quarantine.record(number)
+    with database.existing(settings_of(inputs, credentials=False)) as engine:
+        kept = Quarantine(engine).record(number)
     if as_json:
         output.emit("rejects show", reject=kept and {**_without_content(kept), "raw": kept.raw})
     elif kept is None:
@@ -82,10 +80,8 @@ def dismiss(inputs: Inputs, number: int, *, note: str, as_json: bool) -> int:
 
     JSON: {"dismissed": true or false}.
     """
-    from cdrsync.wiring import reads
-
-    with reads.quarantine(settings_of(inputs, credentials=False)) as quarantine:
-        dismissed = quarantine.dismiss(number, note, utc_now())
+    with database.existing(settings_of(inputs, credentials=False)) as engine:
+        dismissed = Quarantine(engine).dismiss(number, note, utc_now())
     said = f"reject {number} is dismissed" if dismissed else f"no reject {number} is open"
     code = EXIT_OK if dismissed else EXIT_FOUND
     return output.told("rejects dismiss", said, as_json=as_json, code=code, dismissed=dismissed)
@@ -102,12 +98,10 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
     JSON: {"stored", "left"}.
     """
-    from cdrsync.wiring import reads
-
     settings = settings_of(inputs, names, credentials=False)
     stored = left = 0
     for account in settings.accounts:
-        account_stored, account_left = reads.retry_rejects(settings, account)
+        account_stored, account_left = accounts.retry_rejects(settings, account)
         stored, left = stored + account_stored, left + account_left
     code = EXIT_FOUND if left else EXIT_OK
     return output.told(

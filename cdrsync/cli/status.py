@@ -14,6 +14,8 @@ from cdrsync.errors import EXIT_OK
 from cdrsync.model import Verdict, utc_now
 from cdrsync.monitor.troubles import Weight, of_account
 from cdrsync.monitor.words import ago, span
+from cdrsync.store.reads import status as read
+from cdrsync.wiring import database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,25 +57,24 @@ def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     "runs": [{"origin", "started_at", "ended_at", "outcome", "inserted", "updated", "rejected", "message"}]}]}; runs:
     the latest five, newest first; without "ended_at" it goes on or was killed.
     """
-    from cdrsync.wiring import reads
-
     settings = settings_of(inputs, credentials=False)
     configured = {account.name: account for account in settings.accounts}
     now = utc_now()
+    with database.existing(settings, names) as engine:
+        known = [] if as_json else read.overview(engine, names)
+        whole = read.every_account(engine, names) if len(known) <= SHOWN_ACCOUNTS else []
     if as_json:
-        output.emit("status", accounts=[_as_object(one, now) for one in reads.statuses(settings, names)])
+        output.emit("status", accounts=[_as_object(one, now) for one in whole])
         return EXIT_OK
-    known = reads.overview(settings, names)
     if not known:
         output.line("no account has been synced yet: cdrsync sync")
     if len(known) > 1:
         _print_overview(known, now)
-    if len(known) <= SHOWN_ACCOUNTS:
-        for one in reads.statuses(settings, names):
-            if len(known) > 1:
-                output.line()
-            _print(one, configured.get(one.name), now)
-    else:
+    for one in whole:
+        if len(known) > 1:
+            output.line()
+        _print(one, configured.get(one.name), now)
+    if not whole and known:
         output.line()
         output.line("cdrsync status --account NAME shows one of them in full")
     return EXIT_OK

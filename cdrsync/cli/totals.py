@@ -13,6 +13,7 @@ from cdrsync.cli.options import account_option, config_options, json_option, set
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_OK
 from cdrsync.model import Period, Totals
+from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
     from cdrsync.cli.each import Report
@@ -40,8 +41,6 @@ def totals(inputs: Inputs, names: tuple[str, ...], *, period: str, number: str |
     "missed", "voicemail", "minutes_no_format", "charge", "unusable": [problems], "error"}]}; where an account failed,
     all but "name" and "error" are null.
     """
-    from cdrsync.wiring import accounts
-
     settings = settings_of(inputs, names)
 
     def work(account: AccountSettings) -> tuple[int, Report]:

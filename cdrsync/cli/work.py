@@ -18,6 +18,7 @@ from cdrsync.model import BEGINNING, TAIL_STREAM, Window
 from cdrsync.monitor import logs
 from cdrsync.sync.endurance import Endurance
 from cdrsync.sync.runs import recorded
+from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
     import contextlib
@@ -138,12 +139,10 @@ def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | No
     JSON: {"account", "record": {column: value} or null, "rejected": problem or null, "stored": "inserted", "updated",
     "unchanged" or "rejected"}.
     """
-    from cdrsync.wiring import accounts
-
     if (uid is None) == (ref is None):
         raise click.UsageError("give either --uid or --ref")
     settings = settings_of(inputs, names)
-    account = accounts.account_named(settings, None if len(settings.accounts) == 1 else next(iter(names), None))
+    account = accounts.only_account(settings)
     with accounts.open_account(settings, account, stop=INTERRUPT.event, told=output.note) as parts:
         batch, saved = parts.sync.fetch(uid=uid, ref=ref)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
@@ -182,8 +181,6 @@ def _carry_out(
     give_up_after: float,
     **facts: Any,
 ) -> int:
-    from cdrsync.wiring import accounts
-
     def one(account: AccountSettings) -> tuple[int, Report]:
         endurance = Endurance(give_up_after)
 

@@ -1,20 +1,26 @@
-"""Where an account stands: the reading half of `SqlStore`."""
+"""Where an account stands: the reading half of `SqlStore`, and what an audit reads beside it, without the lease."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, func, literal, select
 
+from cdrsync.errors import ConfigError
 from cdrsync.model import MAX_UID, Checkpoint, Window
-from cdrsync.store.schema.tables import cdr, checkpoint, coverage
+from cdrsync.store.databases.errors import translated
+from cdrsync.store.schema.tables import account, cdr, checkpoint, coverage
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from datetime import date, datetime
 
-    from sqlalchemy.engine import Connection, Row
+    from sqlalchemy.engine import Connection, Engine, Row
+
+    from cdrsync.store.session import WriterSession
 
 LOOK_BACK_STEP = 5_000  # rows looked at in one step when walking back through the newest calls
 LONGEST_CALL = timedelta(days=1)
@@ -24,26 +30,41 @@ _CHECKPOINT = select(checkpoint).where(
 )  # made once: each poll asks
 
 
-class Session(Protocol):
-    """Where the transactions of one account come from."""
+class ReadSession:
+    """The transactions of one account for who only looks on. Each raises DatabaseUnavailable."""
 
-    @property
+    def __init__(self, engine: Engine, account_name: str) -> None:
+        self._engine = engine
+        self._account_name = account_name
+
+    @functools.cached_property
     def account_id(self) -> int:
-        """Our number of the account."""
+        """Our number of the account. Raises ConfigError while it was never synced."""
+        with self.reading() as connection:
+            query = select(account.c.id).where(account.c.name == self._account_name)
+            found: int | None = connection.scalar(query)
+        if found is None:
+            raise ConfigError([f"the database has no account {self._account_name!r} yet"], hint="cdrsync sync makes it")
+        return found
 
-    def reading(self) -> AbstractContextManager[Connection]:
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
         """One transaction that only reads."""
+        with translated(), self._engine.connect() as connection:
+            yield connection
 
 
 class Positions:
     """Checkpoints, the ledger and the newest uids of one account."""
 
-    _session: Session
+    _session: WriterSession | ReadSession
 
     def checkpoint(self, stream: str) -> Checkpoint | None:
         """Read a stream's checkpoint, None before its first."""
+        values = {"account_id": self._session.account_id, "stream": stream}
         with self._session.reading() as connection:
-            return read_checkpoint(connection, self._session.account_id, stream)
+            row = connection.execute(_CHECKPOINT, values).one_or_none()
+        return None if row is None else as_checkpoint(row)
 
     def look_back_uid(self, since: datetime, until: datetime) -> int | None:
         """As the port says.
@@ -52,10 +73,10 @@ class Positions:
         among them: no index on started_at is needed.
         """
         lowest, top = None, MAX_UID
+        below = select(func.max(cdr.c.uid)).where(cdr.c.account_id == self._session.account_id)
         with self._session.reading() as connection:
             while (going_on := self._going_on(connection, top, since, until)) is not None:
                 lowest, top = going_on, going_on - 1
-            below = select(func.max(cdr.c.uid)).where(cdr.c.account_id == self._session.account_id)
             if lowest is None:
                 return connection.execute(below).scalar()
             return connection.execute(below.where(cdr.c.uid < lowest)).scalar() or lowest - 1
@@ -117,12 +138,6 @@ class Positions:
             ),
             default=None,
         )
-
-
-def read_checkpoint(connection: Connection, account_id: int, stream: str) -> Checkpoint | None:
-    """Read a stream's checkpoint, None before its first."""
-    row = connection.execute(_CHECKPOINT, {"account_id": account_id, "stream": stream}).one_or_none()
-    return None if row is None else as_checkpoint(row)
 
 
 def as_checkpoint(row: Row[Any]) -> Checkpoint:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cdrsync.audit.audit import Audit
     from cdrsync.config import AccountSettings, Settings
-    from cdrsync.model import Period, Totals
+    from cdrsync.model import Page, PageSaved, Period, Totals
     from cdrsync.source.api import NoveroApi
     from cdrsync.source.brake import Brake
     from cdrsync.source.exchange import RequestDone
@@ -148,7 +148,6 @@ def open_audit(
     Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
     from cdrsync.store.reads.ledger import SqlLedger
-    from cdrsync.store.reads.reader import SqlReader
     from cdrsync.sync.position import Position
 
     if writer:
@@ -156,8 +155,8 @@ def open_audit(
             yield made.audit
         return
     with existing(settings) as opened, source(account, stop=stop) as api:
-        position = Position(SqlReader(opened, account.name), sync_settings(account))
-        yield _audit(account, api, SqlLedger(opened, account.name), position)
+        ledger = SqlLedger(opened, account.name)
+        yield _audit(account, api, ledger, Position(ledger, sync_settings(account)))
 
 
 def _audit(
@@ -181,20 +180,18 @@ def fetch_totals(
     Raises RequestRefused, ApiUnreachable, LoginRefused, DatabaseUnavailable, SchemaMismatch.
     """
     from cdrsync.audit.look import ask_totals
+    from cdrsync.store.reads import status
     from cdrsync.store.reads.ledger import SqlLedger
-    from cdrsync.store.reads.reader import NEVER_SYNCED, ReadSession
 
     with source(account, stop=stop) as api:
         answer, at = ask_totals(api, period, number)
     with contextlib.closing(Database(settings)) as database, engine(settings.database_url) as opened:
         database.prepare()
-        session = ReadSession(opened, account.name)
-        if session.account_id == NEVER_SYNCED:
+        if account.name not in status.names(opened):
             # Who takes the lease makes the account's row. Where another instance has it, that one has made the row.
             with contextlib.suppress(LeaseHeld):
                 _store(settings, account, database.replica).open()
-        if session.account_id != NEVER_SYNCED:
-            SqlLedger(opened, account.name).record_totals(answer, at)
+        SqlLedger(opened, account.name).record_totals(answer, at)
     return answer, at
 
 
@@ -227,6 +224,22 @@ def held_account(settings: Settings, name: str) -> Iterator[SqlStore]:
         store = SqlStore(database.replica, name)
         store.open()
         yield store
+
+
+def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, int]:
+    """Read an account's rejects again, as `Quarantine.retry`. Takes the lease where there is something to store."""
+    from cdrsync.source.decode import decode_record
+    from cdrsync.store.reads.quarantine import Quarantine
+
+    def save(page: Page) -> PageSaved:
+        with contextlib.closing(Database(settings)) as database:
+            store = _store(settings, account, database.replica)
+            store.open()
+            return store.save(page)
+
+    with existing(settings) as opened:
+        decode = functools.partial(decode_record, timezone=account.timezone)
+        return Quarantine(opened).retry(account.name, decode, save)
 
 
 @contextlib.contextmanager
@@ -303,12 +316,9 @@ def sync_settings(account: AccountSettings) -> SyncSettings:
     )
 
 
-def account_named(settings: Settings, name: str | None) -> AccountSettings:
-    """Return the account of that name, or the only one. Raises UnknownAccount where that is not one."""
-    if name is None and len(settings.accounts) == 1:
-        return settings.accounts[0]
-    found = [account for account in settings.accounts if account.name == name]
-    if not found:
+def only_account(settings: Settings) -> AccountSettings:
+    """Return the account that is meant. Raises UnknownAccount where there are several."""
+    if len(settings.accounts) > 1:
         names = ", ".join(account.name for account in settings.accounts)
         raise UnknownAccount([f"say which account with --account: {names}"])
-    return found[0]
+    return settings.accounts[0]

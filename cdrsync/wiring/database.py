@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdrsync.errors import DatabaseUnavailable, LeaseHeld, SchemaMismatch
+from cdrsync.errors import DatabaseUnavailable, LeaseHeld, SchemaMismatch, UnknownAccount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
     from sqlalchemy.engine import Engine
@@ -117,15 +117,20 @@ def found(settings: Settings) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def existing(settings: Settings) -> Iterator[Engine]:
+def existing(settings: Settings, names: Collection[str] = ()) -> Iterator[Engine]:
     """Open a database that is there already, with this program's schema, to read in it.
 
-    Raises DatabaseUnavailable, SchemaMismatch, ConfigError.
+    Raises UnknownAccount for one of the `names` that neither configuration nor database has: an account that left the
+    configuration can still be looked at.
     """
     from cdrsync.store.admin import migrate
+    from cdrsync.store.reads import status
 
     with found(settings) as opened:
         migrate.check(opened)
+        unknown = set(names) - {account.name for account in settings.accounts}
+        if unknown and (unknown := unknown.difference(status.names(opened))):
+            raise UnknownAccount([f"no account {n!r} in the configuration or the database" for n in sorted(unknown)])
         yield opened
 
 

@@ -14,7 +14,7 @@ from cdrsync.cli import main
 from cdrsync.model import utc_now
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import status
-from cdrsync.store.reads.reader import SqlReader
+from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import account, checkpoint, coverage, sync_run
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.position import Position
@@ -93,7 +93,7 @@ def test_an_overview_says_what_the_accounts_say(migrated: Database) -> None:
     assert found["customer-001"].failure is None
     for name in ("customer-001", "customer-002"):
         settings = SyncSettings(timezone=LONDON, start="today", numbers=())
-        assert found[name].history == Position(SqlReader(engine, name), settings).history()
+        assert found[name].history == Position(SqlLedger(engine, name), settings).history()
         one = status.one_account(engine, name, now=utc_now(), timezone=LONDON)
         assert (one.history, one.calls, one.read_at) == (found[name].history, found[name].calls, found[name].read_at)
     assert str(found["customer-002"].history) == "6 of 10 days read"

@@ -5,60 +5,55 @@ It needs no lease: `cdrsync audit` runs beside the daemon.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, and_, func, insert, literal, null, or_, select, update
+from sqlalchemy import and_, bindparam, func, insert, literal, null, or_, select, update
 
 from cdrsync.audit.figures import Figures, Interpretation, Stated
 from cdrsync.audit.findings import Holdings
-from cdrsync.errors import ConfigError
 from cdrsync.model import MAX_INT, Cdr, Excess, LedgerDay, Period, Totals, Verdict, national
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.schema.tables import account as account_table
+from cdrsync.store.position import Positions, ReadSession
 from cdrsync.store.schema.tables import audit_result, cdr, coverage, operator_totals, reject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import date, datetime
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Insert
     from sqlalchemy.engine import Connection, Engine
 
     from cdrsync.audit.findings import AuditReport, Finding
-    from cdrsync.model import Checkpoint
 
 LARGEST = 10**12  # pounds or minutes that anybody can be said to owe; SQLite's scaled integers hold nine times as many
+_AS_KEPT = ("calls", "duration", "charge", "downloaded_at", "audited_at", "operator_calls", "note")
 _COUNTS = ("answered", "missed", "voicemail", "calls")
 UIDS_AT_ONCE = 500  # bound parameters of one statement; SQLite's limit is the lowest
 
 
-class SqlLedger:
-    """One account's ledger (the audit's `Ledger` port)."""
+class SqlLedger(Positions):
+    """One account's ledger (the audit's `Ledger` port), beside whoever holds its lease.
+
+    Every method raises ConfigError while the account was never synced.
+    """
 
     def __init__(self, engine: Engine, account: str) -> None:
         self._engine = engine
-        self._account = account
-        self._id: int | None = None
-
-    def checkpoint(self, stream: str) -> Checkpoint | None:
-        """The checkpoint of a stream."""
-        from cdrsync.store.position import read_checkpoint
-
-        with translated(), self._engine.connect() as connection:
-            return read_checkpoint(connection, self._account_id(connection), stream)
+        self._session: ReadSession = ReadSession(engine, account)
 
     def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
         """Calls per day and the ledger, of one moment. The index of days answers; no row is read."""
-        with translated(), self._engine.connect() as connection:
+        account_id = self._session.account_id
+        where = and_(cdr.c.account_id == account_id, *_of_number(number))
+        query = select(coverage).where(coverage.c.account_id == account_id).order_by(coverage.c.call_date)
+        with self._session.reading() as connection:
             connection.execution_options(**kind_of(self._engine.dialect.name).snapshot)
-            account_id = self._account_id(connection)
-            where = and_(cdr.c.account_id == account_id, *_of_number(number))
             rows = _by_day(connection, where)
             newer = {} if up_to_uid is None else _by_day(connection, and_(where, cdr.c.uid > up_to_uid))
-            query = select(coverage).where(coverage.c.account_id == account_id).order_by(coverage.c.call_date)
             days = connection.execute(query).all()
             ledger = [ledger_day(row) for row in days]
         deleted = [row for row in days if row.pruned == "delete"]
@@ -69,89 +64,81 @@ class SqlLedger:
 
     def days(self) -> list[date]:
         """The days of the ledger."""
-        with translated(), self._engine.connect() as connection:
-            here = coverage.c.account_id == self._account_id(connection)
+        here = coverage.c.account_id == self._session.account_id
+        with self._session.reading() as connection:
             return list(connection.scalars(select(coverage.c.call_date).where(here)))
 
     def held_uids(self, uids: Iterable[int]) -> set[int]:
         """Those of the uids that are held."""
         wanted = sorted(set(uids))
         held: set[int] = set()
-        with translated(), self._engine.connect() as connection:
-            account_id = self._account_id(connection)
+        here = cdr.c.account_id == self._session.account_id
+        with self._session.reading() as connection:
             for start in range(0, len(wanted), UIDS_AT_ONCE):
                 some = wanted[start : start + UIDS_AT_ONCE]
-                query = select(cdr.c.uid).where(cdr.c.account_id == account_id, cdr.c.uid.in_(some))
-                held.update(connection.scalars(query))
+                held.update(connection.scalars(select(cdr.c.uid).where(here, cdr.c.uid.in_(some))))
         return held
 
     def open_rejects(self) -> int:
         """Records in quarantine about which something is to be done."""
-        with translated(), self._engine.connect() as connection:
-            waiting = and_(reject.c.account_id == self._account_id(connection), still_open())
+        waiting = and_(reject.c.account_id == self._session.account_id, still_open())
+        with self._session.reading() as connection:
             return connection.scalar(select(func.count()).select_from(reject).where(waiting)) or 0
 
     def quarantined(self) -> list[str]:
         """The records in quarantine as sent, dismissed ones too."""
-        with translated(), self._engine.connect() as connection:
-            here = and_(reject.c.account_id == self._account_id(connection), reject.c.resolved_at.is_(None))
+        here = and_(reject.c.account_id == self._session.account_id, reject.c.resolved_at.is_(None))
+        with self._session.reading() as connection:
             return list(connection.scalars(select(reject.c.raw).where(here)))
 
     def calls_of(self, day: date) -> list[Cdr]:
         """The calls held of a day, by uid."""
-        with translated(), self._engine.connect() as connection:
-            here = and_(cdr.c.account_id == self._account_id(connection), cdr.c.call_date == day)
-            rows = connection.execute(select(cdr).where(here).order_by(cdr.c.uid))
-            return [Cdr(*(getattr(row, name) for name in Cdr._fields)) for row in rows]
+        here = and_(cdr.c.account_id == self._session.account_id, cdr.c.call_date == day)
+        calls = select(*(cdr.c[name] for name in Cdr._fields)).where(here).order_by(cdr.c.uid)
+        with self._session.reading() as connection:
+            return [Cdr._make(row) for row in connection.execute(calls)]
 
     def accept(self, day: date, excess: Excess, note: str, at: datetime) -> None:
         """Keep what a person has accepted of a day."""
         accepted = {f"accepted_{name}": value for name, value in excess._asdict().items()}
         values = {"verdict": Verdict.ACCEPTED.value, "note": note, "audited_at": at, **accepted}
+        nothing = {"calls": 0, "duration": 0, "charge": Decimal(0)}
+        row = {"account_id": self._session.account_id, "call_date": day, **nothing, **values}
         with translated(), self._engine.begin() as connection:
-            key = {"account_id": self._account_id(connection), "call_date": day}
-            here = and_(*(coverage.c[name] == value for name, value in key.items()))
-            if not connection.execute(update(coverage).where(here).values(**values)).rowcount:
-                nothing = {"calls": 0, "duration": 0, "charge": Decimal(0)}
-                connection.execute(insert(coverage).values(**key, **nothing, **values))
+            connection.execute(self._upsert(*values), row)
 
     def established(self) -> Interpretation:
         """The interpretation that the latest agreement of the account established."""
-        with translated(), self._engine.connect() as connection:
-            return established(connection, self._account_id(connection))
+        account_id = self._session.account_id
+        with self._session.reading() as connection:
+            return established(connection, account_id)
 
     def proven_before(self) -> bool:
         """Whether an audit of `all` has agreed before."""
-        with translated(), self._engine.connect() as connection:
-            query = (
-                select(literal(1))
-                .where(
-                    audit_result.c.account_id == self._account_id(connection),
-                    audit_result.c.period == Period.ALL.value,
-                    audit_result.c.verdict == Verdict.COMPLETE.value,
-                )
-                .limit(1)
-            )
-            return connection.scalar(query) is not None
+        query = select(literal(1)).where(
+            audit_result.c.account_id == self._session.account_id,
+            audit_result.c.period == Period.ALL.value,
+            audit_result.c.verdict == Verdict.COMPLETE.value,
+        )
+        with self._session.reading() as connection:
+            return connection.scalar(query.limit(1)) is not None
 
     def recount(self, days: Iterable[date]) -> None:
         """Count the ledger's figures of these days from the rows again."""
+        account_id = self._session.account_id
         with translated(), self._engine.begin() as connection:
-            account_id = self._account_id(connection)
             for day in set(days) - _deleted(connection, account_id):
-                rows = _by_day(connection, and_(cdr.c.account_id == account_id, cdr.c.call_date == day))
-                here = and_(coverage.c.account_id == account_id, coverage.c.call_date == day)
-                values = asdict(rows.get(day, Figures()))
-                if not connection.execute(update(coverage).where(here).values(**values)).rowcount and rows:
-                    key = {"account_id": account_id, "call_date": day, "verdict": Verdict.UNAUDITED.value}
-                    connection.execute(insert(coverage).values(**key, **values))
+                held = _by_day(connection, and_(cdr.c.account_id == account_id, cdr.c.call_date == day))
+                key = {"account_id": account_id, "call_date": day, "verdict": Verdict.UNAUDITED.value}
+                values = asdict(held.get(day, Figures()))
+                connection.execute(self._upsert(*values), {**key, **values})
 
     def record_audit(self, report: AuditReport, verdicts: Mapping[date, Verdict]) -> None:
         """Keep findings, totals and verdicts, in one transaction."""
         at = report.audited_at
         notes = [(gap.window, gap.problem) for gap in report.gaps]
+        account_id = self._session.account_id
         with translated(), self._engine.begin() as connection:
-            account_id = self._account_id(connection)
             for finding in report.findings:
                 connection.execute(insert(audit_result).values(account_id=account_id, **_audit_columns(finding, at)))
                 if finding.totals is not None:
@@ -168,23 +155,21 @@ class SqlLedger:
                 if verdict is not Verdict.ACCEPTED  # what a person said of it stays
             ]
             if changes:
-                connection.execute(_set_verdict(), changes)
+                connection.execute(_SET_VERDICT, changes)
             for day, stated in report.stated.items():
                 here = and_(coverage.c.account_id == account_id, coverage.c.call_date == day)
                 connection.execute(update(coverage).where(here).values(**_stated_columns(stated)))
 
     def record_totals(self, totals: Totals, at: datetime) -> None:
         """Keep an answer to GetTotals."""
+        account_id = self._session.account_id
         with translated(), self._engine.begin() as connection:
-            _insert_totals(connection, self._account_id(connection), totals, at)
+            _insert_totals(connection, account_id, totals, at)
 
-    def _account_id(self, connection: Connection) -> int:
-        """Our number of the account. Raises ConfigError while it was never synced."""
-        if self._id is None:
-            self._id = connection.scalar(select(account_table.c.id).where(account_table.c.name == self._account))
-        if self._id is None:
-            raise ConfigError([f"the database has no account {self._account!r} yet"], hint="cdrsync sync makes it")
-        return self._id
+    def _upsert(self, *columns: str) -> Insert:
+        """Write a day's row, or these columns of it where it is there."""
+        kind = kind_of(self._engine.dialect.name)
+        return kind.upsert(coverage, ["account_id", "call_date"], lambda new: {name: new(name) for name in columns})
 
 
 def established(connection: Connection, account_id: int) -> Interpretation:
@@ -204,21 +189,10 @@ def established(connection: Connection, account_id: int) -> Interpretation:
 
 def ledger_day(row: Any) -> LedgerDay:
     """Make a LedgerDay of a row of coverage."""
-    accepted = None
-    if row.accepted_calls is not None:
-        accepted = Excess(row.accepted_calls, row.accepted_duration, row.accepted_charge)
-    return LedgerDay(
-        row.call_date,
-        row.calls,
-        row.duration,
-        row.charge,
-        row.downloaded_at,
-        row.audited_at,
-        Verdict(row.verdict),
-        row.operator_calls,
-        row.note,
-        accepted,
-    )
+    as_kept = {name: getattr(row, name) for name in _AS_KEPT}
+    accepted = Excess(row.accepted_calls, row.accepted_duration, row.accepted_charge)
+    none = accepted.calls is None
+    return LedgerDay(row.call_date, verdict=Verdict(row.verdict), accepted=None if none else accepted, **as_kept)
 
 
 def still_open() -> ColumnElement[bool]:
@@ -234,14 +208,9 @@ def _of_number(number: str | None) -> list[ColumnElement[bool]]:
 
 
 def _by_day(connection: Connection, where: ColumnElement[bool]) -> dict[date, Figures]:
-    columns: list[Column[Any] | ColumnElement[Any]] = [
-        cdr.c.call_date,
-        func.count(),
-        func.sum(cdr.c.duration),
-        func.sum(cdr.c.user_cost),
-    ]
-    query: Select[Any] = select(*columns).where(where).group_by(cdr.c.call_date)
-    return {day: Figures(calls, int(duration), charge) for day, calls, duration, charge in connection.execute(query)}
+    query = select(cdr.c.call_date, func.count(), func.sum(cdr.c.duration), func.sum(cdr.c.user_cost)).where(where)
+    rows = connection.execute(query.group_by(cdr.c.call_date))
+    return {day: Figures(calls, int(duration), charge) for day, calls, duration, charge in rows}
 
 
 def _deleted(connection: Connection, account_id: int) -> set[date]:
@@ -250,13 +219,12 @@ def _deleted(connection: Connection, account_id: int) -> set[date]:
     return set(connection.execute(query).scalars())
 
 
-def _set_verdict() -> Any:
-    from sqlalchemy import bindparam
-
-    here = and_(coverage.c.account_id == bindparam("of_account"), coverage.c.call_date == bindparam("of_day"))
-    values: dict[str, Any] = {name: bindparam(name) for name in ("verdict", "audited_at", "note")}
-    values |= {f"accepted_{name}": null() for name in Excess._fields}
-    return update(coverage).where(here).values(**values)
+_SET_VERDICT = (
+    update(coverage)
+    .where(coverage.c.account_id == bindparam("of_account"), coverage.c.call_date == bindparam("of_day"))
+    .values({name: bindparam(name) for name in ("verdict", "audited_at", "note")})
+    .values({f"accepted_{name}": null() for name in Excess._fields})
+)
 
 
 def _audit_columns(finding: Finding, at: datetime) -> dict[str, Any]:
@@ -291,8 +259,6 @@ def _holdable(figures: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _insert_totals(connection: Connection, account_id: int, totals: Totals, at: datetime) -> None:
-    import json
-
     names = ("answered", "missed", "voicemail", "minutes_no_format", "charge")
     figures, problems = _holdable({name: getattr(totals, name) for name in names})
     connection.execute(

@@ -16,7 +16,7 @@ from cdrsync.store.schema.tables import account, audit_result, checkpoint, cover
 from cdrsync.sync.position import HISTORY_STREAM, START_STREAM, WANTED_STREAM, HistoryRead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import date
 
     from sqlalchemy import Select
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 ENDED_WELL = ("ok", "stopped")  # outcomes of a run that are no failure
 
 
-def summaries(connection: Connection, today: date, *, only: str | None = None) -> dict[int, Summary]:
-    """The figures of every account, or of one, by its number, in the order of their names. `today`: in the UK."""
+def summaries(connection: Connection, today: date, only: Collection[str] = ()) -> dict[int, Summary]:
+    """The figures of every account, or of these, by its number, in the order of their names. `today`: in the UK."""
     accounts = (
         select(account, lease.c.taken_at, replica.c.host, replica.c.process)
         .outerjoin(lease, lease.c.account_id == account.c.id)
         .outerjoin(replica, replica.c.id == lease.c.replica_id)
         .order_by(account.c.name)
     )
-    rows = connection.execute(accounts if only is None else accounts.where(account.c.name == only)).all()
-    ids = None if only is None else [row.id for row in rows]
+    rows = connection.execute(accounts.where(account.c.name.in_(only)) if only else accounts).all()
+    ids = [row.id for row in rows] if only else None
 
     def grouped(query: Select[Any], account_id: Any) -> Mapping[int, Any]:
         narrowed = query if ids is None else query.where(account_id.in_(ids))
@@ -43,8 +43,10 @@ def summaries(connection: Connection, today: date, *, only: str | None = None) -
     read = grouped(_read(), checkpoint.c.account_id)
     held = grouped(_held(today), coverage.c.account_id)
     gaps = _listed(connection, _gaps([number for number, row in held.items() if row.gaps]))
-    rejects = grouped(_rejects(), reject.c.account_id)
-    audited = grouped(_audited(), audit_result.c.account_id)
+    waiting = select(reject.c.account_id, func.count().label("number")).where(still_open())
+    rejects = grouped(waiting, reject.c.account_id)
+    latest = func.max(audit_result.c.audited_at).label("at")
+    audited = grouped(select(audit_result.c.account_id, latest), audit_result.c.account_id)
     unsure = _listed(connection, _unsure(ids))
     runs = grouped(_runs(), sync_run.c.account_id)
     failures = _failures(connection, runs, read)
@@ -109,10 +111,6 @@ def _gaps(accounts: list[int]) -> Select[Any] | None:
     return query.where(coverage.c.verdict == Verdict.GAP.value).order_by(coverage.c.account_id, coverage.c.call_date)
 
 
-def _rejects() -> Select[Any]:
-    return select(reject.c.account_id, func.count().label("number")).where(still_open())
-
-
 def _read() -> Select[Any]:
     """What the marks of an account say: when it was read, what history it wants, and how far back there is any."""
 
@@ -140,10 +138,6 @@ def _history(marks: Any, held: Any, today: date) -> HistoryRead | None:
         return HistoryRead(None, None, read)
     wanted = max(0, (today - timedelta(days=1) - first).days + 1)
     return HistoryRead(first, wanted, min(read, wanted))
-
-
-def _audited() -> Select[Any]:
-    return select(audit_result.c.account_id, func.max(audit_result.c.audited_at).label("at"))
 
 
 def _unsure(ids: list[int] | None) -> Select[Any]:

@@ -13,7 +13,7 @@ from cdrsync.audit.figures import Figures, Stated
 from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict, utc_now
 from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, RunLine, Summary, Today
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.position import as_checkpoint, read_checkpoint
+from cdrsync.store.position import as_checkpoint
 from cdrsync.store.reads.ledger import established, ledger_day, still_open
 from cdrsync.store.reads.overview import summaries
 from cdrsync.store.schema.tables import (
@@ -29,6 +29,7 @@ from cdrsync.store.schema.tables import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import date, datetime, tzinfo
 
     from sqlalchemy.engine import Connection, Engine
@@ -43,16 +44,16 @@ def names(engine: Engine) -> list[str]:
         return list(connection.scalars(select(account.c.name).order_by(account.c.name)))
 
 
-def overview(engine: Engine) -> list[Summary]:
-    """Every account that was ever synced in some figures, by name."""
+def overview(engine: Engine, only: Collection[str] = ()) -> list[Summary]:
+    """Every account that was ever synced, or these of them, in some figures, by name."""
     with translated(), engine.connect() as connection:
-        return list(summaries(connection, uk_today()).values())
+        return list(summaries(connection, uk_today(), only).values())
 
 
-def every_account(engine: Engine) -> list[AccountStatus]:
-    """The state of every account that was ever synced, by name, without its `today`."""
+def every_account(engine: Engine, only: Collection[str] = ()) -> list[AccountStatus]:
+    """The state of every account that was ever synced, or of these, by name, without its `today`."""
     with translated(), engine.connect() as connection:
-        found = summaries(connection, uk_today())
+        found = summaries(connection, uk_today(), only)
         return [_status(connection, number, summary) for number, summary in found.items()]
 
 
@@ -60,7 +61,7 @@ def one_account(engine: Engine, name: str, *, now: datetime, timezone: tzinfo) -
     """The state of one account, with its `today`; an account that was never synced has an empty one."""
     today = now.astimezone(timezone).date()
     with translated(), engine.connect() as connection:
-        for number, summary in summaries(connection, today, only=name).items():
+        for number, summary in summaries(connection, today, [name]).items():
             found = _status(connection, number, summary)
             return replace(found, today=_today(connection, number, found.ledger, today, timezone))
     nothing = (0,) * HOURS
@@ -88,9 +89,11 @@ def last_audit(engine: Engine, name: str) -> tuple[datetime | None, int, datetim
         )
 
 
-def checkpoints(engine: Engine) -> list[tuple[str, Checkpoint]]:
-    """Every checkpoint with the name of its account, in their order."""
+def checkpoints(engine: Engine, only: Collection[str] = ()) -> list[tuple[str, Checkpoint]]:
+    """Every checkpoint, of these accounts or of all, with the name of its account, in their order."""
     query = select(account.c.name, checkpoint).join(account, account.c.id == checkpoint.c.account_id)
+    if only:
+        query = query.where(account.c.name.in_(only))
     with translated(), engine.connect() as connection:
         rows = connection.execute(query.order_by(account.c.name, checkpoint.c.stream)).all()
     return [(row.name, as_checkpoint(row)) for row in rows]
@@ -99,28 +102,23 @@ def checkpoints(engine: Engine) -> list[tuple[str, Checkpoint]]:
 def _status(connection: Connection, of_account: int, summary: Summary) -> AccountStatus:
     waiting = and_(reject.c.account_id == of_account, still_open())
     changes = select(func.count()).select_from(cdr_change).where(cdr_change.c.account_id == of_account)
-    latest = select(reject).where(waiting).order_by(reject.c.last_seen_at.desc(), reject.c.id.desc()).limit(LINES)
+    columns = (reject.c.id, *(reject.c[name] for name in ("uid", "problem", "seen", "first_seen_at")))
+    latest = select(*columns).where(waiting).order_by(reject.c.last_seen_at.desc(), reject.c.id.desc()).limit(LINES)
     return AccountStatus(
         **{field.name: getattr(summary, field.name) for field in fields(summary)},
         tails=_tails(connection, of_account),
         ledger=_ledger(connection, of_account),
-        rejects=tuple(
-            RejectLine(one.id, one.uid, one.problem, one.seen, one.first_seen_at) for one in connection.execute(latest)
-        ),
+        rejects=tuple(RejectLine(*row) for row in connection.execute(latest)),
         changes=connection.scalar(changes) or 0,
         audits=_audits(connection, of_account),
-        runs=_latest_runs(connection, of_account, LINES),
+        runs=_latest_runs(connection, of_account),
     )
 
 
 def _tails(connection: Connection, of_account: int) -> tuple[Checkpoint, ...]:
-    streams = connection.scalars(
-        select(checkpoint.c.stream)
-        .where(checkpoint.c.account_id == of_account, checkpoint.c.high_water_uid.is_not(None))
-        .order_by(checkpoint.c.stream)
-    ).all()
-    found = [read_checkpoint(connection, of_account, s) for s in streams if s.partition(":")[0] == TAIL_STREAM]
-    return tuple(tail for tail in found if tail is not None)
+    marks = select(checkpoint).where(checkpoint.c.account_id == of_account, checkpoint.c.high_water_uid.is_not(None))
+    found = map(as_checkpoint, connection.execute(marks.order_by(checkpoint.c.stream)))
+    return tuple(mark for mark in found if mark.stream.partition(":")[0] == TAIL_STREAM)
 
 
 def _ledger(connection: Connection, of_account: int) -> tuple[LedgerDay, ...]:
@@ -176,19 +174,7 @@ def _operator_today(connection: Connection, of_account: int, today: date, timezo
     return OperatorToday(row.fetched_at, stated.calls, stated.duration, stated.charge)
 
 
-def _latest_runs(connection: Connection, account_id: int, limit: int) -> tuple[RunLine, ...]:
-    """The latest lines of one account, newest first."""
-    lines = select(sync_run).where(sync_run.c.account_id == account_id).order_by(sync_run.c.started_at.desc())
-    return tuple(
-        RunLine(
-            row.origin,
-            row.started_at,
-            row.ended_at,
-            row.outcome,
-            row.inserted,
-            row.updated,
-            row.rejected,
-            row.message,
-        )
-        for row in connection.execute(lines.limit(limit))
-    )
+def _latest_runs(connection: Connection, of_account: int) -> tuple[RunLine, ...]:
+    columns = [sync_run.c[field.name] for field in fields(RunLine)]
+    lines = select(*columns).where(sync_run.c.account_id == of_account).order_by(sync_run.c.started_at.desc())
+    return tuple(RunLine(*row) for row in connection.execute(lines.limit(LINES)))
