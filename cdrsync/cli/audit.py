@@ -8,7 +8,7 @@ import click
 
 from cdrsync.cli import output
 from cdrsync.cli.each import for_each
-from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import DAY, account_option, config_options, json_option, settings_of
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import Period, Verdict
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from cdrsync.cli.each import Report
     from cdrsync.config import AccountSettings, Inputs, Settings
     from cdrsync.model import Cdr
-
-DAY = click.DateTime(["%Y-%m-%d"])
 
 REPORTED = (  # null where it failed
     *("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed", "history"),

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from cdrsync.cli import output, progress
-from cdrsync.cli.options import config_options
+from cdrsync.cli.destination import written
+from cdrsync.cli.options import DAY, account_option, config_options, settings_of
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_OK
+from cdrsync.store.reads.export import count
+from cdrsync.store.reads.export import export as pieces
 from cdrsync.wiring import database
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from cdrsync.config import Inputs
-
-DAY = click.DateTime(["%Y-%m-%d"])
-
 
 SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".xlsx": "xlsx"}  # by which a format is known
 BINARY = ("parquet", "xlsx")
@@ -44,8 +44,8 @@ BINARY = ("parquet", "xlsx")
     metavar="FILE",
     help="Where to; - is standard output.",
 )
-@click.option("--account", "names", multiple=True, metavar="NAME", help="Only this account; may be repeated.")
 @config_options
+@account_option
 def export(
     inputs: Inputs,
     *,
@@ -71,11 +71,6 @@ def export(
       cdrsync export --since 2024-05-01 --until 2024-05-31 -o may.xlsx
       cdrsync export --since 2024-01-01 -o 2024.parquet
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    from cdrsync.cli.destination import written
-    from cdrsync.cli.options import settings_of
-    from cdrsync.store.reads.export import count
-    from cdrsync.store.reads.export import export as pieces
-
     kind = kind or SUFFIXES.get(path.suffix.lower() if path else "", "csv")
     if excel and kind != "csv":
         raise click.UsageError(f"--excel is for CSV, not for {kind}")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Any]
 
+DAY = click.DateTime(["%Y-%m-%d"])
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 account_option = click.option(
     "--account", "names", multiple=True, metavar="NAME", help="Only this account; may be given more than once."

@@ -110,4 +110,4 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
 
 def _without_content(kept: Kept) -> dict[str, Any]:
-    return {name: value for name, value in output.fields(kept).items() if name != "raw"}
+    return {name: value for name, value in kept._asdict().items() if name != "raw"}

@@ -10,7 +10,7 @@ import click
 
 from cdrsync.cli import output, progress
 from cdrsync.cli.each import for_each
-from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import DAY, account_option, config_options, json_option, settings_of
 from cdrsync.config.values import duration
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, DatabaseUnavailable, LeaseLost, Retry, Skip
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from cdrsync.wiring.accounts import AccountParts
 
 REPORTED = ("inserted", "updated", "unchanged", "rejected", "pages", "seconds", "high_water_uid", "newest_call")
-DAY = click.DateTime(["%Y-%m-%d"])
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:

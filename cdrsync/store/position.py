@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, func, literal, select
 
-from cdrsync.errors import ConfigError
+from cdrsync.errors import ConfigError, UnknownAccount
 from cdrsync.model import MAX_UID, Checkpoint, Window
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import account, cdr, checkpoint, coverage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import date, datetime
 
     from sqlalchemy.engine import Connection, Engine, Row
@@ -28,6 +28,14 @@ LONGEST_CALL = timedelta(days=1)
 _CHECKPOINT = select(checkpoint).where(
     checkpoint.c.account_id == bindparam("account_id"), checkpoint.c.stream == bindparam("stream")
 )  # made once: each poll asks
+
+
+def account_ids(connection: Connection, names: Sequence[str] = ()) -> list[int]:
+    """Our numbers of these accounts, or of all. Raises UnknownAccount."""
+    found = {row.name: row.id for row in connection.execute(select(account.c.name, account.c.id))}
+    if missing := [name for name in names if name not in found]:
+        raise UnknownAccount([f"the database has no account {name!r}" for name in missing])
+    return sorted(found[name] for name in names or found)
 
 
 class ReadSession:

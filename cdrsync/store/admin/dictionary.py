@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.store.admin import views as readable
+from cdrsync.store.admin.views import DescribedColumn
 from cdrsync.store.schema.tables import metadata
 from cdrsync.store.schema.types import Exact, Instant, JsonText, Pounds, WallTime
 
@@ -29,15 +30,6 @@ KINDS: tuple[tuple[type[Any], str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class DescribedColumn:
-    """A column: its name, its type in PostgreSQL's words, its meaning."""
-
-    name: str
-    type: str
-    comment: str
-
-
-@dataclass(frozen=True, slots=True)
 class Described:
     """A table or view (`kind`) with its columns in their order."""
 
@@ -54,10 +46,7 @@ def dictionary() -> list[Described]:
 
 def views() -> list[Described]:
     """The views."""
-    return [
-        Described(view.name, "view", view.comment, tuple(DescribedColumn(*column) for column in view.columns))
-        for view in readable.views()
-    ]
+    return [Described(view.name, "view", view.comment, view.columns) for view in readable.views()]
 
 
 def tables() -> list[Described]:

@@ -12,21 +12,20 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, select
-
-from cdrsync.errors import ConfigError, UnknownAccount
+from cdrsync.errors import ConfigError
 from cdrsync.store.admin import dictionary
 from cdrsync.store.admin.views import tables_read
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.databases.grants import Grants, Readable
+from cdrsync.store.databases.grants import Grants
 from cdrsync.store.lease import intervene
-from cdrsync.store.schema.tables import SCHEMA_ID, account, metadata
+from cdrsync.store.position import account_ids
+from cdrsync.store.schema.tables import SCHEMA_ID, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +54,8 @@ def grant_reader(engine: Engine, role: str, *, tables: bool = False, accounts: S
         objects = [*views, *(sorted(metadata.tables) if tables else read)]
         if kind.has_users:
             intervene(connection, SCHEMA_ID)  # of two grants at once, one waits
-        ids = functools.partial(_account_ids, connection, accounts)
-        readable = Readable(objects, views, [*views, *sorted(metadata.tables)], accounts, ids)
-        grants = Grants(connection, role, readable, kind.quote_mark)
+        ours = [*views, *sorted(metadata.tables)]
+        ids = functools.partial(account_ids, connection, accounts)
+        grants = Grants(connection, role, kind.quote_mark, objects, views, ours, accounts, ids)
         kind.grant(grants)
     return Granted(role, tuple(objects), tuple(accounts), tuple(grants.said))
-
-
-def _account_ids(connection: Connection, names: Sequence[str]) -> list[int]:
-    query = select(account.c.name, account.c.id).where(account.c.name.in_(bindparam("names", expanding=True)))
-    found = {row.name: row.id for row in connection.execute(query, {"names": list(names)})}
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise UnknownAccount(
-            [f"the database has no account {name!r}" for name in missing], hint="cdrsync status lists them"
-        )
-    return sorted(found.values())

@@ -40,12 +40,21 @@ _NAME = re.compile(r"\{([a-z]\w*)(?:: ([^{}]*))?\}")
 
 
 @dataclass(frozen=True, slots=True)
+class DescribedColumn:
+    """A column: its name, its type in PostgreSQL's words, its meaning."""
+
+    name: str
+    type: str
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """A view: its comment, its columns (name, type in PostgreSQL's words, meaning) and its SQL."""
+    """A view: its comment, its columns and its SQL."""
 
     name: str
     comment: str
-    columns: tuple[tuple[str, str, str], ...]
+    columns: tuple[DescribedColumn, ...]
     template: str
 
     def statement(self, dialect: str) -> str:
@@ -89,7 +98,7 @@ def broken(engine: Engine) -> list[str]:
             with engine.connect() as connection:
                 columns = connection.execute(text(f"SELECT * FROM {name} {kind.of_no_rows}")).keys()  # noqa: S608 - our own name
                 stands_in = kind.is_stand_in(connection, name)
-                if stands_in or list(columns) != [column[0] for column in _read(name).columns]:
+                if stands_in or list(columns) != [column.name for column in _read(name).columns]:
                     found.append(name)
         except DBAPIError as error:
             if error.connection_invalidated:
@@ -110,8 +119,8 @@ def make(op: Any, revision: str) -> None:
         _execute(op, view.statement(dialect))
         if kind.comments_views:
             _execute(op, f"COMMENT ON VIEW {view.name} IS {_quoted(view.comment)}")
-            for column, _, meaning in view.columns:
-                _execute(op, f"COMMENT ON COLUMN {view.name}.{column} IS {_quoted(meaning)}")
+            for column in view.columns:
+                _execute(op, f"COMMENT ON COLUMN {view.name}.{column.name} IS {_quoted(column.comment)}")
 
 
 def drop(op: Any) -> None:
@@ -126,7 +135,7 @@ def _read(name: str) -> View:
     if comment is None:
         raise ValueError(f"{name}.sql does not begin with what the view is")
     described = _COLUMN.findall(said(template, "sqlite"))  # its driver is always there; the columns are the same
-    columns = tuple((column, kind, _joined(meaning)) for column, kind, meaning in described)
+    columns = tuple(DescribedColumn(column, kind, _joined(meaning)) for column, kind, meaning in described)
     return View(name, _joined(comment[1]), columns, template)
 
 

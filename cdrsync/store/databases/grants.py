@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -12,29 +13,24 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
-class Readable(NamedTuple):
-    """What is to be read, and of what else a reader may have been granted something before."""
+@dataclass
+class Grants:
+    """A role and what it is to read, a connection, and what was `said` on it."""
 
+    connection: Connection
+    role: str
+    quote_mark: str
     objects: Sequence[str]  # views, and tables where these are asked for
     views: Mapping[str, bool]  # every view of ours, and whether its rows are of accounts
-    ours: Collection[str]  # every view and table of ours
+    ours: Collection[str]  # every view and table of ours: the role may have been granted something on them before
     accounts: Sequence[str]  # whose rows alone; empty: all
     account_ids: Callable[[], list[int]]  # their numbers; raises UnknownAccount
-
-
-class Grants:
-    """A role, a connection, and what was said on it."""
-
-    def __init__(self, connection: Connection, role: str, readable: Readable, quote_mark: str) -> None:
-        self.role = role
-        self.readable = readable
-        self.said: list[str] = []
-        self.connection = connection
-        self._mark = quote_mark
+    said: list[str] = field(default_factory=list)
 
     def quote(self, name: object) -> str:
         """A name as an identifier. SQLAlchemy's own would double per cent signs."""
-        return self._mark + str(name).replace(self._mark, self._mark * 2) + self._mark
+        mark = self.quote_mark
+        return mark + str(name).replace(mark, mark * 2) + mark
 
     def say(self, statement: str) -> None:
         """Run a statement."""

@@ -201,7 +201,7 @@ def _like(pattern: str, name: str) -> bool:
 
 def grant(grants: Grants) -> None:
     """On each view by itself: there is nothing between a table and all of the database."""
-    if grants.readable.accounts:
+    if grants.accounts:
         raise ConfigError(["only PostgreSQL can limit a reader to accounts"], hint="Leave --account away")
     hosts = _hosts(grants)
     name, host = _user(grants, hosts)
@@ -209,9 +209,9 @@ def grant(grants: Grants) -> None:
     user = f"{_quoted(name)}@{_quoted(host)}" if host else _quoted(name)
     ((database,),) = grants.ask("SELECT DATABASE()")
     schema = grants.quote(database)
-    for table in _granted(grants, name, host, database) if hosts is not None else grants.readable.ours:
+    for table in _granted(grants, name, host, database) if hosts is not None else grants.ours:
         _revoke(grants, f"{schema}.{grants.quote(table)}", user)
-    for table in grants.readable.objects:
+    for table in grants.objects:
         try:
             grants.say(f"GRANT SELECT ON {schema}.{grants.quote(table)} TO {user}")
         except DBAPIError as error:
@@ -261,7 +261,7 @@ def _granted(grants: Grants, name: str, host: str, database: str) -> list[str]:
         user=f"'{name}'@'{host}'",
         role=f"'{name}'@''",
     )
-    return [table for (table,) in held if table in grants.readable.ours]
+    return [table for (table,) in held if table in grants.ours]
 
 
 def _revoke(grants: Grants, table: str, user: str) -> None:

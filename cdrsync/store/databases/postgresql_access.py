@@ -172,21 +172,21 @@ def grant(grants: Grants) -> None:
     _check_role(grants)
     ((database, schema),) = grants.ask("SELECT current_database(), current_schema()")
     own = grants.quote(schema)
-    everything = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.ours)
+    everything = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.ours)
     grants.say(f"REVOKE ALL ON {everything} FROM {role}")
     _drop_limited(grants, str(schema))
     # Most databases let everybody connect; where not, only the database's owner may change that.
     if not grants.truth("has_database_privilege(:role, current_database(), 'CONNECT')"):
         grants.say(f"GRANT CONNECT ON DATABASE {grants.quote(database)} TO {role}")
-    if grants.readable.accounts:
-        if any(name not in grants.readable.views for name in grants.readable.objects):
+    if grants.accounts:
+        if any(name not in grants.views for name in grants.objects):
             raise ConfigError(
                 ["on a Citus cluster who reads a view needs rights on the tables, which hold every account"],
                 hint="Give such a reader what cdrsync export --account NAME writes, or a database of its own",
             )
         _make_limited(grants, own)
     else:
-        readable = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.readable.objects)
+        readable = ", ".join(f"{own}.{grants.quote(name)}" for name in grants.objects)
         if not grants.truth("has_schema_privilege(:role, current_schema(), 'USAGE')"):
             grants.say(f"GRANT USAGE ON SCHEMA {own} TO {role}")
         grants.say(f"GRANT SELECT ON {readable} TO {role}")
@@ -218,7 +218,7 @@ def _drop_limited(grants: Grants, schema: str) -> None:
     if not found or grants.role == schema:
         return
     if found[0][0] != MARK:
-        if grants.readable.accounts:
+        if grants.accounts:
             raise ConfigError([f"there is a schema {grants.role!r} already, which cdrsync did not make"])
         return
     name = grants.quote(grants.role)
@@ -228,11 +228,11 @@ def _drop_limited(grants: Grants, schema: str) -> None:
 
 
 def _make_limited(grants: Grants, own: str) -> None:
-    ids = ", ".join(map(str, grants.readable.account_ids()))
+    ids = ", ".join(map(str, grants.account_ids()))
     role = name = grants.quote(grants.role)
     grants.say(f"CREATE SCHEMA {name}")
     grants.say(f"COMMENT ON SCHEMA {name} IS '{MARK}'")
-    for view, of_accounts in grants.readable.views.items():
+    for view, of_accounts in grants.views.items():
         limited = f"{name}.{grants.quote(view)}"
         only = f" WHERE account_id IN ({ids})" if of_accounts else ""
         # The barrier keeps a reader's own functions from seeing other accounts' rows before they are left out.

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Boolean, Date, DateTime, Integer, and_, column, func, select, table
 
-from cdrsync.errors import UnknownAccount
 from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
+from cdrsync.store.position import account_ids
 from cdrsync.store.reads.formats import FORMATS, Columns
 from cdrsync.store.schema.tables import account, cdr
 from cdrsync.store.schema.types import Exact, Instant, JsonText, WallTime
@@ -64,7 +64,7 @@ def export(
     writer = FORMATS[kind](to, Columns(_CALLS.columns))
     with translated(), engine.connect() as connection:
         connection.execution_options(**kind_of(engine.dialect.name).snapshot)
-        for account_id in _account_ids(connection, accounts):
+        for account_id in account_ids(connection, accounts):
             for first, last in _spans(connection, account_id, since, until):
                 rows = _rows(connection, account_id, first, last)
                 while piece := rows.fetchmany(ROWS_AT_ONCE):
@@ -80,14 +80,6 @@ def count(engine: Engine, *, since: date | None, until: date | None, accounts: S
         query = query.where(cdr.c.account_id.in_(select(account.c.id).where(account.c.name.in_(accounts))))
     with translated(), engine.connect() as connection:
         return connection.execute(query).scalar_one()
-
-
-def _account_ids(connection: Connection, names: Sequence[str]) -> list[int]:
-    found = {row.name: row.id for row in connection.execute(select(account.c.name, account.c.id))}
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise UnknownAccount([f"the database has no account {name!r}" for name in missing])
-    return sorted(found[name] for name in names or found)
 
 
 def _spans(connection: Connection, account_id: int, since: date | None, until: date | None) -> list[tuple[date, date]]:

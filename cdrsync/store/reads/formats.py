@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import BinaryIO
 
-    from cdrsync.store.admin.dictionary import DescribedColumn
+    from cdrsync.store.admin.views import DescribedColumn
 
 ROW_GROUP = 100_000  # rows of Parquet that are written together: packed, some 20 MB
 SHEET_ROWS = 1_000_000  # of a workbook's sheet, beside its headings: a spreadsheet holds 1,048,576

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select, update
 
@@ -19,13 +18,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Select
-    from sqlalchemy.engine import Engine, Row
+    from sqlalchemy.engine import Engine
 
     from cdrsync.model import PageSaved, Reject
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """One record in quarantine. Instants are aware, UTC."""
 
     number: int  # for `cdrsync rejects show`
@@ -56,13 +54,13 @@ class Quarantine:
         if not resolved:
             query = query.where(still_open())
         with translated(), self._engine.connect() as connection:
-            return [_kept(row) for row in connection.execute(query)]
+            return [Kept._make(row) for row in connection.execute(query)]
 
     def record(self, number: int) -> Kept | None:
         """One reject, open or not; None where there is none of that number."""
         with translated(), self._engine.connect() as connection:
             row = connection.execute(_query().where(reject.c.id == number)).one_or_none()
-        return None if row is None else _kept(row)
+        return None if row is None else Kept._make(row)
 
     def dismiss(self, number: int, note: str, at: datetime) -> bool:
         """Nothing more is to be done about a reject: a person's word. False where none of that number is open."""
@@ -101,21 +99,5 @@ class Quarantine:
 
 
 def _query() -> Select[tuple[object, ...]]:
-    columns = [column for column in reject.c if column.name not in ("account_id", "fingerprint")]
-    return select(account.c.name.label("account"), *columns).join(account, account.c.id == reject.c.account_id)
-
-
-def _kept(row: Row[tuple[object, ...]]) -> Kept:
-    return Kept(
-        row.id,
-        row.account,
-        row.uid,
-        row.problem,
-        row.seen,
-        row.first_seen_at,
-        row.last_seen_at,
-        row.resolved_at,
-        row.dismissed_at,
-        row.dismissed_note,
-        row.raw,
-    )
+    others = [reject.c[name] for name in Kept._fields[2:]]
+    return select(reject.c.id, account.c.name, *others).join(account, account.c.id == reject.c.account_id)
