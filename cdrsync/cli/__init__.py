@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from cdrsync import __version__
+from cdrsync.cli import output
 from cdrsync.cli.options import config_option
 from cdrsync.config.read import Inputs
+from cdrsync.config.values import did_you_mean
 from cdrsync.daemon.signals import INTERRUPT, Interrupted
 from cdrsync.errors import EXIT_BUG, EXIT_OK, EXIT_USAGE, CdrsyncError, ConfigError, OutputFailed
 from cdrsync.monitor import logs
@@ -72,8 +74,6 @@ class LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from cdrsync.config.values import did_you_mean
-
             raise click.UsageError(error.message.rstrip(".") + did_you_mean(args[0], COMMANDS), ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
@@ -106,8 +106,6 @@ def cdrsync(ctx: click.Context, config_file: Path | None) -> None:
 
 def main(args: Sequence[str]) -> int:
     """Run one command; return the process's exit code. Whatever goes wrong is one line on standard error."""
-    from cdrsync.cli import output
-
     output.spell_out()
     instruction = os.environ.get(COMPLETE_VARIABLE)
     if instruction:
@@ -168,8 +166,6 @@ def _failed(error: CdrsyncError, args: Sequence[str]) -> int:
 
 def report(error: CdrsyncError, args: Sequence[str]) -> None:
     """Print an error for people on standard error, and as the answer where `--json` asked for one."""
-    from cdrsync.cli import output
-
     problems = error.problems if isinstance(error, ConfigError) else []
     for problem in problems:
         output.note(logs.redact(f"error: {problem}"))
@@ -181,8 +177,6 @@ def report(error: CdrsyncError, args: Sequence[str]) -> None:
 
 def _report_bug(error: Exception) -> None:
     """Print one line; the traceback (never with locals) only on request."""
-    from cdrsync.cli import output
-
     traceback = logs.traceback_of(error)
     if traceback:
         click.echo(traceback, err=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
+import stat
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -11,9 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 from sqlalchemy import inspect
 
-from cdrsync.cli import file_checks
-from cdrsync.cli.file_checks import Finding
-from cdrsync.config.values import mask_url
+from cdrsync.config import KEYS, read
+from cdrsync.config.values import mask_url, url_password
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import (
     EXIT_CONFIG,
@@ -38,6 +40,7 @@ from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy.engine import Engine
 
@@ -49,11 +52,22 @@ FREE_BYTES = 200 * 1024 * 1024
 CERTIFICATE_DAYS = 14
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `state`: ok, warning, failed, skipped."""
+
+    check: str
+    state: str
+    detail: str
+    remedy: str = ""
+    exit_code: int = EXIT_OK
+
+
 def examine(settings: Settings, inputs: Inputs) -> Iterator[Finding]:
     """Look at everything, in the order in which a sync needs it. Nothing is changed."""
     names = ", ".join(account.name for account in settings.accounts)
     yield Finding("configuration", "ok", f"accounts: {names}")
-    yield from file_checks.configuration(inputs)
+    yield from _files(inputs)
     yield from _listener(settings)
     seen: set[str] = set()
     for account in settings.accounts:
@@ -62,6 +76,43 @@ def examine(settings: Settings, inputs: Inputs) -> Iterator[Finding]:
             yield from _network(account.api_url)
         yield from _login(account)
     yield from _database(settings)
+
+
+def _files(inputs: Inputs) -> Iterator[Finding]:
+    """Warn of files of the configuration that others may read although a secret stands in them, or may change."""
+    reading = read(inputs)
+    values = [item for found in (reading.shared, *reading.accounts.values()) for item in found.items()]
+    secret = {value.file for name, value in values if value.file and _is_secret(name, value.value)}
+    plain = {value.file for _, value in values if value.file} - secret
+    for path in sorted(secret | plain):
+        try:
+            found = path.stat()
+        except OSError:
+            continue  # that it can't be read, the configuration's own problems say
+        readers, writers = _others(found, 4), _others(found, 2)
+        what = "holds a secret" if path in secret else "is configuration"
+        if writers or (readers and path in secret):
+            may = f"{writers} may change it" if writers else f"{readers} may read it"
+            remedy = f"chmod {'600' if found.st_uid == os.geteuid() else '640'} {path}"
+            yield Finding("configuration file", "warning", f"{path} {what} and {may}", remedy)
+
+
+def _is_secret(name: str, value: object) -> bool:
+    """Whether what stands in the file is a secret: a database's URL is one only with a password in it."""
+    if name == "database_url":
+        return url_password(str(value)) is not None
+    return bool(KEYS[name].secret and value)
+
+
+def _others(found: os.stat_result, permission: int) -> str:
+    """Who beside its owner has a permission (4: to read, 2: to write) on a file; empty: nobody that matters."""
+    if found.st_mode & permission:
+        return "everybody"
+    if not found.st_mode & permission << 3:
+        return ""
+    # Where the file is root's, and its group this user's, that is how this user reads it.
+    ours = found.st_uid != os.geteuid() and found.st_gid in (os.getegid(), *os.getgroups())
+    return "" if ours and permission == stat.S_IROTH else "its group"
 
 
 def _listener(settings: Settings) -> Iterator[Finding]:
@@ -179,7 +230,7 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
     """Ask whether the user may do what sync does, without doing it."""
     path = database.sqlite_file(settings.database_url)
     if path is not None:
-        yield file_checks.sqlite(path)
+        yield _sqlite(path)
         return
     with database.engine(settings.database_url) as opened, translated(), opened.connect() as connection:
         found = list(kind_of(opened.dialect.name).troubles(connection))
@@ -191,6 +242,21 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
         yield Finding("permissions", state, trouble.what, trouble.remedy, code)
     if not found:
         yield Finding("permissions", "ok", "this user may read, write and migrate")
+
+
+def _sqlite(path: Path) -> Finding:
+    """Whether this user may write SQLite's file, and beside it."""
+    folder = path.absolute().parent
+    if not os.access(folder, os.F_OK):
+        return Finding("permissions", "failed", f"there is no folder {folder}", f"mkdir -p {folder}", EXIT_UNREACHABLE)
+    for target in (folder, path):
+        if os.access(target, os.F_OK) and not os.access(target, os.W_OK):
+            remedy = f"Let this user write in {folder}"
+            return Finding("permissions", "failed", f"{target} is read-only for this user", remedy, EXIT_UNREACHABLE)
+    if loose := database.open_to_others(path):
+        told = " ".join(map(str, loose))
+        return Finding("permissions", "warning", f"others may read or change {told}", f"chmod 600 {told}")
+    return Finding("permissions", "ok", f"{path if os.access(path, os.F_OK) else folder} can be written")
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

@@ -87,14 +87,14 @@ def _origin(reading: Reading) -> str:
 
 
 def _shown(found: Mapping[str, Value]) -> dict[str, Any]:
-    return {name: {"value": v.show(), "source": v.source, "help": KEYS[name].help} for name, v in found.items()}
+    keys = ((KEYS[name], one) for name, one in found.items())
+    return {key.name: {"value": key.show(one.value), "source": one.source, "help": key.help} for key, one in keys}
 
 
 def _print(reading: Reading) -> None:
-    rows: list[tuple[str, str, str]] = []
-    for name, found in reading.accounts.items():
-        prefix = "" if len(reading.accounts) == 1 else f"accounts.{name}."
-        rows += [(prefix + key, value.show(), value.source) for key, value in found.items()]
-    rows += [(key, value.show(), value.source) for key, value in reading.shared.items()]
+    only = len(reading.accounts) == 1
+    found = [("" if only else f"accounts.{name}.", _shown(keys)) for name, keys in reading.accounts.items()]
+    found.append(("", _shown(reading.shared)))
     output.line(f"# {_origin(reading)}")
+    rows = [(prefix + key, one["value"], one["source"]) for prefix, shown in found for key, one in shown.items()]
     output.table(rows, ("KEY", "VALUE", "SOURCE"))

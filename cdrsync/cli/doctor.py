@@ -13,7 +13,7 @@ from cdrsync.errors import EXIT_OK
 from cdrsync.monitor.words import visible
 
 if TYPE_CHECKING:
-    from cdrsync.cli.file_checks import Finding
+    from cdrsync.cli.checks import Finding
     from cdrsync.config import Inputs
 
 

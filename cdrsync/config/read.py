@@ -39,8 +39,8 @@ SERVICE_LINKS = re.compile(  # what Kubernetes and Docker set in every container
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
-class Written(NamedTuple):
-    """A value as it is written, and where."""
+class Value(NamedTuple):
+    """A value with its source: as it is written, or read, then None where that can't be (`problems` says why)."""
 
     value: Any
     source: str
@@ -55,7 +55,7 @@ class Table(NamedTuple):
     file: Path | None
 
 
-Layer = Mapping[str, Written]
+Layer = Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,6 @@ class Inputs:
     flags: Mapping[str, str] = field(default_factory=dict)
     config: Path | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-
-
-class Value(NamedTuple):
-    """One value with its source; None as `value` where it could not be read (`problems` says why)."""
-
-    key: Key
-    value: Any
-    source: str
-    file: Path | None = None  # the file that it stands in
-
-    def show(self) -> str:
-        """Return the value for a person's eyes."""
-        return self.key.show(self.value)
 
 
 @dataclass
@@ -177,7 +164,7 @@ class _Reader:
             self._problem(f"{file} is not valid TOML: {_position(error)}")
         return {}
 
-    def _secret(self, path: Path, what: str, source: str) -> Written:
+    def _secret(self, path: Path, what: str, source: str) -> Value:
         """Read the secret in a file, one line end at its end dropped; None and a problem where it can't be had."""
         found = None
         try:
@@ -186,7 +173,7 @@ class _Reader:
             self._problem(f"{what}: can't read {path}: {error.strerror}")
         except ValueError:
             self._problem(f"{what}: {path!s} is not a text file")
-        return Written(found, source, path)
+        return Value(found, source, path)
 
     def _flags(self) -> Layer:
         found = {}
@@ -196,14 +183,14 @@ class _Reader:
                 ways = f"set {PREFIX}{key.upper()} or {PREFIX}{key.upper()}_FILE"
                 self._problem(f"{key} can't be given by --set: every user of this machine could read it; {ways}")
             elif key in KEYS:
-                found[key] = Written(written, "flag")
+                found[key] = Value(written, "flag")
             else:
                 self._problem(f"unknown key {name.strip()!r} given by --set{values.did_you_mean(key, KEYS)}")
         return found
 
     def _environment(self) -> Layer:
         environ = self._inputs.environ
-        found: dict[str, Written] = {}
+        found: dict[str, Value] = {}
         for variable in sorted(environ):
             if not variable.startswith(PREFIX) or variable in NOT_KEYS or SERVICE_LINKS.fullmatch(variable):
                 continue
@@ -213,7 +200,7 @@ class _Reader:
                 self._problem(f"unknown environment variable {variable}; did you mean {variable.upper()}?")
             elif name in KEYS:
                 if written or KEYS[name].empty:
-                    found[name] = Written(written, f"environment {variable}")
+                    found[name] = Value(written, f"environment {variable}")
             elif of_file is not None and of_file.secret:
                 if written and environ.get(variable.removesuffix("_FILE")):
                     self._problem(f"both {variable.removesuffix('_FILE')} and {variable} are set: keep one")
@@ -274,14 +261,14 @@ class _Reader:
 
     def _table(self, table: Table, *, accounts: bool) -> Layer:
         """Return the keys of one TOML table; `accounts`: of an account's."""
-        found: dict[str, Written] = {}
+        found: dict[str, Value] = {}
         where = table.where
         for name, written in table.keys.items():
             if name == "accounts" and not accounts:
                 continue
             key, of_file = KEYS.get(name), KEYS.get(name.removesuffix("_file"))
             if key is not None and (key.account or not accounts):
-                found[name] = Written(written, where, table.file)
+                found[name] = Value(written, where, table.file)
             elif key is None and of_file is not None and of_file.secret and (of_file.account or not accounts):
                 if of_file.name in table.keys:
                     self._problem(f"both {of_file.name} and {name} in {where}: keep one")
@@ -302,16 +289,14 @@ class _Reader:
         """Take each key from the first layer that has it, parsed; what can't be parsed is a problem and None."""
         chosen: dict[str, Value] = {}
         for key in keys:
-            value, source, file = next(
-                (layer[key.name] for layer in layers if key.name in layer), Written(key.default, "default")
-            )
-            if source != "default" and value is not None:
+            found = next((layer[key.name] for layer in layers if key.name in layer), Value(key.default, "default"))
+            if found.source != "default" and found.value is not None:
                 try:
-                    value = key.parse(value)
+                    found = found._replace(value=key.parse(found.value))
                 except ValueError as error:
-                    value = None
-                    self._problem(f"{key.name} {error} (from {source})")
-            chosen[key.name] = Value(key, value, source, file)
+                    self._problem(f"{key.name} {error} (from {found.source})")
+                    found = found._replace(value=None)
+            chosen[key.name] = found
         return chosen
 
     def _check_together(self, environment: Layer) -> None:

@@ -21,14 +21,8 @@ RATES = (0.01, 1000)  # requests a second
 OFF_WORDS = ("", "off", "none")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 DATABASE_SCHEMES = (
-    "sqlite",
-    "postgresql+psycopg",
-    "postgresql",
-    "postgres",
-    "mysql+pymysql",
-    "mysql",
-    "mariadb+pymysql",
-    "mariadb",
+    *("sqlite", "postgresql+psycopg", "postgresql", "postgres"),
+    *("mysql+pymysql", "mysql", "mariadb+pymysql", "mariadb"),
 )
 
 LONGEST_NAME = 240  # bytes of a file's name: SQLite puts up to 14 behind it
@@ -196,14 +190,18 @@ def timezone(value: Any) -> ZoneInfo:
 
 def numbers(value: Any) -> tuple[str, ...]:
     """Return a list of phone numbers, or a text with commas between them."""
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ValueError('must be a list of numbers in quotes, like ["01213691057"]')
-    cleaned = [re.sub(r"[\s()-]", "", item) for item in items]
+    cleaned = [re.sub(r"[\s()-]", "", item) for item in _listed(value, 'numbers in quotes, like ["01213691057"]')]
     bad = [item for item in cleaned if item and not re.fullmatch(r"\+?\d{3,15}", item)]
     if bad:
         raise ValueError(f"{len(bad)} of its entries are not phone numbers (digits, with or without a leading +)")
-    return tuple(dict.fromkeys(item for item in cleaned if item))
+    return tuple(dict.fromkeys(filter(None, cleaned)))
+
+
+def _listed(value: Any, what: str) -> list[str]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError(f"must be a list of {what}")
+    return items
 
 
 def api_url(value: Any) -> str:
@@ -259,14 +257,12 @@ def listen(value: Any) -> Listen | None:
 
 def hosts(value: Any) -> tuple[str, ...]:
     """Names or addresses of hosts, without ports: a list, or a text with commas between them."""
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ValueError('must be a list of names in quotes, like ["cdr.example.com"]')
+    items = _listed(value, 'names in quotes, like ["cdr.example.com"]')
     cleaned = [item.strip().strip("[]").lower().rstrip(".") for item in items]
     bad = [item for item in cleaned if item and not re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", item)]
     if bad:
         raise ValueError(f"has {bad[0]!r}, which is no host's name (without http:// and without a port)")
-    return tuple(dict.fromkeys(item for item in cleaned if item))
+    return tuple(dict.fromkeys(filter(None, cleaned)))
 
 
 def rate(value: Any) -> float:
