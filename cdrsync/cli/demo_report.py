@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
+from cdrsync.cli import output
 from cdrsync.model import FIELDS, TAIL_STREAM, Kind
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema import tables
@@ -154,12 +155,5 @@ def chart(per_day: Sequence[tuple[date, int]], blocks: str = BLOCKS) -> list[str
 def aligned(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     """Rows of a query as lines of aligned columns, numbers to the right."""
     table = list(rows)
-    texts = [list(headings), *[["" if value is None else str(value) for value in row] for row in table]]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    right = [bool(table) and isinstance(table[0][n], int | float) for n in range(len(headings))]
-    return [
-        "  ".join(
-            text.rjust(w) if r else text.ljust(w) for text, w, r in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in texts
-    ]
+    right = [n for row in table[:1] for n, value in enumerate(row) if isinstance(value, int | float)]
+    return output.aligned(table, headings, right=right)

@@ -145,7 +145,15 @@ def wrapped(text: str, *, first: str = "", then: str = "") -> None:
 def table(
     rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: Sequence[int] = (), fit: bool = False
 ) -> None:
-    """Print rows in aligned columns; `right`: indexes of the columns aligned to the right.
+    """Print rows as `aligned`."""
+    for one in aligned(rows, headings, right=right, fit=fit):
+        _print(one)
+
+
+def aligned(
+    rows: Iterable[Sequence[object]], headings: Sequence[str], *, right: Sequence[int] = (), fit: bool = False
+) -> list[str]:
+    """Lines of aligned columns; `right`: indexes of the columns aligned to the right.
 
     `fit`: the last columns are left out where there is no room, and the second is cut.
     """
@@ -156,9 +164,10 @@ def table(
         widths[1] = min(widths[1], max(16, width() // 3))
         while shown > FEWEST_COLUMNS and sum(widths[:shown]) + 2 * (shown - 1) > width():
             shown -= 1
-    for row in [list(headings), *texts]:
-        cells = [_cell(cell, widths[n], right=n in right) for n, cell in enumerate(row[:shown])]
-        _print("  ".join(cells).rstrip())
+    return [
+        "  ".join(_cell(cell, widths[n], right=n in right) for n, cell in enumerate(row[:shown])).rstrip()
+        for row in [list(headings), *texts]
+    ]
 
 
 def _cell(text: str, wide: int, *, right: bool) -> str:

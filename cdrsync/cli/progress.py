@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from cdrsync.cli import output
 from cdrsync.monitor.words import visible
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from cdrsync.model import PageSaved
-
-
-class Show(Protocol):
-    """What is shown of work that goes on."""
-
-    def __call__(self, saved: PageSaved) -> None:
-        """Show a page."""
-
-    def waiting(self, why: str, seconds: float) -> None:
-        """Show what is waited for."""
 
 
 def wanted() -> bool:
@@ -68,6 +58,10 @@ class _Bar:
 
     def waiting(self, why: str, seconds: float) -> None:
         self._progress.update(self._task, step=f"waits {seconds:.0f} s: {visible(why)}")
+
+
+Show = _Quiet | _Bar
+"""What is shown of work that goes on: each page, and what is waited for."""
 
 
 @contextlib.contextmanager

@@ -12,13 +12,14 @@ from cdrsync.errors import ConfigError
 from cdrsync.model import utc_now
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.forgetting import Forgetting, delete_account
+from cdrsync.store.runs import COUNTS
 from cdrsync.store.schema.tables import account, cdr, sync_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from datetime import datetime
 
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import Connection, Engine
 
     from cdrsync.store.session import WriterSession
 
@@ -72,19 +73,19 @@ class Identity:
                     )
                 delete_account(connection, taken)
             connection.execute(update(account).where(account.c.id == self._session.account_id).values(name=new))
-            told = {"account_id": self._session.account_id, "origin": "rename", "outcome": "ok"}
-            told |= {"started_at": self._clock(), "ended_at": self._clock(), "message": f"was {self.account}"}
-            told |= dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0)
-            connection.execute(insert(sync_run).values(told))
+            self._told(connection, "rename", f"was {self.account}")
 
     def retire(self, note: str) -> None:
         """Keep what is held, but be the login no longer: after the operator has begun a new sequence of uids."""
         with self._session.transaction() as connection:
             connection.execute(update(account).where(account.c.id == self._session.account_id).values(login=None))
-            told = {"account_id": self._session.account_id, "origin": "retire", "outcome": "ok", "message": note}
-            told |= {"started_at": self._clock(), "ended_at": self._clock()}
-            told |= dict.fromkeys(("inserted", "updated", "unchanged", "rejected"), 0)
-            connection.execute(insert(sync_run).values(told))
+            self._told(connection, "retire", note)
+
+    def _told(self, connection: Connection, origin: str, message: str) -> None:
+        """Keep a person's word with the runs."""
+        said = {"account_id": self._session.account_id, "origin": origin, "outcome": "ok", "message": message}
+        instants = dict.fromkeys(("started_at", "ended_at"), self._clock())
+        connection.execute(insert(sync_run).values({**said, **instants, **dict.fromkeys(COUNTS, 0)}))
 
     def forget(self, told: Callable[[int], object] = lambda calls: None) -> int:  # noqa: ARG005 - nobody looks
         """Delete the account with all that is held of it, piece by piece; answer how many calls that were.

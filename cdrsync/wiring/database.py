@@ -27,11 +27,8 @@ class Database:
     """The database of the settings: this process's replica, and the schema brought up to date once for all accounts."""
 
     def __init__(self, settings: Settings, *, shares: bool = False) -> None:
+        self._settings = settings
         self._shares = shares
-        self._url = settings.database_url
-        self._auto_migrate = settings.auto_migrate
-        self._lease_seconds = settings.lease_seconds
-        self._connections = settings.workers + BESIDE_WORKERS
         self._lock = threading.Lock()
         self._ready = False
 
@@ -40,7 +37,10 @@ class Database:
         """Holds every lease of this process; it joins the others with the first one."""
         from cdrsync.store.replica import Replica
 
-        return Replica(self._url, lease_seconds=self._lease_seconds, connections=self._connections, shares=self._shares)
+        told, connections = self._settings, self._settings.workers + BESIDE_WORKERS
+        return Replica(
+            told.database_url, lease_seconds=told.lease_seconds, connections=connections, shares=self._shares
+        )
 
     def cut_off(self) -> float | None:
         """As `Replica.cut_off`; None before the replica is there."""
@@ -57,8 +57,9 @@ class Database:
 
         with self._lock:
             if not self._ready:
-                with engine(self._url) as opened:
-                    migrate.ensure(opened, auto=self._auto_migrate, by=apart.upgrade if self._shares else None)
+                with engine(self._settings.database_url) as opened:
+                    by = apart.upgrade if self._shares else migrate.upgrade
+                    migrate.ensure(opened, auto=self._settings.auto_migrate, by=by)
                 self._ready = True
 
     def open(self, store: SqlStore) -> None:

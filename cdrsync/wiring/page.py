@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cdrsync import web
 from cdrsync.errors import CdrsyncError, ConfigError
@@ -57,21 +57,11 @@ class Daemon:
         self._engine.dispose()
 
 
-class Server:
-    """The running web server of a daemon. Everything is closed by `close`."""
+class Server(NamedTuple):
+    """The running web server of a daemon. `close`: it rings no more, serves no more, reads no more."""
 
-    def __init__(self, source: Daemon, server: web.WebServer, doorbell: web.Doorbell | None) -> None:
-        self._source = source
-        self._server = server
-        self._doorbell = doorbell
-        self.url = server.url
-
-    def close(self) -> None:
-        """Ring no more, serve no more, read no more."""
-        if self._doorbell is not None:
-            self._doorbell.close()
-        self._server.close()
-        self._source.close()
+    url: str
+    close: Callable[[], None]
 
 
 def serve(
@@ -87,20 +77,22 @@ def serve(
     `settings` are those in force at the moment of the call. Raises ConfigError where the address can't be had.
     """
     told = settings()
-    doorbell = None
-    if told.doorbell_token:
-        doorbell = web.Doorbell(told.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
     access = web.Access(told.http_hosts, told.http_password, beyond_loopback=not listen.is_loopback)
-    source = Daemon(settings, activity)
-    metrics.database = _figures(source, told.database_url)
-    app = web.create_app(source, registry=metrics.registry, doorbell=doorbell, access=access)
-    try:
-        server = web.serve(app, listen.host, listen.port)
-    except OSError as error:
-        source.close()
-        problem = f"http_listen: can't listen on {listen}: {error.strerror or error}"
-        raise ConfigError([problem], hint='Choose another address, or http_listen = "" for none') from None
-    return Server(source, server, doorbell)
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(contextlib.closing(Daemon(settings, activity)))
+        metrics.database = _figures(source, told.database_url)
+        doorbell = None
+        if told.doorbell_token:
+            doorbell = web.Doorbell(told.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
+        app = web.create_app(source, registry=metrics.registry, doorbell=doorbell, access=access)
+        try:
+            server = opened.enter_context(contextlib.closing(web.serve(app, listen.host, listen.port)))
+        except OSError as error:
+            problem = f"http_listen: can't listen on {listen}: {error.strerror or error}"
+            raise ConfigError([problem], hint='Choose another address, or http_listen = "" for none') from None
+        if doorbell is not None:
+            opened.callback(doorbell.close)
+        return Server(server.url, opened.pop_all().close)
 
 
 def _figures(source: Daemon, database_url: str) -> Callable[[], Figures | None]:

@@ -123,14 +123,17 @@ class Eraser:
 
     # ── the steps ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _transaction(self) -> contextlib.AbstractContextManager[Connection]:
-        return _transaction(self._engine)  # reads
-
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with _transaction(self._engine, writer=True) as connection:
-            intervene(connection, self._account_id)
-            yield connection
+    def _transaction(self, *, writer: bool = False) -> Iterator[Connection]:
+        with translated(), self._engine.connect() as connection:
+            connection.execution_options(**{WRITER: writer})
+            with connection.begin():
+                if writer:
+                    intervene(connection, self._account_id)
+                yield connection
+
+    def _writing(self) -> contextlib.AbstractContextManager[Connection]:
+        return self._transaction(writer=True)
 
     def _needed_key(self) -> Key:
         if self._key is None:
@@ -195,20 +198,16 @@ class Eraser:
             return len(calls)
         treated = [(call, rules.one(call)) for call in calls]
         self._note_pseudonyms(connection, treated)
-        self._write(connection, [new for old, new in treated if new != old])
+        replaced = [new for old, new in treated if new != old]
+        if replaced:
+            mine = {"of_account": self._account_id}
+            values = [{**mine, "of_uid": new.uid, **{name: getattr(new, name) for name in WRITTEN}} for new in replaced]
+            connection.execute(_REPLACE, values)
         if found is not None:
             for before, after in treated:
                 found.update(f"cdr.{name}" for name in WRITTEN if getattr(before, name) != getattr(after, name))
         self._rewrite_changes(connection, changes, rules)
-        return sum(new != old for old, new in treated)
-
-    def _write(self, connection: Connection, calls: list[Cdr]) -> None:
-        if calls:
-            values = [
-                {"of_uid": call.uid, "of_account": self._account_id, **{name: getattr(call, name) for name in WRITTEN}}
-                for call in calls
-            ]
-            connection.execute(_REPLACE, values)
+        return len(replaced)
 
     def _changes(self, connection: Connection, uids: list[int]) -> list[Any]:
         found: list[Any] = []
@@ -294,15 +293,6 @@ class Eraser:
 
 def _numbers(call: Cdr) -> tuple[str | None, ...]:
     return call.anumber, call.dialled, call.bnumber
-
-
-@contextlib.contextmanager
-def _transaction(engine: Engine, *, writer: bool = False) -> Iterator[Connection]:
-    with translated(), engine.connect() as connection:
-        if writer:
-            connection.execution_options(**{WRITER: True})
-        with connection.begin():
-            yield connection
 
 
 def _pieces(items: list[Any]) -> Iterator[list[Any]]:
