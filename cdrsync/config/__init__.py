@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from cdrsync.config.keys import DEFAULT_ACCOUNT, KEYS, AccountSettings, Key, Settings
+from cdrsync.config.keys import KEYS, AccountSettings, Settings
 from cdrsync.config.read import Inputs, Reading, Value, load, read
 from cdrsync.config.values import Listen, Start
 
-__all__ = [
-    "DEFAULT_ACCOUNT",
-    "KEYS",
-    "AccountSettings",
-    "Inputs",
-    "Key",
-    "Listen",
-    "Reading",
-    "Settings",
-    "Start",
-    "Value",
-    "load",
-    "read",
-]
+__all__ = ["KEYS", "AccountSettings", "Inputs", "Listen", "Reading", "Settings", "Start", "Value", "load", "read"]

@@ -1,11 +1,11 @@
-"""The table of every configuration key: the fields of the two frozen settings, each with its `Key` beside its type."""
+"""The table of every configuration key: the fields of the two frozen settings, each with its `Key`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, time, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from cdrsync.config import values
@@ -45,109 +45,87 @@ class Key:
         return values.show(value)
 
 
-@dataclass(frozen=True, slots=True, repr=False)  # a repr would show the secrets
+def _key(parse: Parser, default: Any, told: str, *, secret: bool = False, empty: bool = False) -> Any:
+    return field(metadata={"key": Key(parse, default, told, secret=secret, empty=empty)})
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)  # a repr would show the secrets
 class AccountSettings:
     """What one operator login needs. A zero `lookback`, `lookback_interval` or `sweep_days` means never."""
 
     name: str
-    api_url: Annotated[str, Key(values.api_url, "https://xml.ttnc.co.uk/api/", "the operator's XML API")]
-    username: Annotated[str, Key(values.text, "", "e-mail address or account number of the login")]
-    password: Annotated[str, Key(values.secret, "", "password of the login", secret=True)]
-    vkey: Annotated[
-        str, Key(values.secret, "", "application key (VKey), on whose allow-list this machine must be", secret=True)
-    ]
-    timezone: Annotated[
-        ZoneInfo, Key(values.timezone, ZoneInfo("Europe/London"), "the wall clock that the operator's records show")
-    ]
-    start_date: Annotated[
-        date | Start, Key(values.start_date, Start.ALL, 'history from this date on, "today" or "all", newest first')
-    ]
-    numbers: Annotated[
-        tuple[str, ...],
-        Key(values.numbers, (), "only calls to these numbers of the account (empty: all)", empty=True),
-    ]
-    page_size: Annotated[int, Key(values.whole(1, 10_000), 1000, "records asked for at once")]
-    poll_interval: Annotated[
-        timedelta, Key(values.duration(low=SECOND, high=DAY), MINUTE, "how often new calls are asked for")
-    ]
-    lookback: Annotated[
-        timedelta, Key(values.duration(low=NOTHING, high=7 * DAY), 120 * MINUTE, "how far back the tail is re-read")
-    ]
-    lookback_interval: Annotated[
-        timedelta, Key(values.duration(low=NOTHING, high=DAY), 10 * MINUTE, "how often it is re-read (0: never)")
-    ]
-    sweep_days: Annotated[int, Key(values.whole(0, 366), 7, "days that are re-read once a day (0: none)")]
-    backfill_workers: Annotated[int, Key(values.whole(1, 16), 2, "requests in flight while history is read")]
-    audit_time: Annotated[
-        time | None,
-        Key(values.optional(values.time_of_day), time(4, 30), 'daily check against the totals, or "off"'),
-    ]
+    api_url: str = _key(values.api_url, "https://xml.ttnc.co.uk/api/", "the operator's XML API")
+    username: str = _key(values.text, "", "e-mail address or account number of the login")
+    password: str = _key(values.secret, "", "password of the login", secret=True)
+    vkey: str = _key(values.secret, "", "application key (VKey), on whose allow-list this machine must be", secret=True)
+    timezone: ZoneInfo = _key(
+        values.timezone, ZoneInfo("Europe/London"), "the wall clock that the operator's records show"
+    )
+    start_date: date | Start = _key(
+        values.start_date, Start.ALL, 'history from this date on, "today" or "all", newest first'
+    )
+    numbers: tuple[str, ...] = _key(
+        values.numbers, (), "only calls to these numbers of the account (empty: all)", empty=True
+    )
+    page_size: int = _key(values.whole(1, 10_000), 1000, "records asked for at once")
+    poll_interval: timedelta = _key(values.duration(low=SECOND, high=DAY), MINUTE, "how often new calls are asked for")
+    lookback: timedelta = _key(
+        values.duration(low=NOTHING, high=7 * DAY), 120 * MINUTE, "how far back the tail is re-read"
+    )
+    lookback_interval: timedelta = _key(
+        values.duration(low=NOTHING, high=DAY), 10 * MINUTE, "how often it is re-read (0: never)"
+    )
+    sweep_days: int = _key(values.whole(0, 366), 7, "days that are re-read once a day (0: none)")
+    backfill_workers: int = _key(values.whole(1, 16), 2, "requests in flight while history is read")
+    audit_time: time | None = _key(
+        values.optional(values.time_of_day), time(4, 30), 'daily check against the totals, or "off"'
+    )
     sources: dict[str, str] = field(compare=False)  # key → where its value came from
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Settings:
     """Everything the program is told, parsed and checked, each value with its source."""
 
     accounts: tuple[AccountSettings, ...]
-    database_url: Annotated[str, Key(values.database_url, "sqlite:///cdrsync.db", "where the calls go", secret=True)]
-    auto_migrate: Annotated[
-        bool, Key(values.flag, default=True, help="run and sync bring an older schema of ours up to date")
-    ]
-    http_listen: Annotated[
-        Listen | None,
-        Key(values.listen, Listen("127.0.0.1", 9810), "health, metrics, status page (empty: none)", empty=True),
-    ]
-    http_hosts: Annotated[
-        tuple[str, ...],
-        Key(values.hosts, (), "names by which the web server may be asked, beside this machine's own", empty=True),
-    ]
-    http_password: Annotated[
-        str | None,
-        Key(
-            values.optional(values.long_secret(8)),
-            None,
-            "asked for by page and metrics of whoever is not on this machine",
-            secret=True,
-        ),
-    ]
-    doorbell_token: Annotated[
-        str | None,
-        Key(values.optional(values.long_secret(16)), None, "POST /doorbell with it polls at once", secret=True),
-    ]
-    workers: Annotated[int, Key(values.whole(1, 256), 8, "accounts that are worked on at once")]
-    lease_seconds: Annotated[
-        int, Key(values.whole(3, 3600), 15, "seconds without a sign of life after which a replica is replaced")
-    ]
-    api_rate: Annotated[
-        float | None,
-        Key(values.optional(values.rate), None, 'requests a second to one operator host at most, or "off"'),
-    ]
-    log_format: Annotated[
-        str,
-        Key(
-            values.choice("auto", "text", "json", "journal"),
-            "auto",
-            "auto: text on a terminal, journal under systemd, else JSON",
-        ),
-    ]
-    log_level: Annotated[
-        str, Key(values.choice("debug", "info", "warning", "error"), "info", "least level that is logged")
-    ]
-    log_numbers: Annotated[
-        bool, Key(values.flag, default=False, help="callers' numbers in full in the logs, not masked")
-    ]
-    retention_months: Annotated[
-        int | None, Key(values.optional(values.whole(1, 1200)), None, "months that callers' numbers are kept")
-    ]
-    retention_policy: Annotated[
-        str, Key(values.choice("pseudonymise", "delete"), "pseudonymise", "what becomes of older calls")
-    ]
-    pseudonym_key: Annotated[
-        str | None,
-        # With a shorter one every number could be guessed.
-        Key(values.optional(values.long_secret(16)), None, "makes the pseudonyms; never change it", secret=True),
-    ]
+    database_url: str = _key(values.database_url, "sqlite:///cdrsync.db", "where the calls go", secret=True)
+    auto_migrate: bool = _key(values.flag, default=True, told="run and sync bring an older schema of ours up to date")
+    http_listen: Listen | None = _key(
+        values.listen, Listen("127.0.0.1", 9810), "health, metrics, status page (empty: none)", empty=True
+    )
+    http_hosts: tuple[str, ...] = _key(
+        values.hosts, (), "names by which the web server may be asked, beside this machine's own", empty=True
+    )
+    http_password: str | None = _key(
+        values.optional(values.long_secret(8)),
+        None,
+        "asked for by page and metrics of whoever is not on this machine",
+        secret=True,
+    )
+    doorbell_token: str | None = _key(
+        values.optional(values.long_secret(16)), None, "POST /doorbell with it polls at once", secret=True
+    )
+    workers: int = _key(values.whole(1, 256), 8, "accounts that are worked on at once")
+    lease_seconds: int = _key(
+        values.whole(3, 3600), 15, "seconds without a sign of life after which a replica is replaced"
+    )
+    api_rate: float | None = _key(
+        values.optional(values.rate), None, 'requests a second to one operator host at most, or "off"'
+    )
+    log_format: str = _key(
+        values.choice("auto", "text", "json", "journal"),
+        "auto",
+        "auto: text on a terminal, journal under systemd, else JSON",
+    )
+    log_level: str = _key(values.choice("debug", "info", "warning", "error"), "info", "least level that is logged")
+    log_numbers: bool = _key(values.flag, default=False, told="callers' numbers in full in the logs, not masked")
+    retention_months: int | None = _key(
+        values.optional(values.whole(1, 1200)), None, "months that callers' numbers are kept"
+    )
+    retention_policy: str = _key(values.choice("pseudonymise", "delete"), "pseudonymise", "what becomes of older calls")
+    pseudonym_key: str | None = _key(  # with a shorter one every number could be guessed
+        values.optional(values.long_secret(16)), None, "makes the pseudonyms; never change it", secret=True
+    )
     sources: dict[str, str] = field(compare=False)
 
     def account(self, name: str) -> AccountSettings:
@@ -177,12 +155,8 @@ class Settings:
 
 
 def _keys(of: type, *, account: bool) -> dict[str, Key]:
-    hints = get_type_hints(of, include_extras=True)
-    return {
-        name: replace(extra, name=name, account=account)
-        for name, hint in hints.items()
-        for extra in getattr(hint, "__metadata__", ())
-    }
+    found = {one.name: one.metadata.get("key") for one in fields(of)}
+    return {name: replace(key, name=name, account=account) for name, key in found.items() if key is not None}
 
 
 KEYS: Mapping[str, Key] = MappingProxyType(_keys(AccountSettings, account=True) | _keys(Settings, account=False))
