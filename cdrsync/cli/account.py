@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cdrsync.cli import output, progress
-from cdrsync.cli.options import config_options, json_option, settings_of
+from cdrsync.cli.options import report_options, settings_of
 from cdrsync.config.read import ACCOUNT_NAME
 from cdrsync.errors import EXIT_OK
 from cdrsync.store import identity
@@ -27,8 +27,7 @@ def account() -> None:
 
 
 @account.command("list", short_help="List the accounts of the database")
-@config_options
-@json_option
+@report_options
 def list_(inputs: Inputs, *, as_json: bool) -> int:
     """List the accounts that the database has, and whether the configuration names them.
 
@@ -50,8 +49,7 @@ def list_(inputs: Inputs, *, as_json: bool) -> int:
 
 @account.command("retry", short_help="Have the daemon try an account at once")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
-@config_options
-@json_option
+@report_options
 def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """Have the daemon try accounts at once, after a refused login was mended for example.
 
@@ -71,8 +69,7 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 @account.command("rename", short_help="Give an account another name")
 @click.argument("old")
 @click.argument("new")
-@config_options
-@json_option
+@report_options
 def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
     """Give an account another name in the database; what is held of it stays. The daemon of OLD has to be stopped.
 
@@ -93,8 +90,7 @@ def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
 @account.command("retire", short_help="Have an account keep its calls, and free its login")
 @click.argument("name")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the runs.")
-@config_options
-@json_option
+@report_options
 def retire(inputs: Inputs, name: str, *, reason: str, as_json: bool) -> int:
     """Keep what is held of an account, and let its login have another name: for a new sequence of uids.
 
@@ -112,8 +108,7 @@ def retire(inputs: Inputs, name: str, *, reason: str, as_json: bool) -> int:
 @account.command("forget", short_help="Delete an account with all that is held of it")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@config_options
-@json_option
+@report_options
 def forget(inputs: Inputs, name: str, *, yes: bool, as_json: bool) -> int:
     """Delete an account from the database: its calls, their history, its quarantine, its ledger and its runs.
 

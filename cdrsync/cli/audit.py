@@ -8,7 +8,7 @@ import click
 
 from cdrsync.cli import output
 from cdrsync.cli.each import for_each
-from cdrsync.cli.options import DAY, account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import DAY, account_report_options, settings_of
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import Period, Verdict
@@ -39,9 +39,7 @@ MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS"}  # the others are wo
 @click.option("--number", metavar="N", help="Only calls to this number of the account.")
 @click.option("--heal", is_flag=True, help="Read the days at fault again, by date and by uid, then compare once more.")
 @click.option("--explain", type=DAY, metavar="DAY", help="Name the calls of a day that are held or listed alone.")
-@config_options
-@account_option
-@json_option
+@account_report_options
 @click.pass_context
 def audit(
     ctx: click.Context,
@@ -155,9 +153,7 @@ def _print(name: str, report: AuditReport) -> None:
 @audit.command("accept", short_help="Answer for a gap: its alarm ends")
 @click.argument("day", type=DAY, metavar="DAY")
 @click.option("--note", required=True, metavar="TEXT", help="Why; it is kept and shown.")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def accept(inputs: Inputs, names: tuple[str, ...], day: datetime, *, note: str, as_json: bool) -> int:
     """Accept the gap that a day lies in, as it is now. Another call of the day, or another difference, ends that.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import account_report_options, settings_of
 from cdrsync.config.values import Start
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import BEGINNING, MAX_UID, TAIL_STREAM
@@ -30,9 +30,7 @@ def checkpoint() -> None:
 
 
 @checkpoint.command("show", short_help="List the checkpoints")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def show(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """List how far each stream of each account is read.
 
@@ -57,9 +55,7 @@ def show(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 @click.option("--number", metavar="N", help="Only the tail of this number, where the account is limited to numbers.")
 @click.option("--start", metavar="DATE", help='History is wanted from this date on; "all": from the first call on.')
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the runs.")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def set_(
     inputs: Inputs,
     names: tuple[str, ...],

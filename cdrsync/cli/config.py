@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import config_options, json_option
+from cdrsync.cli.options import report_options
 from cdrsync.config import KEYS, read
 from cdrsync.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 from cdrsync.monitor import words
@@ -33,8 +33,7 @@ def config_group() -> None:
 
 
 @config_group.command("show", short_help="Print every value with its source, secrets masked")
-@config_options
-@json_option
+@report_options
 def show(inputs: Inputs, *, as_json: bool) -> int:
     """Print every value with its source, secrets masked. Problems are printed too (exit 78).
 
@@ -59,8 +58,7 @@ def show(inputs: Inputs, *, as_json: bool) -> int:
 
 
 @config_group.command("check", short_help="Report every problem of the configuration at once")
-@config_options
-@json_option
+@report_options
 def check(inputs: Inputs, *, as_json: bool) -> int:
     """Report every problem of the configuration at once. Exit 0: good; 78: problems.
 

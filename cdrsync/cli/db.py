@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import config_options, json_option, settings_of
+from cdrsync.cli.options import json_option, report_options, settings_of
 from cdrsync.config.values import did_you_mean
 from cdrsync.errors import EXIT_OK, SchemaMismatch
 from cdrsync.store.admin import dictionary, migrate, semantic, views
@@ -31,8 +31,7 @@ def db() -> None:
 
 
 @db.command("upgrade", short_help="Create the tables, or bring them up to date")
-@config_options
-@json_option
+@report_options
 def upgrade(inputs: Inputs, *, as_json: bool) -> int:
     """Create the tables, or bring them up to date. Where they are, the views are made anew.
 
@@ -47,8 +46,7 @@ def upgrade(inputs: Inputs, *, as_json: bool) -> int:
 
 
 @db.command("check", short_help="Is the schema the one this program needs?")
-@config_options
-@json_option
+@report_options
 def check(inputs: Inputs, *, as_json: bool) -> int:
     """Check that the schema is the one this program needs, and that every view can be read. Exit 78 where not.
 
@@ -63,8 +61,7 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
 
 
 @db.command("current", short_help="Print the schema's version")
-@config_options
-@json_option
+@report_options
 def current(inputs: Inputs, *, as_json: bool) -> int:
     """Print the schema's version, and the one this program needs.
 
@@ -124,8 +121,7 @@ def describe(names: tuple[str, ...], form: str, *, as_json: bool) -> int:
 @click.argument("role")
 @click.option("--tables", is_flag=True, help="Let it read the tables too.")
 @click.option("--account", "names", multiple=True, metavar="NAME", help="Only this account's rows (PostgreSQL).")
-@config_options
-@json_option
+@report_options
 def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: bool, as_json: bool) -> int:
     """Let an existing ROLE of PostgreSQL, MySQL or MariaDB read the views, and nothing else.
 
@@ -146,8 +142,7 @@ def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: b
 @db.command("distribute", short_help="Spread the tables over the nodes of a Citus cluster, by account")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@config_options
-@json_option
+@report_options
 def distribute(inputs: Inputs, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Spread the tables of PostgreSQL over the nodes of a Citus cluster: all of an account is on one node.
 

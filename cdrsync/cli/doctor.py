@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import account_report_options, settings_of
 from cdrsync.errors import EXIT_OK
 from cdrsync.monitor.words import visible
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor", short_help="Check that everything is reachable, and say what to do")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def doctor(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """Check configuration, DNS, TLS, login, clock, database, schema, permissions and disk space.
 

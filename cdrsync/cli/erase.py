@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import account_report_options, settings_of
 from cdrsync.errors import EXIT_OK, ConfigError
 from cdrsync.store.reads import status
 from cdrsync.wiring import accounts, database
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @click.option("--number", metavar="N", help="This number, as caller and destination, for good.")
 @click.option("--expired", is_flag=True, help="What is older than retention_months, as retention_policy says.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def erase(
     inputs: Inputs, number: str | None, names: tuple[str, ...], *, expired: bool, yes: bool, as_json: bool
 ) -> int:

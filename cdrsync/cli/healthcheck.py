@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import config_options, json_option, settings_of
+from cdrsync.cli.options import report_options, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, EXIT_UNREACHABLE, ConfigError
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ MAX_BYTES = 4096
 
 @click.command("healthcheck", short_help="Ask a running daemon whether it is well")
 @click.option("--live", is_flag=True, help="Only whether it runs; by default whether it works, too, as /readyz says.")
-@config_options
-@json_option
+@report_options
 def healthcheck(inputs: Inputs, *, live: bool, as_json: bool) -> int:
     """Ask the daemon at http_listen whether it is well. Exit 0: it is; 1: it says why not; 69: no answer.
 

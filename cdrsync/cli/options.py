@@ -59,11 +59,18 @@ def config_options(command: Command) -> Command:
     return wrapped
 
 
-def settings_of(inputs: Inputs, names: Sequence[str] = (), *, credentials: bool = True) -> Settings:
-    """Load the settings for a command, limited to the accounts in `names`. From here on their secrets never show.
+def report_options(command: Command) -> Command:
+    """Give a command the options of the configuration, and `--json`."""
+    return config_options(json_option(command))
 
-    Raises ConfigError, UnknownAccount.
-    """
+
+def account_report_options(command: Command) -> Command:
+    """The same, and `--account`."""
+    return config_options(account_option(json_option(command)))
+
+
+def settings_of(inputs: Inputs, names: Sequence[str] = (), *, credentials: bool = True) -> Settings:
+    """Load the settings for a command, limited to the accounts in `names`. From here on their secrets never show."""
     settings = load(inputs, credentials=credentials)
     logs.hide(settings.secrets())
     return settings.only(names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import account_report_options, report_options, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import utc_now
 from cdrsync.store.reads.quarantine import Quarantine
@@ -25,9 +25,7 @@ def rejects() -> None:
 
 @rejects.command("list", short_help="List what waits in quarantine")
 @click.option("--all", "resolved", is_flag=True, help="Those that could be stored later or were dismissed, too.")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bool) -> int:
     """List what waits in quarantine. Exit 0: nothing; 1: something.
 
@@ -48,8 +46,7 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
 
 @rejects.command("show", short_help="Print one record as sent")
 @click.argument("number", type=click.IntRange(min=1))
-@config_options
-@json_option
+@report_options
 def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
     """Print one record as the operator sent it, and what is wrong with it.
 
@@ -71,8 +68,7 @@ def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
 @rejects.command("dismiss", short_help="Say that nothing more is to be done about one")
 @click.argument("number", type=click.IntRange(min=1))
 @click.option("--note", required=True, metavar="TEXT", help="Why; it is kept.")
-@config_options
-@json_option
+@report_options
 def dismiss(inputs: Inputs, number: int, *, note: str, as_json: bool) -> int:
     """Say that nothing more is to be done about a record: it stays in quarantine, but is no longer open.
 
@@ -88,9 +84,7 @@ def dismiss(inputs: Inputs, number: int, *, note: str, as_json: bool) -> int:
 
 
 @rejects.command("retry", short_help="Read them again with today's program")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """Read every record in quarantine again with today's program, and store what now fits.
 

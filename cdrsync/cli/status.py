@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import account_report_options, settings_of
 from cdrsync.config.values import show as show_value
 from cdrsync.errors import EXIT_OK
 from cdrsync.model import Verdict, utc_now
@@ -41,9 +41,7 @@ LEGEND = "■ agrees with the operator  ◆ healed  ▲ accepted  □ unaudited 
 
 
 @click.command("status", short_help="Show what is held and how current it is")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """Show how every account is, the troubled first; up to five, or those named by --account, in full.
 

@@ -10,7 +10,7 @@ import click
 
 from cdrsync.cli import output, progress
 from cdrsync.cli.each import for_each
-from cdrsync.cli.options import DAY, account_option, config_options, json_option, settings_of
+from cdrsync.cli.options import DAY, account_report_options, settings_of
 from cdrsync.config.values import duration
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, DatabaseUnavailable, LeaseLost, Retry, Skip
@@ -55,9 +55,7 @@ give_up_option = click.option(
 
 @click.command("sync", short_help="Catch up once, then exit")
 @give_up_option
-@config_options
-@account_option
-@json_option
+@account_report_options
 def sync(inputs: Inputs, names: tuple[str, ...], *, give_up_after: float, as_json: bool) -> int:
     """Catch up once: newest calls, history from start_date (all by default), everything new since; then exit.
 
@@ -82,9 +80,7 @@ def sync(inputs: Inputs, names: tuple[str, ...], *, give_up_after: float, as_jso
 @click.option("--since", type=DAY, required=True, metavar="DATE", help="First day, yyyy-mm-dd.")
 @click.option("--until", type=DAY, metavar="DATE", help="Last day, included; yesterday by default.")
 @give_up_option
-@config_options
-@account_option
-@json_option
+@account_report_options
 def backfill(
     inputs: Inputs,
     names: tuple[str, ...],
@@ -129,9 +125,7 @@ def backfill(
 @click.command("fetch", short_help="Fetch, store and print one record")
 @click.option("--uid", type=click.IntRange(min=1), metavar="N", help="The record's uid.")
 @click.option("--ref", metavar="R", help="The record's ref.")
-@config_options
-@account_option
-@json_option
+@account_report_options
 def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | None, *, as_json: bool) -> int:
     """Fetch one record from the operator (GetCDR), store it and print it. Exit 1: the operator has none.
 

@@ -1,6 +1,7 @@
 """The only file that names concrete classes: settings in, working parts out.
 
-They are imported where they are made: a command that needs no API does not wait for the HTTP library.
+They are imported where they are made: a command that needs no API does not wait for the HTTP library. Whatever opens a
+database raises DatabaseUnavailable, SchemaMismatch, ConfigError; whatever takes an account's lease LeaseHeld as well.
 """
 
 from __future__ import annotations
@@ -128,8 +129,6 @@ def open_account(
     """Open an account for one command: schema up to date, lease taken. `stop` ends every wait.
 
     Where the lease's holder may be dead, it is waited for, and `told`.
-
-    Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
     """
     with (
         contextlib.closing(Database(settings)) as database,
@@ -143,10 +142,7 @@ def open_account(
 def open_audit(
     settings: Settings, account: AccountSettings, *, writer: bool, stop: threading.Event | None = None
 ) -> Iterator[Audit]:
-    """Open an audit for one command. A `writer` takes the lease (it may heal); others work beside the daemon.
-
-    Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
-    """
+    """Open an audit for one command. A `writer` takes the lease (it may heal); others work beside the daemon."""
     from cdrsync.store.reads.ledger import SqlLedger
     from cdrsync.sync.position import Position
 
@@ -175,11 +171,16 @@ def fetch_totals(
     *,
     stop: threading.Event | None = None,
 ) -> tuple[Totals, datetime]:
+<<<<<<< HEAD
     """Ask for the operator's totals and keep them; answer them and their moment.
 
     Raises RequestRefused, ApiUnreachable, LoginRefused, DatabaseUnavailable, SchemaMismatch.
     """
     from cdrsync.audit.look import ask_totals
+=======
+    """Ask for the operator's totals and keep them; answer them and their moment. Raises what the API's port does."""
+    from cdrsync.audit.totals import ask_totals
+>>>>>>> 5fd402f (Commands that report share one line of options; wiring says once what it raises)
     from cdrsync.store.reads import status
     from cdrsync.store.reads.ledger import SqlLedger
 
@@ -209,10 +210,7 @@ def _store(settings: Settings, account: AccountSettings, replica: Replica) -> Sq
 
 @contextlib.contextmanager
 def held_account(settings: Settings, name: str) -> Iterator[SqlStore]:
-    """Take the lease of an account that the database has, in the configuration or not.
-
-    Raises UnknownAccount, LeaseHeld, DatabaseUnavailable, SchemaMismatch.
-    """
+    """Take the lease of an account that the database has, in the configuration or not. Raises UnknownAccount."""
     from cdrsync.store.reads import status
     from cdrsync.store.save import SqlStore
 
@@ -244,10 +242,7 @@ def retry_rejects(settings: Settings, account: AccountSettings) -> tuple[int, in
 
 @contextlib.contextmanager
 def eraser(settings: Settings, name: str) -> Iterator[Eraser]:
-    """Make what erases in an account of the database, beside whoever writes there.
-
-    Raises DatabaseUnavailable, SchemaMismatch, ConfigError where the account was never synced.
-    """
+    """Make what erases in an account of the database, beside whoever writes there."""
     from cdrsync.store.privacy.eraser import Eraser
     from cdrsync.store.privacy.rules import Key
 
@@ -256,10 +251,7 @@ def eraser(settings: Settings, name: str) -> Iterator[Eraser]:
 
 
 def prune(settings: Settings, account: AccountSettings) -> Iterator[Erased]:
-    """Treat the calls that are older than `retention_months`; nothing where it is not set. Yields after each day.
-
-    Raises DatabaseUnavailable, SchemaMismatch, ConfigError.
-    """
+    """Treat the calls that are older than `retention_months`; nothing where it is not set. Yields after each day."""
     from datetime import datetime
 
     from cdrsync.store.privacy.eraser import months_before
@@ -281,13 +273,12 @@ def classify(number: str) -> NumberFacts:
 def refresh_numbers(settings: Settings) -> int:
     """Classify anew the numbers that an older edition of the rules classified; answers how many.
 
-    In small transactions beside whoever writes. Raises DatabaseUnavailable.
+    In small transactions beside whoever writes.
     """
     from cdrsync.store import numbering
-    from cdrsync.store.numbering import RULES_VERSION
 
     with engine(settings.database_url) as opened:
-        return numbering.refresh(opened, classify, RULES_VERSION)
+        return numbering.refresh(opened, numbering.classify, numbering.RULES_VERSION)
 
 
 def brake(settings: Settings, account: AccountSettings) -> Brake:

@@ -1,4 +1,7 @@
-"""The database of the settings: opened for one piece of work, its schema checked or brought up to date."""
+"""The database of the settings: opened for one piece of work, its schema checked or brought up to date.
+
+Whatever opens it raises DatabaseUnavailable, SchemaMismatch, ConfigError.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class Database:
             self.replica.leave()
 
     def prepare(self) -> None:
-        """Bring the schema up to date, or refuse it. Raises SchemaMismatch, DatabaseUnavailable, ConfigError."""
+        """Bring the schema up to date, or refuse it."""
         from cdrsync.store.admin import apart, migrate
 
         with self._lock:
@@ -63,10 +66,7 @@ class Database:
                 self._ready = True
 
     def open(self, store: SqlStore) -> None:
-        """Take an account's lease, on a schema that is up to date.
-
-        Raises LeaseHeld, SchemaMismatch, DatabaseUnavailable, ConfigError.
-        """
+        """Take an account's lease, on a schema that is up to date. Raises LeaseHeld."""
         try:
             store.open()
         except SchemaMismatch:
@@ -86,10 +86,7 @@ class Database:
             store.open()
 
     def last_audit(self, name: str) -> tuple[datetime | None, int, datetime | None]:
-        """When an account was audited last, the days with a gap since, and when its youngest call began. UTC.
-
-        Raises DatabaseUnavailable.
-        """
+        """When an account was audited last, the days with a gap since, and when its youngest call began. UTC."""
         from cdrsync.store.reads import status
 
         return status.last_audit(self.replica.reader, name)
@@ -109,7 +106,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def found(settings: Settings) -> Iterator[Engine]:
-    """Open a database that is there already, whatever its schema. Raises DatabaseUnavailable, ConfigError."""
+    """Open a database that is there already, whatever its schema."""
     path = sqlite_file(settings.database_url)
     if path is not None and is_missing(path):  # SQLite would make an empty one
         raise DatabaseUnavailable(f"there is no database at {path} yet", hint="cdrsync sync makes it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cdrsync.errors import ConfigError, install_hint
 from cdrsync.model import COST_PLACES
@@ -30,16 +30,6 @@ class Columns:
         self.described = described
         self.names = [one.name for one in described]
         self.types = ["micros" if one.name == "cost" else one.type for one in described]
-
-
-class Writer(Protocol):
-    """One file format."""
-
-    def write(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Write rows, in the order of the columns."""
-
-    def close(self) -> None:
-        """Write what a file ends with."""
 
 
 @lru_cache(16384)
@@ -246,7 +236,7 @@ class Xlsx:
         self._book.close()
 
 
-FORMATS: Mapping[str, Callable[[BinaryIO, Columns], Writer]] = {
+FORMATS: Mapping[str, type[Csv | Parquet | Xlsx]] = {
     "csv": Csv,
     "excel-csv": ExcelCsv,
     "parquet": Parquet,
