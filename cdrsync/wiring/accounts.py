@@ -171,16 +171,8 @@ def fetch_totals(
     *,
     stop: threading.Event | None = None,
 ) -> tuple[Totals, datetime]:
-<<<<<<< HEAD
-    """Ask for the operator's totals and keep them; answer them and their moment.
-
-    Raises RequestRefused, ApiUnreachable, LoginRefused, DatabaseUnavailable, SchemaMismatch.
-    """
-    from cdrsync.audit.look import ask_totals
-=======
     """Ask for the operator's totals and keep them; answer them and their moment. Raises what the API's port does."""
-    from cdrsync.audit.totals import ask_totals
->>>>>>> 5fd402f (Commands that report share one line of options; wiring says once what it raises)
+    from cdrsync.audit.look import ask_totals
     from cdrsync.store.reads import status
     from cdrsync.store.reads.ledger import SqlLedger
 
