@@ -104,7 +104,7 @@ def backfill(
     windows = {}
     for account in settings.accounts:
         today = datetime.now(account.timezone).date()
-        windows[account.name] = window = Window(since.date(), until.date() if until else _yesterday(today))
+        windows[account.name] = window = Window(since.date(), until.date() if until else today - timedelta(days=1))
         if window.first > window.last:
             raise click.UsageError(f"--since {window.first} is after --until {window.last}")
         if window.last > today:
@@ -150,10 +150,6 @@ def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | No
     else:
         output.line(f"the operator has no record with {f'uid {uid}' if uid else f'ref {ref}'}")
     return EXIT_OK if record is not None else EXIT_FOUND
-
-
-def _yesterday(today: date) -> date:
-    return date.fromordinal(today.toordinal() - 1)
 
 
 def _catch_up_bar(parts: AccountParts) -> contextlib.AbstractContextManager[progress.Show]:

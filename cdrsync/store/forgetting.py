@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 PIECE = 2_000  # rows of one transaction
 LOOKED_AT = 20_000  # rows that one statement looks at
-AT_ONCE = 500  # bound parameters of one statement
 SHARE = 6  # of the limit of a statement that a piece may take, before the next ones are half as large
 
 
@@ -114,7 +113,9 @@ class Forgetting:
         last = ""
         while True:
             with self._session.reading() as connection:
-                query = select(number.c.number).where(number.c.number > last).order_by(number.c.number).limit(AT_ONCE)
+                query = (
+                    select(number.c.number).where(number.c.number > last).order_by(number.c.number).limit(port.AT_ONCE)
+                )
                 some = list(connection.execute(query).scalars())
                 unused = set(some) - dialled
                 for column in (cdr.c.anumber, cdr.c.bnumber):

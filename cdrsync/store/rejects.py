@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 
 from cdrsync.model import MAX_UID
+from cdrsync.store.databases.port import pieces
 from cdrsync.store.privacy.raw_record import fingerprint
 from cdrsync.store.schema.tables import reject
 from cdrsync.store.upsert import keep_reject
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from cdrsync.store.databases.port import DatabaseKind
 
 REJECT_LENGTH = 2**18  # characters kept of a rejected record
-AT_ONCE = 500  # bound parameters of one statement; SQLite's limit is the lowest
 
 
 class Rejects:
@@ -74,9 +74,9 @@ class Rejects:
 
     def _known(self, connection: Connection, account_id: int, marks: Iterable[str]) -> int:
         """How many of these fingerprints are kept already."""
-        wanted, known = sorted(marks), 0
-        for start in range(0, len(wanted), AT_ONCE):
-            here = (reject.c.account_id == account_id, reject.c.fingerprint.in_(wanted[start : start + AT_ONCE]))
+        known = 0
+        for some in pieces(sorted(marks)):
+            here = (reject.c.account_id == account_id, reject.c.fingerprint.in_(some))
             known += connection.scalar(select(func.count()).select_from(reject).where(*here)) or 0
         return known
 

@@ -31,19 +31,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection
 
 LEASE_SECONDS = 15.0
-
 BEATS = 3  # within a lease's time
-
 RETRY_SECONDS = 1.0  # after a beat that failed
-
 LATE = 1.5  # times the pause between two beats: one of them is missing
-
 LOOK_SECONDS = 0.5  # between two looks at a holder that may be dead
-
 FEW = 50  # accounts: of more names the whole table is read, which is as quick and binds nothing
-
 LEAVE_SECONDS = 3.0  # at most, for a clean farewell
-
 NAME_LENGTH = 8  # of a replica's id: what stays the same when it has to join again
 
 T = TypeVar("T")
@@ -67,8 +60,8 @@ class Replica:
         shares: bool = False,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._name = secrets.token_hex(NAME_LENGTH // 2)
-        self.engine = open_engine(url, writer=self._name, connections=connections)
+        self.name = secrets.token_hex(NAME_LENGTH // 2)  # the part of our id that stays when we have to join again
+        self.engine = open_engine(url, writer=self.name, connections=connections)
         self.reader = self.engine.execution_options(**{WRITER: False})  # the same pool, for what only reads
         self.lease_seconds = lease_seconds
         self.shares = shares
@@ -157,11 +150,6 @@ class Replica:
             done = update(account).where(account.c.name.in_(asked)).values(retry_asked_at=None)
             self._write(lambda connection: connection.execute(done))
         return asked
-
-    @property
-    def name(self) -> str:
-        """The part of our id that stays when we have to join again."""
-        return self._name
 
     def living(self) -> list[Peer]:
         """Every replica that may hold leases, this one among them; oldest first."""
@@ -291,7 +279,7 @@ class Replica:
             return
         with self._lock:
             self._leases.clear()
-        self.id = self._name + secrets.token_hex(16 - NAME_LENGTH // 2)
+        self.id = self.name + secrets.token_hex(16 - NAME_LENGTH // 2)
         process = this_process()
         values = {
             "id": self.id,

@@ -20,11 +20,11 @@ class _Known(NamedTuple):
     extra: str  # of pyproject.toml, which brings the driver
 
 
-_SQLITE = _Known("sqlite", "sqlite3", "")
-_POSTGRESQL = _Known("postgresql", "psycopg", "postgres")
-_MYSQL = _Known("mysql", "pymysql", "mysql")
-
-_KNOWN = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL}
+_KNOWN = {
+    "sqlite": _Known("sqlite", "sqlite3", ""),
+    "postgresql": _Known("postgresql", "psycopg", "postgres"),
+    **dict.fromkeys(("mysql", "mariadb"), _Known("mysql", "pymysql", "mysql")),
+}
 """By the name that SQLAlchemy has for a dialect, which is the scheme of a URL, too."""
 
 

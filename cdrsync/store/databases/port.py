@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from abc import ABC, abstractmethod
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from sqlalchemy import DateTime, Numeric, String, Text, Time
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
@@ -14,7 +15,7 @@ from cdrsync.errors import ConfigError, DatabaseUnavailable
 from cdrsync.model import COST_PLACES, Cdr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from datetime import time as time_of_day
 
@@ -30,31 +31,30 @@ if TYPE_CHECKING:
 
     Changes = Callable[[New], dict[str, Any]]
 
-COLUMNS = ", ".join(Cdr._fields)
-"""The columns that come from the API, in the order of Cdr."""
+T = TypeVar("T")
 
+COLUMNS = ", ".join(Cdr._fields)  # that come from the API
 NUMBER_COLUMNS = ("number", "e164", "kind", "region", "rules_version", "national", "kind_source", "usual")
-
 Number = tuple[str, str | None, str | None, str | None, str | None, str | None, str | None, str | None]
 """What a row of `number` says, in the order of NUMBER_COLUMNS."""
 
-WRITER = "cdrsync_writer"
-"""Execution option: this connection begins as a writer."""
+WRITER = "cdrsync_writer"  # execution option: this connection begins as a writer
+AT_ONCE = 500  # bound parameters of one statement; SQLite's limit is the lowest
 
 CONNECT_SECONDS = 10
-
+STATEMENT_SECONDS = 12  # longer than any statement of a page takes
+CUT_SECONDS = 16  # without a word from the server in the middle of a transaction: the client gives it up
+KEEPALIVE = (5, 2, 3)  # seconds of silence, seconds between two probes, probes: 11 s until a vanished peer is known
 SILENT_SECONDS = 10
 """A transaction whose client says nothing for so long is ended by the server: sooner than its lease goes to another, so
 that whoever takes it over does not wait for rows that a stopped or vanished process has locked."""
 
-STATEMENT_SECONDS = 12
-"""Longer than any statement of a page takes."""
 
-CUT_SECONDS = 16
-"""After so long without a word from the server in the middle of a transaction, the client gives it up."""
-
-KEEPALIVE = (5, 2, 3)
-"""Seconds of silence, seconds between two probes, probes: 11 s until a vanished peer is known."""
+def pieces(items: Iterable[T]) -> Iterator[list[T]]:
+    """AT_ONCE of the items at a time."""
+    left = iter(items)
+    while some := list(itertools.islice(left, AT_ONCE)):
+        yield some
 
 
 class Trouble(NamedTuple):
@@ -76,47 +76,26 @@ class TooLarge(DatabaseUnavailable):
 class DatabaseKind(ABC):
     """One kind of database. What takes a connection runs in the caller's transaction."""
 
+    # Execution options of a transaction that sees one state of the database from beginning to end.
     snapshot: ClassVar[Mapping[str, Any]] = {"isolation_level": "REPEATABLE READ"}
-    """Execution options of a transaction that sees one state of the database from beginning to end."""
-
     engine_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "READ COMMITTED"}
-
     pool_options: ClassVar[Mapping[str, Any]] = {"pool_pre_ping": True}  # a connection that died is replaced
-
+    # What the driver must be told to log in within CONNECT_SECONDS, or not at all.
     look_arguments: ClassVar[Mapping[str, Any]] = {"connect_timeout": CONNECT_SECONDS}
-    """What the driver must be told to log in within CONNECT_SECONDS, or not at all."""
 
-    now: ClassVar[str]
-    """SQL for the database's own clock, an instant."""
+    now: ClassVar[str]  # SQL for the database's own clock, an instant
+    quote_mark: ClassVar[str] = '"'  # around identifiers
+    has_users: ClassVar[bool] = True  # who may have rights
+    distributes: ClassVar[bool] = False  # an extension of it spreads tables over several servers
 
-    quote_mark: ClassVar[str] = '"'
-    """Around identifiers."""
-
-    has_users: ClassVar[bool] = True
-    """Whether it has users, who may have rights."""
-
-    distributes: ClassVar[bool] = False
-    """Whether an extension of it spreads tables over several servers."""
-
-    words: ClassVar[str]
-    """The file with its own words of the views: `migrations/views/NAME.toml`."""
-
-    create_view: ClassVar[str] = "CREATE OR REPLACE VIEW"
-    """Which keeps what was granted on it, where it can."""
-
-    of_no_rows: ClassVar[str] = "WHERE 1 = 0"
-    """Ends a query that tells its columns alone."""
-
+    words: ClassVar[str]  # the file with its own words of the views: `migrations/views/NAME.toml`
+    create_view: ClassVar[str] = "CREATE OR REPLACE VIEW"  # which keeps what was granted on it, where it can
+    of_no_rows: ClassVar[str] = "WHERE 1 = 0"  # ends a query that tells its columns alone
     comments_views: ClassVar[bool] = False
 
-    transactional_ddl: ClassVar[bool] = False
-    """Whether a schema that was half made can be rolled back."""
-
-    alters_by_copy: ClassVar[bool] = False
-    """Whether a table is altered by making it anew: then all migrations are one transaction."""
-
-    json_needs_check: ClassVar[bool] = False
-    """Whether its JSON is a plain text to it, and it could check it."""
+    transactional_ddl: ClassVar[bool] = False  # a schema that was half made can be rolled back
+    alters_by_copy: ClassVar[bool] = False  # a table is made anew to alter it: all migrations are one transaction
+    json_needs_check: ClassVar[bool] = False  # its JSON is a plain text to it, and it could check it
 
     # ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────
 

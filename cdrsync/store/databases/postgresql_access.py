@@ -27,14 +27,12 @@ MARK = "cdrsync: what this role may read, made by cdrsync db grant-reader"
 OWNER_HINT = "Give --database-url a user that owns the tables"
 _OWNER = "(SELECT relowner FROM pg_class WHERE oid = to_regclass('cdr'))"
 
-
 _DENIED = (
     "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname IN"
     " ('account', 'cdr', 'checkpoint', 'coverage', 'number', 'reject', 'alembic_version') AND relkind IN ('r', 'p')"
     " AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')"
     " AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')) ORDER BY 1"
 )
-
 
 _NUMBERS = frozenset(
     {"connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"}
@@ -48,22 +46,11 @@ _MODES = {
 """libpq's sslmode, by that name and by those of other clients."""
 
 
-def _ssl(value: str) -> dict[str, str]:
-    return {"sslmode": "disable" if value.lower() in ("false", "0", "no", "off") else "require"}
-
-
-def _ssl_mode(value: str) -> dict[str, str]:
-    return {"sslmode": _MODES.get(value.upper(), value)}
-
-
-def _schema(value: str) -> dict[str, str]:
-    return {"options": f"-csearch_path={value}"}
-
-
+_NO = ("false", "0", "no", "off")
 _TRANSLATED: dict[str, Callable[[str], dict[str, str]]] = {
-    **dict.fromkeys(("ssl-mode", "ssl_mode", "sslMode"), _ssl_mode),
-    **dict.fromkeys(("ssl", "useSSL"), _ssl),
-    **dict.fromkeys(("schema", "currentSchema", "search_path"), _schema),
+    **dict.fromkeys(("ssl-mode", "ssl_mode", "sslMode"), lambda mode: {"sslmode": _MODES.get(mode.upper(), mode)}),
+    **dict.fromkeys(("ssl", "useSSL"), lambda yes: {"sslmode": "disable" if yes.lower() in _NO else "require"}),
+    **dict.fromkeys(("schema", "currentSchema", "search_path"), lambda name: {"options": f"-csearch_path={name}"}),
     # For clients that would keep something in a session, or many of them open: cdrsync does neither.
     **dict.fromkeys(("pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size"), lambda _: {}),
 }

@@ -20,7 +20,7 @@ from cdrsync.errors import ConfigError
 from cdrsync.model import Cdr, utc_now
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.databases.port import WRITER
+from cdrsync.store.databases.port import WRITER, pieces
 from cdrsync.store.lease import intervene
 from cdrsync.store.numbering import FINAL
 from cdrsync.store.privacy import quarantine
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from cdrsync.store.databases.port import Number
 
 BATCH = 1000  # calls of one transaction
-AT_ONCE = 500  # bound parameters of one statement
 PERSONAL = ("anumber", "dialled", "extra")
 WRITTEN = (*PERSONAL, "bnumber", *TEXTS)
 
@@ -182,7 +181,7 @@ class Eraser:
         """Treat some calls and the history of their changes; the numbers that went are added to `seen`."""
         columns = [cdr.c[name] for name in Cdr._fields]
         calls: list[Cdr] = []
-        for some in _pieces(uids):
+        for some in pieces(uids):
             here = and_(cdr.c.account_id == self._account_id, cdr.c.uid.in_(some))
             calls += [Cdr._make(row) for row in connection.execute(select(*columns).where(here))]
         mark(connection, self._account_id, {call.call_date for call in calls})
@@ -190,7 +189,7 @@ class Eraser:
         seen.update(text for call in calls for text in (call.anumber, call.dialled, call.bnumber) if text)
         seen.update(text for row in changes for text in (row.old_value, row.new_value) if text)
         if rules.key is None:
-            for some in _pieces(uids):
+            for some in pieces(uids):
                 for table in (cdr, cdr_change):
                     connection.execute(
                         delete(table).where(table.c.account_id == self._account_id, table.c.uid.in_(some))
@@ -211,7 +210,7 @@ class Eraser:
 
     def _changes(self, connection: Connection, uids: list[int]) -> list[Any]:
         found: list[Any] = []
-        for some in _pieces(uids):
+        for some in pieces(uids):
             here = and_(cdr_change.c.account_id == self._account_id, cdr_change.c.uid.in_(some))
             query = select(cdr_change, cdr.c.call_date).join(
                 cdr, and_(cdr.c.account_id == cdr_change.c.account_id, cdr.c.uid == cdr_change.c.uid)
@@ -238,7 +237,7 @@ class Eraser:
             if before and after and before != after
         }
         facts: dict[str, Any] = {}
-        for some in _pieces(sorted(became)):
+        for some in pieces(sorted(became)):
             for row in connection.execute(select(number).where(number.c.number.in_(some))):
                 facts[row.number] = row
         rows = {after: _pseudonym_row(after, facts.get(before)) for before, after in became.items()}
@@ -264,7 +263,7 @@ class Eraser:
             forgotten = self._unused(connection, seen) if seen else []
         with self._writing() as connection:
             quarantine.write(connection, self._account_id, rejects)
-            for some in _pieces(forgotten):
+            for some in pieces(forgotten):
                 connection.execute(delete(number).where(number.c.number.in_(some)))
                 found["number.number"] += len(some)
             if rejects:
@@ -286,18 +285,13 @@ class Eraser:
         # Few are destinations, and no index is there for them: one pass over all.
         unused -= set(connection.execute(select(cdr.c.dialled).distinct()).scalars())
         for column in (cdr.c.anumber, cdr.c.bnumber):
-            for some in _pieces(sorted(unused)):
+            for some in pieces(sorted(unused)):
                 unused -= set(connection.execute(select(column).where(column.in_(some)).distinct()).scalars())
         return sorted(unused)
 
 
 def _numbers(call: Cdr) -> tuple[str | None, ...]:
     return call.anumber, call.dialled, call.bnumber
-
-
-def _pieces(items: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(items), AT_ONCE):
-        yield items[start : start + AT_ONCE]
 
 
 def _pseudonym_row(text: str, facts: Any) -> Number:

@@ -44,9 +44,7 @@ _MARK = "~"  # begins every pseudonym; no number as sent has it
 _MAILBOX = "V:"
 _PLAIN = ("", "0")  # withheld, nothing dialled: nobody's number
 _REMEMBERED = 50_000  # hashes kept in memory, some 10 MB
-_LENGTH = (
-    10  # bytes of the hash in a pseudonym: that two of a million numbers share one has a chance of 1 in 2 trillion
-)
+_LENGTH = 10  # bytes of the hash in a pseudonym: two of a million numbers share one with a chance of 1 in 2 trillion
 
 
 class Key:
@@ -184,11 +182,8 @@ def current_rules(connection: Connection, account_id: int, known: Rules, key: Ke
     """
     query = select(account.c.erasures).where(account.c.id == account_id)
     version: int = connection.execute(query).scalar_one()
-    return known if version == known.version else read_rules(connection, account_id, version, key)
-
-
-def read_rules(connection: Connection, account_id: int, version: int, key: Key | None) -> Rules:
-    """Read the rules. Raises ConfigError as `current_rules`."""
+    if version == known.version:
+        return known
     delete = pseudonymise = date.min
     tokens = set()
     for row in connection.execute(select(erasure).where(erasure.c.account_id == account_id)):

@@ -17,6 +17,7 @@ from cdrsync.audit.findings import Holdings
 from cdrsync.model import MAX_INT, Cdr, Excess, LedgerDay, Period, Totals, Verdict, national
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
+from cdrsync.store.databases.port import pieces
 from cdrsync.store.position import Positions, ReadSession
 from cdrsync.store.schema.tables import audit_result, cdr, coverage, operator_totals, reject
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 LARGEST = 10**12  # pounds or minutes that anybody can be said to owe; SQLite's scaled integers hold nine times as many
 _AS_KEPT = ("calls", "duration", "charge", "downloaded_at", "audited_at", "operator_calls", "note")
 _COUNTS = ("answered", "missed", "voicemail", "calls")
-UIDS_AT_ONCE = 500  # bound parameters of one statement; SQLite's limit is the lowest
 
 
 class SqlLedger(Positions):
@@ -70,12 +70,10 @@ class SqlLedger(Positions):
 
     def held_uids(self, uids: Iterable[int]) -> set[int]:
         """Those of the uids that are held."""
-        wanted = sorted(set(uids))
         held: set[int] = set()
         here = cdr.c.account_id == self._session.account_id
         with self._session.reading() as connection:
-            for start in range(0, len(wanted), UIDS_AT_ONCE):
-                some = wanted[start : start + UIDS_AT_ONCE]
+            for some in pieces(sorted(set(uids))):
                 held.update(connection.scalars(select(cdr.c.uid).where(here, cdr.c.uid.in_(some))))
         return held
 
