@@ -56,12 +56,12 @@ class Database:
 
     def prepare(self) -> None:
         """Bring the schema up to date, or refuse it."""
-        from cdrsync.store.admin import apart, migrate
+        from cdrsync.store.admin import migrate
 
         with self._lock:
             if not self._ready:
                 with engine(self._settings.database_url) as opened:
-                    by = apart.upgrade if self._shares else migrate.upgrade
+                    by = migrate.upgrade_apart if self._shares else migrate.upgrade
                     migrate.ensure(opened, auto=self._settings.auto_migrate, by=by)
                 self._ready = True
 

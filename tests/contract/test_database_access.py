@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import make_url
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
-from cdrsync.store.admin import apart, migrate
+from cdrsync.store.admin import migrate
 from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.engine import open_engine, url_of
@@ -203,7 +203,7 @@ def test_an_upgrade_connects_as_the_url_says(odd: OddServer, odd_url: str) -> No
     url = odd_url.replace("root@", "tls@")
     engine = open_engine(f"{url}?ssl_ca={odd.folder}/ca.pem")
     assert url_of(engine).query == {"ssl_ca": f"{odd.folder}/ca.pem"}
-    apart.upgrade(engine)
+    migrate.upgrade_apart(engine)
     migrate.downgrade(engine, "base")
     migrate.upgrade(engine)
     migrate.check(engine)

@@ -14,7 +14,7 @@ from sqlalchemy import inspect, text
 from sqlalchemy.engine import make_url
 
 from cdrsync.errors import ConfigError, SchemaMismatch
-from cdrsync.store.admin import apart, migrate, views
+from cdrsync.store.admin import migrate, views
 from cdrsync.store.databases.engine import open_engine, url_of
 from cdrsync.store.schema import versions
 from cdrsync.store.schema.tables import metadata
@@ -93,7 +93,7 @@ def test_what_goes_wrong_in_the_upgrades_process_is_told_as_it_was(engine: Engin
     with pytest.raises(SchemaMismatch, match="named cdr that is not cdrsync's") as here:
         migrate.upgrade(engine)
     with pytest.raises(SchemaMismatch) as apart_told:
-        apart.upgrade(engine)
+        migrate.upgrade_apart(engine)
     assert (apart_told.value.message, apart_told.value.hint) == (here.value.message, here.value.hint)
     assert tables(engine) == {"cdr"}
 
@@ -102,7 +102,7 @@ def test_an_upgrades_process_that_is_killed_is_told(engine: Engine, monkeypatch:
     """It is a failure, not a schema that is up to date."""
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(RuntimeError, match="the upgrade of the schema ended with 1"):
-        apart.upgrade(engine)
+        migrate.upgrade_apart(engine)
 
 
 def test_an_empty_database_is_left_alone_where_upgrades_are_off(engine: Engine) -> None:

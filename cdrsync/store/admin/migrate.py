@@ -7,15 +7,18 @@ something to do.
 from __future__ import annotations
 
 import contextlib
+import pickle
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
-from cdrsync.errors import DatabaseUnavailable, LeaseLost
+from cdrsync.errors import CdrsyncError, DatabaseUnavailable, LeaseLost
 from cdrsync.store.admin import views
-from cdrsync.store.databases.engine import url_of
+from cdrsync.store.databases.engine import open_engine, url_of
 from cdrsync.store.databases.errors import again, translated
 from cdrsync.store.databases.port import WRITER
 from cdrsync.store.replica import Replica
@@ -56,8 +59,7 @@ def check(engine: Engine) -> None:
 def ensure(engine: Engine, *, auto: bool, by: Callable[[Engine], object] | None = None) -> bool:
     """The schema is current when this returns; True if it had to be upgraded.
 
-    An empty database or an older schema is upgraded if `auto`, `by` another way than `upgrade` where one is given.
-    Raises SchemaMismatch for any other.
+    An empty database or an older schema is upgraded (`by`) if `auto`. Raises SchemaMismatch for any other.
     """
     found = current(engine)
     if found == head():
@@ -80,6 +82,35 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         _make_views(engine)
     else:
         _alembic(engine, "upgrade", revision)
+
+
+def upgrade_apart(engine: Engine) -> None:
+    """As `upgrade`, in a process of its own: what it needs, 25 MB, goes with it, which a daemon would keep.
+
+    The address, with its password, goes by standard input; what went wrong comes back as it was raised.
+    """
+    url = url_of(engine).render_as_string(hide_password=False)
+    command = [sys.executable, "-P", "-c", f"from {__name__} import upgrade_told; upgrade_told()"]
+    done = subprocess.run(command, input=url.encode(), capture_output=True, check=False)  # noqa: S603 - this very program
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").splitlines()
+        raise RuntimeError(f"the upgrade of the schema ended with {done.returncode}: {said[-1] if said else ''}")
+    error = pickle.loads(done.stdout)  # noqa: S301 - our own process wrote it
+    if error is not None:
+        raise error
+
+
+def upgrade_told() -> None:
+    """That process: the address on standard input, on standard output the error or None."""
+    error = None
+    engine = open_engine(sys.stdin.buffer.read().decode())
+    try:
+        upgrade(engine)
+    except CdrsyncError as raised:
+        error = raised
+    finally:
+        engine.dispose()
+    sys.stdout.buffer.write(pickle.dumps(error))
 
 
 def downgrade(engine: Engine, revision: str) -> None:
