@@ -101,6 +101,27 @@ def test_a_name_that_nobody_has_is_a_usage_error(command: list[str], env: dict[s
     assert (run.returncode, "no account 'nosuch'" in run.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("named", [(), ("--account", "sales", "--account", "support")], ids=["none", "two"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fetch", "--uid", "1"],
+        ["checkpoint", "set", "--uid", "1", "--reason", "a test"],
+        ["audit", "accept", "2024-05-21", "--note", "a test"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_is_for_one_account_is_done_for_none_of_two(
+    command: list[str], named: tuple[str, ...], env: dict[str, str], tmp_path: Path
+) -> None:
+    """It says that one has to be named, and takes none by itself."""
+    username = env.pop("CDRSYNC_USERNAME")
+    two = f'[accounts.sales]\nusername = "{username}"\n[accounts.support]\nusername = "another"\n'
+    (tmp_path / "cdrsync.toml").write_text(two, encoding="utf-8")
+    run = cdrsync(*command, *named, env=env)
+    assert (run.returncode, "say which account with --account: sales, support" in run.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("command", [["status"], ["rejects", "list"]])
 def test_what_is_held_is_shown_although_the_configuration_lost_it(
     command: list[str], env: dict[str, str], tmp_path: Path
