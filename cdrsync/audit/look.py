@@ -146,7 +146,7 @@ class Look:
             before, after = batch_of(answers[0]).cdrs, batch_of(answers[-1]).cdrs
             answers = answers[1:-1]
         if all(isinstance(answer, Refusal) for answer in answers):
-            _totals_in(answers[0])
+            _totals_in(answers[0])  # raises RequestRefused
         top = max((cdr.uid for cdr in before), default=uid)
         holdings = self._ledger.holdings(number=number, up_to_uid=top)
         known = self._ledger.held_uids(cdr.uid for cdr in before)

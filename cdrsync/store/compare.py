@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import bindparam, func, select, update
 
 from cdrsync.model import Cdr
+from cdrsync.store.databases.port import pieces
 from cdrsync.store.schema.tables import cdr as table
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def compare(kind: DatabaseKind, connection: Connection, account_id: int, forms: 
 
 def _maybe_held(connection: Connection, account_id: int, uids: Sequence[int]) -> list[int]:
     """Those of the uids (ascending) in whose stretch something is held: none of a page of new calls."""
-    stretches = [uids[start : start + STRETCH] for start in range(0, len(uids), STRETCH)]
+    stretches = list(pieces(uids, STRETCH))
     found = connection.execute(next_held(account_id, [some[0] for some in stretches])).one()
     near = (some for some, uid in zip(stretches, found, strict=True) if uid is not None and uid <= some[-1])
     return list(chain.from_iterable(near))

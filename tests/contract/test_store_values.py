@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -220,3 +220,12 @@ def test_figures_of_the_operator_beyond_all_sense_are_kept_as_texts(store: SqlSt
     assert f"charge: {text} is larger than can be" in charge.unusable
     assert text in charge.texts
     assert (answered.answered, answered.missed, answered.voicemail, answered.charge) == (None, None, 3, Decimal("-1.5"))
+
+
+def test_a_day_without_calls_gets_no_row_by_being_counted_again(store: SqlStore, eyes: Eyes) -> None:
+    """The ledger's own days follow the rows; a day that it does not know stays unknown: it was never read."""
+    store.save(page(FIRST))
+    with eyes.engine.begin() as connection:
+        connection.execute(tables.coverage.update().values(calls=7))
+    SqlLedger(eyes.engine, "main").recount([FIRST.call_date, FIRST.call_date + timedelta(days=1)])
+    assert [(day.call_date, day.calls) for day in eyes.rows(tables.coverage)] == [(FIRST.call_date, 1)]

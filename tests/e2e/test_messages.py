@@ -104,6 +104,7 @@ class TestFiles:
             (0o644, 'database_url = "postgresql://u@127.0.0.1:9/x"', None),
             (0o600, f'password = "{PASSWORD}"', None),
         ],
+        ids=["password", "vkey", "doorbell", "url-with-password", "written-by-all", "plain", "url-without", "private"],
     )  # fmt: skip
     def test_doctor_warns_of_files_that_others_may_read_or_change(
         self, mode: int, content: str, said: str | None, env: dict[str, str], tmp_path: Path

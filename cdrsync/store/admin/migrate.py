@@ -90,7 +90,7 @@ def upgrade_apart(engine: Engine) -> None:
     The address, with its password, goes by standard input; what went wrong comes back as it was raised.
     """
     url = url_of(engine).render_as_string(hide_password=False)
-    command = [sys.executable, "-P", "-c", f"from {__name__} import upgrade_told; upgrade_told()"]
+    command = [sys.executable, "-P", "-c", f"from {__name__} import upgrade_from_stdin; upgrade_from_stdin()"]
     done = subprocess.run(command, input=url.encode(), capture_output=True, check=False)  # noqa: S603 - this very program
     if done.returncode:
         said = done.stderr.decode(errors="replace").splitlines()
@@ -100,8 +100,8 @@ def upgrade_apart(engine: Engine) -> None:
         raise error
 
 
-def upgrade_told() -> None:
-    """That process: the address on standard input, on standard output the error or None."""
+def upgrade_from_stdin() -> None:
+    """The process of `upgrade_apart`: writes the error, or None, to standard output."""
     error = None
     engine = open_engine(sys.stdin.buffer.read().decode())
     try:

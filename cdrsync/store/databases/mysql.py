@@ -28,6 +28,7 @@ from cdrsync.store.databases.port import (
     driver,
     micro,
     no_rights,
+    pieces,
     unavailable,
 )
 from cdrsync.tuning import clocks, each, instants
@@ -136,8 +137,8 @@ class Mysql(DatabaseKind):
         """Some at a time."""
         found: dict[int, str] = {}
         with driver(connection) as raw, raw.cursor() as cursor:
-            for start in range(0, len(uids), UIDS):
-                cursor.execute(*self.stored_statement(account_id, uids[start : start + UIDS]))
+            for some in pieces(uids, UIDS):
+                cursor.execute(*self.stored_statement(account_id, some))
                 found.update((int(row.partition(",")[0]), row) for (row,) in cursor.fetchall())
         return found
 

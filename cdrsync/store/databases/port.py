@@ -50,10 +50,10 @@ SILENT_SECONDS = 10
 that whoever takes it over does not wait for rows that a stopped or vanished process has locked."""
 
 
-def pieces(items: Iterable[T]) -> Iterator[list[T]]:
-    """AT_ONCE of the items at a time."""
+def pieces(items: Iterable[T], size: int = AT_ONCE) -> Iterator[list[T]]:
+    """So many of the items at a time."""
     left = iter(items)
-    while some := list(itertools.islice(left, AT_ONCE)):
+    while some := list(itertools.islice(left, size)):
         yield some
 
 

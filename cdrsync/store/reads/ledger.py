@@ -126,10 +126,14 @@ class SqlLedger(Positions):
         account_id = self._session.account_id
         with translated(), self._engine.begin() as connection:
             for day in set(days) - _deleted(connection, account_id):
-                held = _by_day(connection, and_(cdr.c.account_id == account_id, cdr.c.call_date == day))
-                key = {"account_id": account_id, "call_date": day, "verdict": Verdict.UNAUDITED.value}
-                values = asdict(held.get(day, Figures()))
-                connection.execute(self._upsert(*values), {**key, **values})
+                figures = _by_day(connection, and_(cdr.c.account_id == account_id, cdr.c.call_date == day)).get(day)
+                values = asdict(figures or Figures())
+                if figures is None:  # a day without calls that the ledger does not know needs no row
+                    here = and_(coverage.c.account_id == account_id, coverage.c.call_date == day)
+                    connection.execute(update(coverage).where(here).values(**values))
+                else:
+                    key = {"account_id": account_id, "call_date": day, "verdict": Verdict.UNAUDITED.value}
+                    connection.execute(self._upsert(*values), {**key, **values})
 
     def record_audit(self, report: AuditReport, verdicts: Mapping[date, Verdict]) -> None:
         """Keep findings, totals and verdicts, in one transaction."""
