@@ -10,8 +10,6 @@ from cdrsync.cli import output, progress
 from cdrsync.cli.options import report_options, settings_of
 from cdrsync.config.read import ACCOUNT_NAME
 from cdrsync.errors import EXIT_OK
-from cdrsync.store import identity
-from cdrsync.store.reads import status
 from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
@@ -33,6 +31,8 @@ def list_(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"accounts": [{"name", "calls", "first_day", "last_day", "configured"}]}.
     """
+    from cdrsync.store.reads import status
+
     settings = settings_of(inputs, credentials=False)
     configured = {one.name for one in settings.accounts}
     with database.existing(settings) as engine:
@@ -57,6 +57,8 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
     JSON: {"asked": [NAME]}.
     """
+    from cdrsync.store import identity
+
     with database.existing(settings_of(inputs, credentials=False), names) as engine:
         identity.ask_to_retry(engine, names)
     if as_json:
@@ -117,6 +119,8 @@ def forget(inputs: Inputs, name: str, *, yes: bool, as_json: bool) -> int:
 
     JSON: {"name", "calls"}.
     """
+    from cdrsync.store.reads import status
+
     settings = settings_of(inputs, credentials=False)
     if not yes:
         click.confirm(f"Everything that is held of account {name} goes, and can't be brought back. Go on?", abort=True,

@@ -12,7 +12,6 @@ from cdrsync.cli.options import account_report_options, settings_of
 from cdrsync.config.values import Start
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import BEGINNING, MAX_UID, TAIL_STREAM
-from cdrsync.store.reads import status
 from cdrsync.sync.position import START_STREAM, stream_of
 from cdrsync.sync.runs import Tally
 from cdrsync.wiring import accounts, database
@@ -39,6 +38,8 @@ def show(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     JSON: {"checkpoints": [{"account", "stream", "high_water_uid", "high_water_ended_at", "first", "last", "begun_at",
     "done"}]}.
     """
+    from cdrsync.store.reads import status
+
     with database.existing(settings_of(inputs, credentials=False), names) as engine:
         rows = [(name, *_columns(one)) for name, one in status.checkpoints(engine, names)]
     if as_json:

@@ -12,10 +12,6 @@ from cdrsync.cli import output
 from cdrsync.cli.options import json_option, report_options, settings_of
 from cdrsync.config.values import did_you_mean
 from cdrsync.errors import EXIT_OK, SchemaMismatch
-from cdrsync.store.admin import dictionary, migrate, semantic, views
-from cdrsync.store.admin import distribute as spreading
-from cdrsync.store.admin import grant as granting
-from cdrsync.store.schema import versions
 from cdrsync.wiring import database
 
 if TYPE_CHECKING:
@@ -37,6 +33,8 @@ def upgrade(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"before": version or null, "after": version}.
     """
+    from cdrsync.store.admin import migrate
+
     with database.engine(settings_of(inputs, credentials=False).database_url) as engine:
         before = migrate.current(engine)
         migrate.upgrade(engine)
@@ -52,6 +50,9 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"ok": true, "current", "needed"}.
     """
+    from cdrsync.store.admin import views
+    from cdrsync.store.schema import versions
+
     with database.existing(settings_of(inputs, credentials=False)) as engine:
         needed = versions.head()
         if broken := views.broken(engine):
@@ -67,6 +68,9 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
 
     JSON: {"current": version or null, "needed": version}.
     """
+    from cdrsync.store.admin import migrate
+    from cdrsync.store.schema import versions
+
     with database.found(settings_of(inputs, credentials=False)) as engine:
         found, needed = migrate.current(engine), versions.head()
     told = f"current  {found or 'none yet'}\nneeded   {needed}"
@@ -95,6 +99,8 @@ def describe(names: tuple[str, ...], form: str, *, as_json: bool) -> int:
 
     JSON: {"objects": [{"name", "kind": "view" or "table", "comment", "columns": [{"name", "type", "comment"}]}]}.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    from cdrsync.store.admin import dictionary, semantic
+
     objects = dictionary.dictionary()
     known = [one.name for one in objects]
     for name in names:
@@ -131,6 +137,8 @@ def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: b
 
     JSON: {"role", "objects": [name], "accounts": [name], "statements": [SQL]}; accounts empty: all.
     """
+    from cdrsync.store.admin import grant as granting
+
     settings = settings_of(inputs, credentials=False)
     with database.existing(settings) as engine:
         granted = granting.grant_reader(engine, role, tables=tables, accounts=names)
@@ -153,6 +161,8 @@ def distribute(inputs: Inputs, *, dry_run: bool, yes: bool, as_json: bool) -> in
     JSON: {"nodes", "shards", "steps": [{"what", "statements": [SQL]}], "readers": [{"role", "tables": true or false}],
     "done": true or false}.
     """
+    from cdrsync.store.admin import distribute as spreading
+
     with database.existing(settings_of(inputs, credentials=False)) as engine:
         plan = spreading.plan(engine)
         if not as_json or not (yes or dry_run):

@@ -9,7 +9,6 @@ import click
 from cdrsync.cli import output
 from cdrsync.cli.options import account_report_options, settings_of
 from cdrsync.errors import EXIT_OK, ConfigError
-from cdrsync.store.reads import status
 from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ def erase(
 
 def _number(settings: Settings, names: tuple[str, ...], number: str) -> Iterator[tuple[str, Erased]]:
     """In every account of the database, unless some are named: also in those that left the configuration."""
+    from cdrsync.store.reads import status
+
     with database.existing(settings, names) as engine:
         wanted = [name for name in status.names(engine) if not names or name in names]
     for name in wanted:

@@ -13,8 +13,6 @@ from cdrsync.cli.destination import written
 from cdrsync.cli.options import DAY, account_option, config_options, settings_of
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_OK
-from cdrsync.store.reads.export import count
-from cdrsync.store.reads.export import export as pieces
 from cdrsync.wiring import database
 
 if TYPE_CHECKING:
@@ -71,6 +69,9 @@ def export(
       cdrsync export --since 2024-05-01 --until 2024-05-31 -o may.xlsx
       cdrsync export --since 2024-01-01 -o 2024.parquet
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    from cdrsync.store.reads.export import count
+    from cdrsync.store.reads.export import export as pieces
+
     kind = kind or SUFFIXES.get(path.suffix.lower() if path else "", "csv")
     if excel and kind != "csv":
         raise click.UsageError(f"--excel is for CSV, not for {kind}")

@@ -10,7 +10,6 @@ from cdrsync.cli import output
 from cdrsync.cli.options import account_report_options, report_options, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import utc_now
-from cdrsync.store.reads.quarantine import Quarantine
 from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
     JSON: {"rejects": [{"number", "account", "uid", "problem", "seen", "first_seen_at", "last_seen_at",
     "resolved_at", "dismissed_at", "dismissed_note"}]}.
     """
+    from cdrsync.store.reads.quarantine import Quarantine
+
     with database.existing(settings_of(inputs, credentials=False), names) as engine:
         kept = Quarantine(engine).records(names, resolved=resolved)
     if as_json:
@@ -52,6 +53,8 @@ def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
 
     JSON: {"reject": as in the list, and "raw"}; null where there is none of that number (exit 1).
     """
+    from cdrsync.store.reads.quarantine import Quarantine
+
     with database.existing(settings_of(inputs, credentials=False)) as engine:
         kept = Quarantine(engine).record(number)
     if as_json:
@@ -76,6 +79,8 @@ def dismiss(inputs: Inputs, number: int, *, note: str, as_json: bool) -> int:
 
     JSON: {"dismissed": true or false}.
     """
+    from cdrsync.store.reads.quarantine import Quarantine
+
     with database.existing(settings_of(inputs, credentials=False)) as engine:
         dismissed = Quarantine(engine).dismiss(number, note, utc_now())
     said = f"reject {number} is dismissed" if dismissed else f"no reject {number} is open"

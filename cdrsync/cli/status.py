@@ -14,7 +14,6 @@ from cdrsync.errors import EXIT_OK
 from cdrsync.model import Verdict, utc_now
 from cdrsync.monitor.troubles import Weight, of_account
 from cdrsync.monitor.words import ago, span
-from cdrsync.store.reads import status as read
 from cdrsync.wiring import database
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     "runs": [{"origin", "started_at", "ended_at", "outcome", "inserted", "updated", "rejected", "message"}]}]}; runs:
     the latest five, newest first; without "ended_at" it goes on or was killed.
     """
+    from cdrsync.store.reads import status as read
+
     settings = settings_of(inputs, credentials=False)
     configured = {account.name: account for account in settings.accounts}
     now = utc_now()
