@@ -123,7 +123,7 @@ def alembic_config() -> Any:
     """An Alembic Config for these migrations, without a file."""
     from alembic.config import Config
 
-    config = Config()
+    config = Config(stdout=sys.stdout)  # its default is the stream of the moment when Alembic was imported
     config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
