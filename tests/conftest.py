@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from tests.support.order import FromBothEnds, place
 from tests.support.server_process import roomy
 from tests.support.servers import Servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from xdist.remote import Producer
 
     from tests.support.databases import DatabaseServer
 
@@ -59,6 +62,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(f"own {kinds[0]}"))
         for name in SHARED & fixtures:
             item.add_marker(pytest.mark.xdist_group(name))
+    if items and hasattr(items[0].config, "workerinput"):  # among the processes of pytest-xdist
+        items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBothEnds | None:
+    """Who hands out the tests."""
+    return FromBothEnds(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")

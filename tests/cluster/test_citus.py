@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ACCOUNTS = [f"account-{n}" for n in range(6)]
 KEY = Key("a long random text")
 
-pytestmark = pytest.mark.xdist_group("citus")  # one cluster for all
+pytestmark = [pytest.mark.waits, pytest.mark.xdist_group("citus")]  # one cluster for all
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import GaleraNode
 
 
-pytestmark = pytest.mark.xdist_group("galera")
+pytestmark = [pytest.mark.waits, pytest.mark.xdist_group("galera")]
 
 
 @pytest.fixture(scope="module")

@@ -101,6 +101,7 @@ def mend(leader: Node, event: Any) -> None:
     leader.mend()
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("event", [kill, switch_over, pause, isolate])
 def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, event: Any, tmp_path: Path) -> None:
     """Live and in mid catch-up, by every server's name and by HAProxy."""

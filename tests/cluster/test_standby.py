@@ -34,6 +34,7 @@ def pair() -> Iterator[tuple[PostgresqlServer, Standby]]:
         primary.close()
 
 
+@pytest.mark.waits
 @pytest.mark.server
 def test_a_standby_is_named_with_the_remedy(pair: tuple[PostgresqlServer, Standby]) -> None:
     """By doctor, sync and run, before there is a schema and after; where it is promoted, the daemon goes on by itself.
@@ -66,6 +67,7 @@ def test_a_standby_is_named_with_the_remedy(pair: tuple[PostgresqlServer, Standb
             assert process.stop() == 0
 
 
+@pytest.mark.waits
 @pytest.mark.own_server
 @pytest.mark.parametrize("migrated", ["mariadb"], indirect=True)
 def test_a_read_only_server_of_mariadb_is_named_with_the_remedy(migrated: Database) -> None:

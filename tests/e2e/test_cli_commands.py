@@ -130,6 +130,7 @@ def test_sync_shows_progress_on_a_terminal(env: dict[str, str]) -> None:
     assert out.startswith(b"default: 400 new")
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [

@@ -40,6 +40,7 @@ def test_a_bad_configuration_is_said_at_once(api: str, file: Path) -> None:
     ]
 
 
+@pytest.mark.waits
 def test_a_refused_login_keeps_the_daemon_up_and_is_tried_when_told(world: World, file: Path) -> None:
     """Alive, not ready, with the reason; no storm, which locks accounts; SIGHUP tries again. `sync` ends with 77."""
     with running(world) as url:
@@ -88,6 +89,7 @@ def test_one_failing_account_does_not_stop_the_others(file: Path) -> None:
             assert run.stop() == 0
 
 
+@pytest.mark.waits
 def test_an_operator_away_is_said_once_and_caught_up_with(world: World, file: Path) -> None:
     """It waits, says so once, and goes on by itself."""
     with running(world) as url, daemon(environment(url, f"sqlite:///{file}", poll_interval="1s")) as run:

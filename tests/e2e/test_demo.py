@@ -66,6 +66,7 @@ def _wait_until_gone(group: int) -> None:
     raise TimeoutError(f"processes of group {group} are still running")
 
 
+@pytest.mark.waits
 def test_the_demo_ends_equal_and_may_be_run_again(tmp_path: Path, start: Start) -> None:
     """Exit 0, everything that a person wants to see on a plain stream, and no process left behind.
 

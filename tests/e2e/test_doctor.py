@@ -63,6 +63,7 @@ SET_UP_WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("fault", SET_UP_WRONG)
 def test_doctor_finds_what_a_sync_would_meet(fault: str, tmp_path: Path) -> None:
     """By the same name and with the same exit code, and nothing that is secret is shown."""
@@ -87,6 +88,7 @@ def test_doctor_finds_one_login_under_two_names(tmp_path: Path) -> None:
         assert (run.returncode, "one" in run.stderr, "two" in run.stderr) == (78, True, True), run.stderr
 
 
+@pytest.mark.waits
 def test_doctor_finds_an_operator_that_moved(tmp_path: Path) -> None:
     """An HTTP 301 says where it leads."""
     elsewhere = "https://new.example.com/api/"
@@ -115,6 +117,7 @@ def _asks_several(seen: Seen) -> bool:
     return seen.names.count("GetCDRs") > 1
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("when", "words"),
     [

@@ -92,6 +92,7 @@ class TestFiles:
         run = unprivileged("doctor", env=told)
         assert (run.returncode, f"{missing} is read-only for this user" in run.stdout) == (69, True)
 
+    @pytest.mark.waits
     @pytest.mark.parametrize(
         ("mode", "content", "said"),
         [
@@ -122,6 +123,7 @@ class TestFiles:
             assert said in warnings[0]
             assert lines[lines.index(warnings[0]) + 1].strip() == f"→ chmod 600 {config}"
 
+    @pytest.mark.waits
     def test_doctor_looks_at_a_secrets_own_file(self, env: dict[str, str], tmp_path: Path) -> None:
         """The file that is readable, not the one that names it."""
         config, secret = tmp_path / "cdrsync.toml", tmp_path / "password"
@@ -170,6 +172,7 @@ class TestRemedies:
         assert run.returncode == 78, run.stderr
         assert f"{sys.executable} -m pip install 'cdrsync[{extra}]'" in run.stderr
 
+    @pytest.mark.waits
     @pytest.mark.parametrize(
         "change",
         [

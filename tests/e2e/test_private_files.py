@@ -50,6 +50,7 @@ def test_new_files_are_private(env: dict[str, str], tmp_path: Path, umask: int) 
     assert {name: oct(mode) for name, mode in found.items() if mode & 0o077} == {}
 
 
+@pytest.mark.waits
 def test_a_demos_folder_is_private(tmp_path: Path) -> None:
     """Made by us, and so are the files in it."""
     code = UNDER_UMASK.format(

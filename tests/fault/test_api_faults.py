@@ -137,6 +137,7 @@ def test_a_session_older_than_half_an_hour_is_not_tried(migrated: Database) -> N
 # ── over the daemon ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.waits
 @SQLITE
 def test_every_fault_over_the_daemon(migrated: Database) -> None:
     """One after the other over real sockets, while calls arrive: the daemon goes on by itself every time."""

@@ -133,6 +133,7 @@ def test_a_read_only_server_on_mariadb(migrated: Database) -> None:
         assert r.assert_equal() == 60
 
 
+@pytest.mark.waits
 @SERVERS
 @pytest.mark.own_server
 @pytest.mark.parametrize("idle", [0.0, 1.5])
@@ -158,6 +159,7 @@ def test_a_frozen_server_is_said_in_time(migrated: Database, idle: float) -> Non
         assert store.save(page(FIRST._replace(uid=2))).records == 1
 
 
+@pytest.mark.waits
 @SERVERS
 @pytest.mark.own_server
 @pytest.mark.parametrize("moment", ["between two", "in a query", "in a long one"])

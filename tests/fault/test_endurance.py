@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import select
 
 from cdrsync.store.databases.engine import open_engine
@@ -32,6 +33,7 @@ CALLS, DAYS = 6000, 60
 DEADLINE = 600.0  # seconds: pauses are most of it
 
 
+@pytest.mark.waits
 def test_a_sync_through_many_faults_ends_with_0_in_its_first_run(migrated: Database) -> None:
     """37 % of the answers go wrong in ten ways, over dozens of pages: all of them are held when it ends."""
     world = World(Settings(), logins=[LOGIN], seed=5)
@@ -49,6 +51,7 @@ def test_a_sync_through_many_faults_ends_with_0_in_its_first_run(migrated: Datab
     engine.dispose()
 
 
+@pytest.mark.waits
 def test_a_sync_gives_up_after_so_long_without_progress(tmp_path: Path) -> None:
     """Once reached and then dead: 69 after --give-up-after, and a line that says what is waited for."""
     world = World(Settings(), logins=[LOGIN], seed=5)
@@ -63,6 +66,7 @@ def test_a_sync_gives_up_after_so_long_without_progress(tmp_path: Path) -> None:
     assert "it goes on by itself" in run.stderr
 
 
+@pytest.mark.waits
 @SQLITE
 def test_history_is_read_where_polls_take_longer_than_their_interval(migrated: Database) -> None:
     """An operator that is slow to answer, calls that arrive all the time: polls alone would never come to an end."""

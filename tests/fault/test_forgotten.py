@@ -40,6 +40,7 @@ def through(link: Link, database: Database) -> str:
     return f"{scheme}@127.0.0.1:{link.port}/{database_name(database.url)}"
 
 
+@pytest.mark.waits
 @SERVERS
 def test_connections_forgotten_between_two_uses_are_replaced(migrated: Database, link: Link) -> None:
     """All of the pool at once, and whoever reads notices nothing but a pause."""
@@ -55,6 +56,7 @@ def test_connections_forgotten_between_two_uses_are_replaced(migrated: Database,
         assert time.monotonic() - begun < IN_TIME
 
 
+@pytest.mark.waits
 @SERVERS
 @pytest.mark.parametrize("moment", ["before the query", "before its answer"])
 def test_whoever_reads_gives_a_forgotten_connection_up(migrated: Database, link: Link, moment: str) -> None:
@@ -78,6 +80,7 @@ def test_whoever_reads_gives_a_forgotten_connection_up(migrated: Database, link:
         assert time.monotonic() - begun < IN_TIME + 1
 
 
+@pytest.mark.waits
 @SERVERS
 def test_whoever_reads_may_pause_between_two_queries(migrated: Database) -> None:
     """What is silent because nobody asks is not cut: an export writes its file meanwhile."""
@@ -90,6 +93,7 @@ def test_whoever_reads_may_pause_between_two_queries(migrated: Database) -> None
         assert connection.exec_driver_sql("SELECT 2").scalar() == 2
 
 
+@pytest.mark.waits
 @SERVERS
 def test_a_page_goes_over_another_connection(migrated: Database, link: Link) -> None:
     """Whoever writes loses its connections between two pages, and saves the next one in time."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 3  # in place of 15
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_leader_paused_and_resumed_commits_nothing_more(kind: str, servers: Servers, tmp_path: Path) -> None:
     """SIGSTOP, takeover, SIGCONT, again and again: nothing is ever written under a lease that another one has.

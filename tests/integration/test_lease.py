@@ -210,6 +210,7 @@ def test_a_command_goes_away_from_a_holder_of_another_machine_that_lives(migrate
         assert "main" in second.take(["main"])
 
 
+@pytest.mark.waits
 def test_a_stopped_holder_is_replaced_and_can_commit_nothing(migrated: Database) -> None:
     """SIGSTOP: its beats end; whoever wakes up later has lost the lease."""
     with holder(migrated.url) as child:
@@ -228,6 +229,7 @@ SILENCES = {
 }
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     ("migrated", "silence"),
     [(kind, silence) for kind, silences in SILENCES.items() for silence in silences],
