@@ -27,6 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdrsync import tuning
 from tests.support.canary import WATCH
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ PRELOADED = (
     *("cdrsync.daemon.worker", "cdrsync.sync.steps", "cdrsync.audit.audit", "cdrsync.source.api"),
     *("cdrsync.source.xml_any", "cdrsync.source.xml_fast", "cdrsync.store.save", "cdrsync.store.reads.ledger"),
     *("cdrsync.store.admin.migrate", "cdrsync.store.databases.sqlite", "cdrsync.store.databases.postgresql"),
-    *("cdrsync.store.databases.mysql", "cdrsync.monitor.metrics", "cdrsync.web"),
+    *("cdrsync.store.databases.mysql", "cdrsync.monitor.metrics", "cdrsync.web", "cdrsync.daemon.sharing"),
+    *("cdrsync.daemon.pool", "cdrsync.store.numbering", "cdrsync.store.privacy.eraser", "cdrsync.store.reads.status"),
+    *("prometheus_client", "apscheduler.triggers.cron", "httpcore", "anyio._backends._asyncio", "encodings.idna"),
+    *("cdrsync.cli.status", "cdrsync.cli.doctor"),
 )
 MESSAGE = 1 << 17  # bytes: an environment may be long
 
@@ -127,6 +131,8 @@ _FORKS = _Forks()
 
 def serve(line: socket.socket) -> None:
     """Fork and wait as told, until the other end is gone; then end what still runs."""
+    with tuning.without("rich"):  # as the program does
+        import_module("structlog")
     for module in PRELOADED:
         import_module(module)
     gc.collect()

@@ -71,12 +71,12 @@ def cdrsync(
 
 def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE) -> Any:
     """Wait for a condition and return what it gave; fail with `what` was waited for: a text, or who tells it then."""
-    end = time.monotonic() + deadline
-    while time.monotonic() < end:
+    begun = time.monotonic()
+    while (waited := time.monotonic() - begun) < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(0.02)
+        time.sleep(min(0.02 + waited / 20, 0.2))  # who has waited for long need not look so often
     raise AssertionError(f"waited {deadline:.0f} s for {what() if callable(what) else what}")
 
 
