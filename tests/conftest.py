@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from cdrsync.source import brake
 from tests.support.order import FromBothEnds, place
 from tests.support.server_process import roomy
 from tests.support.servers import Servers
@@ -70,6 +71,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBothEnds | None:
     """Who hands out the tests."""
     return FromBothEnds(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+@pytest.fixture(autouse=True)
+def _every_operator_is_new() -> None:
+    """A port is given again: an operator of an earlier test that asked for patience does not hold up the next one."""
+    brake._brake.cache_clear()
 
 
 @pytest.fixture(scope="session")

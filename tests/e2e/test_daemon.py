@@ -19,7 +19,7 @@ from tests.e2e.one_account import held, uids
 from tests.support.canary import LOGIN
 from tests.support.eyes import Eyes
 from tests.support.operator import World, running
-from tests.support.processes import cdrsync, daemon, environment, until
+from tests.support.processes import DEADLINE, cdrsync, daemon, environment, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,9 +136,9 @@ def test_page_and_metrics_without_a_schema(api: str, tmp_path: Path) -> None:
     env = environment(api, f"sqlite:///{file}", auto_migrate="false", http_listen="127.0.0.1:0")
     with daemon(env) as run:
         page = run.event("started")["page"]
-        assert "has no schema yet" in httpx.get(page).text
-        assert httpx.get(f"{page}metrics").status_code == 200
-        assert httpx.get(f"{page}account/default").status_code == 200
+        with httpx.Client(base_url=page, timeout=DEADLINE) as client:
+            assert "has no schema yet" in client.get("").text
+            assert [client.get(path).status_code for path in ("metrics", "account/default")] == [200, 200]
         assert run.stop() == 0
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from cdrsync.cli import main
 from tests.support.operator import Call, Fault, Login, World, running
+from tests.support.processes import until
 from tests.unit.sandbox_client import GET_CDRS, Client, code, turn, world
 
 if TYPE_CHECKING:
@@ -105,17 +106,14 @@ def test_a_slow_answer_arrives_whole(place: World, url: str) -> None:
 
 def test_the_end_closes_every_connection(place: World) -> None:
     """After the `with`, idle connections are over and no thread of the server is left."""
-    before = threading.active_count()
+    before = set(threading.enumerate())  # those of others may end meanwhile
     client = Client(place)
     with running(place) as url:
         client = Client(place, url)
         client.log_in()
     with pytest.raises(httpx.TransportError):
         client.post("<NoveroRequest/>")
-    deadline = time.monotonic() + DEADLINE
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    until(lambda: before >= set(threading.enumerate()), "the end of its threads")
     client.http.close()
 
 
@@ -303,11 +301,9 @@ def test_a_client_that_was_killed_is_no_news(place: World, capfd: pytest.Capture
     """Its reset ends the connection without a word: a campaign's output would drown in tracebacks."""
     with running(place) as url:
         port = int(url.rsplit(":", 1)[1].split("/")[0])
-        before = threading.active_count()
+        before = set(threading.enumerate())
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", port)) as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        end = time.monotonic() + DEADLINE
-        while threading.active_count() > before and time.monotonic() < end:
-            time.sleep(0.01)
+        until(lambda: before >= set(threading.enumerate()), "the end of its threads")
     assert capfd.readouterr() == ("", "")

@@ -18,6 +18,7 @@ from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
 from cdrsync.monitor.activity import AccountState, Phase
 from cdrsync.web import Doorbell, create_app, serve
 from tests.support.canary import DOORBELL_TOKEN
+from tests.support.processes import until
 from tests.support.web import AT, HOSTILE, Shown, healthy, healthy_status, now, refused, troubled, well
 
 if TYPE_CHECKING:
@@ -245,6 +246,7 @@ def test_hanging_database_leaves_the_rest_answering() -> None:
     shown.on_ask = lambda: release.wait(60)
     with serving(shown) as url, ThreadPoolExecutor(20) as pool, httpx.Client(base_url=url, timeout=60) as client:
         stuck = pool.submit(client.get, "/readyz")
+        until(lambda: shown.asked, "it asks, and the others wait for it")
         waiting = [pool.submit(httpx.get, f"{url}/readyz", timeout=60) for _ in range(6)]
         assert client.get("/livez").status_code == 200
         answers = {answer.result().text for answer in waiting}

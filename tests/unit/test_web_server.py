@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from cdrsync.web import Access, create_app, serve
+from cdrsync.web import server as server_module
 from tests.support.canary import DOORBELL_TOKEN, PASSWORD
 from tests.support.processes import REPOSITORY, until
 from tests.support.web import Shown, healthy
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from cdrsync.web import WebServer
 
-PROMPT = 5.0  # seconds: a probe's patience
+PATIENCE = 60.0  # seconds, on a busy machine: who is kept out waits for ever
 HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 
 
@@ -40,20 +42,22 @@ def serving(shown: Shown, **options: Any) -> Iterator[WebServer]:
 
 
 def connections(server: WebServer, count: int, said: bytes, stack: ExitStack) -> list[socket.socket]:
-    made = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PROMPT)) for _ in range(count)]
+    made = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PATIENCE)) for _ in range(count)]
     for one in made:
         one.sendall(said)
     return made
 
 
 def live(server: WebServer) -> str:
-    return httpx.get(f"{server.url}livez", timeout=PROMPT).text
+    return httpx.get(f"{server.url}livez", timeout=PATIENCE).text
 
 
 @pytest.mark.parametrize("count", [64, 600])
 @pytest.mark.parametrize("said", [HEAD, b"", b"POST /doorbell HTTP/1.1\r\nContent-Length: 4000\r\n\r\nx"])
-def test_unfinished_requests_keep_nobody_out(count: int, said: bytes) -> None:
+def test_unfinished_requests_keep_nobody_out(count: int, said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads that never end, connections that say nothing, bodies that never come: /livez answers meanwhile."""
+    monkeypatch.setattr(server_module, "REQUEST_SECONDS", math.inf)  # none is closed because it is slow
+    monkeypatch.setattr(server_module, "IDLE_SECONDS", math.inf)
     with serving(healthy()) as server, ExitStack() as stack:
         connections(server, count, said, stack)
         assert [live(server) for _ in range(3)] == ["alive\n"] * 3
@@ -83,8 +87,8 @@ def test_what_is_no_http_is_refused_in_so_many_words(said: bytes, caplog: pytest
 def test_an_unfinished_request_is_ended_although_its_client_goes_on() -> None:
     """A byte now and then (slowloris) buys no more time: ten seconds from its beginning it is closed."""
     with serving(healthy()) as server, ExitStack() as stack:
-        (slow,) = connections(server, 1, HEAD, stack)
         began = time.monotonic()
+        (slow,) = connections(server, 1, HEAD, stack)
 
         def is_closed() -> bool:
             try:
@@ -96,23 +100,23 @@ def test_an_unfinished_request_is_ended_although_its_client_goes_on() -> None:
             except OSError:
                 return True
 
-        until(is_closed, "the end of the slow connection")
-        assert 8 < time.monotonic() - began < 20
+        until(is_closed, "the end of the slow connection", 40)
+        assert time.monotonic() - began > 8
 
 
-def test_waiting_for_a_hanging_database_does_not_hold_up_live() -> None:
-    """More requests wait for the database than there are threads; /livez has one of its own."""
+def test_waiting_for_a_hanging_database_does_not_hold_up_live(caplog: pytest.LogCaptureFixture) -> None:
+    """More requests wait for the database than there are threads; /livez has one of its own. The log has no line of it."""
     shown = healthy()
     release = threading.Event()
-    shown.on_ask = lambda: release.wait(60)
-    with serving(shown) as server, ThreadPoolExecutor(40) as pool:
+    shown.on_ask = release.wait
+    with serving(shown) as server, ThreadPoolExecutor(40) as pool, ExitStack() as end:
+        end.callback(release.set)
         waiting = [pool.submit(httpx.get, f"{server.url}readyz", timeout=120) for _ in range(40)]
         until(lambda: shown.asked > 0, "a question to the database")
-        began = time.monotonic()
         assert live(server) == "alive\n"
-        assert time.monotonic() - began < 2
         release.set()
         assert {answer.result().status_code for answer in waiting} <= {200, 503}
+    assert caplog.messages == []
 
 
 def test_serves_above_the_limit_of_select() -> None:
@@ -127,7 +131,7 @@ def test_serves_above_the_limit_of_select() -> None:
                 stack.enter_context(open("/dev/null", "rb"))  # noqa: PTH123 - the plainest way to a descriptor
             server = stack.enter_context(serving(healthy()))
             assert live(server) == "alive\n"
-            assert httpx.get(server.url, timeout=PROMPT).status_code == 200
+            assert httpx.get(server.url, timeout=PATIENCE).status_code == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -153,9 +157,9 @@ def test_one_cause_is_one_line_of_the_log() -> None:
         port = int(run.stdout.readline())
         with ExitStack() as stack:
             for _ in range(80):
-                stack.enter_context(socket.create_connection(("127.0.0.1", port), PROMPT)).sendall(HEAD)
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)).sendall(HEAD)
             time.sleep(2)  # long enough for a flood
-        answer = until(lambda: httpx.get(f"http://127.0.0.1:{port}/livez", timeout=PROMPT).text, "an answer")
+        answer = until(lambda: httpx.get(f"http://127.0.0.1:{port}/livez", timeout=PATIENCE).text, "an answer")
         error = run.communicate("")[1]
     assert answer == "alive\n"
     assert len(error.splitlines()) <= 5, error[-2000:]
