@@ -105,7 +105,7 @@ def test_an_unfinished_request_is_ended_although_its_client_goes_on() -> None:
 
 
 def test_waiting_for_a_hanging_database_does_not_hold_up_live(caplog: pytest.LogCaptureFixture) -> None:
-    """More requests wait for the database than there are threads; /livez has one of its own. The log has no line of it."""
+    """More requests wait for the database than there are threads; /livez has one of its own. The log says nothing."""
     shown = healthy()
     release = threading.Event()
     shown.on_ask = release.wait
