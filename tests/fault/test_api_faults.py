@@ -43,17 +43,17 @@ def heal(r: Rig) -> None:
 @pytest.mark.parametrize("fault", list(Fault))
 def test_each_fault_alone(migrated: Database, fault: Fault, operator: Settings) -> None:
     """One answer in four, over history, polls, look-backs and a sweep."""
-    with rig(migrated.url, operator, calls=150, seed=3, page_size=40) as r:
+    with rig(migrated.url, operator, calls=60, seed=3, page_size=20, sweep_days=3) as r:
         r.world.faults.rates({fault: 0.25})
-        for _ in range(4):
+        for _ in range(3):
             persist(r)
             r.world.add()
-            r.clock.advance(8 * 3600)
+            r.clock.advance(12 * 3600)
         fired = r.world.faults.fired[fault]
         r.world.faults.rates({})
         persist(r)
         assert fired > 0
-        assert r.assert_equal() == 154
+        assert r.assert_equal() == 63
 
 
 def test_all_faults_together(migrated: Database) -> None:
@@ -93,7 +93,7 @@ def test_all_faults_together(migrated: Database) -> None:
 @pytest.mark.parametrize("operator", [Settings(), ODD], ids=["documented", "odd"])
 def test_the_session_ends_between_any_two_requests(migrated: Database, operator: Settings) -> None:
     """Before every document of a first read in turn: one silent login more, and nothing else is different."""
-    with rig(migrated.url, operator, calls=70, days=2, workers=1, page_size=5) as r:
+    with rig(migrated.url, operator, calls=30, days=2, workers=1, page_size=5) as r:
         r.run()
         documents = r.world.counters()["documents"]
     assert documents > 8
@@ -102,13 +102,13 @@ def test_the_session_ends_between_any_two_requests(migrated: Database, operator:
 
 
 def _expire(migrated: Database, operator: Settings, nth: int, documents: int) -> None:
-    with fresh(migrated.server) as url, rig(url, operator, calls=70, days=2, workers=1, page_size=5) as r:
+    with fresh(migrated.server) as url, rig(url, operator, calls=30, days=2, workers=1, page_size=5) as r:
         r.world.faults.script(*[None] * nth, Fault.SESSION_EXPIRED)
         r.run()
         fired = r.world.faults.fired[Fault.SESSION_EXPIRED]
         assert r.world.counters()["logins"] == 1 + fired
         assert fired == (nth < documents)
-        assert r.assert_equal() == 70
+        assert r.assert_equal() == 30
 
 
 @SQLITE
