@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import replace
@@ -86,31 +87,50 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture(params=LOOKS)
+@pytest.fixture(scope="module", params=LOOKS)
 def look(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def window(browser: Any, look: str) -> Iterator[Any]:
+    """One for all pages of a look: a new one costs more than what is shown in it."""
+    context = browser.new_context(**LOOKS[look])
+    yield context.new_page()
+    context.close()
+
+
 @pytest.fixture(params=SHOWN)
-def opened(request: pytest.FixtureRequest, browser: Any, look: str) -> Iterator[Any]:
+def opened(request: pytest.FixtureRequest, window: Any) -> Iterator[Any]:
     """The page in the browser; at the end: it said nothing, and asked for nothing but itself."""
     make, path = SHOWN[request.param]
-    server = serve(create_app(make()), "127.0.0.1", 0)
-    context = browser.new_context(**LOOKS[look])
-    page = context.new_page()
     said: list[str] = []
     asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(dialog.message))
-    page.on("request", lambda sent: asked.append(sent.url))
-    page.goto(f"http://127.0.0.1:{server.port}{path}")
-    page.shown = request.param
-    yield page
-    context.close()
-    server.close()
+    heard = {
+        "console": lambda message: said.append(message.text),
+        "pageerror": lambda error: said.append(str(error)),
+        "dialog": lambda dialog: said.append(dialog.message),
+        "request": lambda sent: asked.append(sent.url),
+    }
+    with served(make()) as url:
+        for event, hear in heard.items():
+            window.on(event, hear)
+        window.goto(f"{url}{path}")
+        window.shown = request.param
+        yield window
+        for event, hear in heard.items():
+            window.remove_listener(event, hear)
+        window.goto("about:blank")
     assert said == []
-    assert [url for url in asked if url != "data:,"] == [f"http://127.0.0.1:{server.port}{path}"]
+    assert [one for one in asked if one != "data:,"] == [f"{url}{path}"]
+
+
+@contextlib.contextmanager
+def served(shown: Any) -> Iterator[str]:
+    """Where the page of what is shown is, without a path."""
+    server = serve(create_app(shown), "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.port}"
+    server.close()
 
 
 def test_page(opened: Any, look: str, tmp_path: Path) -> None:
@@ -140,26 +160,35 @@ def picture(opened: Any, look: str, tmp_path: Path) -> None:
     assert os.path.getsize(path) > 20_000  # noqa: PTH202 - a blank page is smaller
 
 
-@pytest.fixture
-def in_trouble(browser: Any) -> Iterator[Any]:
-    """The page of many troubles."""
-    server = serve(create_app(troubled()), "127.0.0.1", 0)
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(f"http://127.0.0.1:{server.port}/")
-    yield page
+@pytest.fixture(scope="module")
+def plain(browser: Any) -> Iterator[Any]:
+    """A window without a look of its own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
     context.close()
-    server.close()
 
 
-def test_marks_differ_without_colour(browser: Any) -> None:
+@pytest.fixture(scope="module")
+def scriptless(browser: Any) -> Iterator[Any]:
+    """A window that runs no scripts."""
+    context = browser.new_context(java_script_enabled=False)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def in_trouble(scriptless: Any) -> Iterator[Any]:
+    """The page of many troubles."""
+    with served(troubled()) as url:
+        scriptless.goto(f"{url}/")
+        yield scriptless
+
+
+def test_marks_differ_without_colour(plain: Any) -> None:
     """Complete, healed, gap, unaudited and unread are five shapes, not five colours."""
-    server = serve(create_app(troubled()), "127.0.0.1", 0)
-    page = browser.new_page()
-    page.goto(f"http://127.0.0.1:{server.port}/account/sales")
-    shapes = page.evaluate(SHAPES)
-    page.close()
-    server.close()
+    with served(troubled()) as url:
+        plain.goto(f"{url}/account/sales")
+        shapes = plain.evaluate(SHAPES)
     assert len(set(shapes.values())) == len(shapes)
 
 
@@ -215,41 +244,34 @@ def test_hostile_names_are_shown_as_written(name: str, in_trouble: Any) -> None:
 
 def test_a_phone_shows_how_the_runs_went(browser: Any) -> None:
     """Outcome and words of a failed run are within the screen, not behind a sideways scroll."""
-    server = serve(create_app(troubled()), "127.0.0.1", 0)
     context = browser.new_context(**LOOKS["phone"])
     page = context.new_page()
-    page.goto(f"http://127.0.0.1:{server.port}/account/support")
-    cells = page.locator(".runs .outcome")
-    assert cells.count() > 0
-    boxes = [cells.nth(n).bounding_box() for n in range(cells.count())]
+    with served(troubled()) as url:
+        page.goto(f"{url}/account/support")
+        cells = page.locator(".runs .outcome")
+        assert cells.count() > 0
+        boxes = [cells.nth(n).bounding_box() for n in range(cells.count())]
     context.close()
-    server.close()
     assert [box for box in boxes if box["x"] + box["width"] > 360] == []
 
 
-def test_a_database_that_is_down_is_said_with_what_is_known(browser: Any) -> None:
+def test_a_database_that_is_down_is_said_with_what_is_known(plain: Any) -> None:
     """The headline says so; no next run of the past is promised, but when the next try is."""
     shown = healthy()
     runs = {"poll": AT - timedelta(seconds=9), "next try": AT + timedelta(seconds=4)}
     shown.shown = now(replace(shown.shown.accounts[0], next_runs=runs))
     shown.failure = DatabaseUnavailable("the database can't be used: connection refused")
-    server = serve(create_app(shown), "127.0.0.1", 0)
-    page = browser.new_page()
-    page.goto(f"http://127.0.0.1:{server.port}/")
-    headline, next_runs = page.locator("h1").inner_text(), page.locator(".next").inner_text()
-    page.close()
-    server.close()
+    with served(shown) as url:
+        plain.goto(f"{url}/")
+        headline, next_runs = plain.locator("h1").inner_text(), plain.locator(".next").inner_text()
     assert headline == "The database can't be used: connection refused"
     assert next_runs.split("\n") == ["next try", "in 4 s"]
 
 
-def test_many_accounts_are_a_short_page(browser: Any) -> None:
+def test_many_accounts_are_a_short_page(plain: Any) -> None:
     """300 accounts: those that are well are folded away, each has a page of its own."""
-    server = serve(create_app(many(300)), "127.0.0.1", 0)
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"http://127.0.0.1:{server.port}/")
-    height, title = page.evaluate("document.documentElement.scrollHeight"), page.title()
-    page.close()
-    server.close()
+    with served(many(300)) as url:
+        plain.goto(f"{url}/")
+        height, title = plain.evaluate("document.documentElement.scrollHeight"), plain.title()
     assert height < 4000
     assert title == "30 accounts: the operator refused the login, for 2 days 4 h · and 1 more · cdrsync"
