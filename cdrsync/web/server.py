@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import socket
@@ -31,9 +30,6 @@ REQUEST_SECONDS = 10.0  # for a request to arrive whole
 IDLE_SECONDS = 30.0  # a connection that says nothing is closed
 END_SECONDS = 2.0  # what is being answered when the end comes may take as long
 LOOK_ROUND = 1.0  # seconds between two looks for slow clients
-
-# It warns of each request that waits for a thread: of many where the database hangs, of one where a thread is not up.
-logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
 class WebServer:
