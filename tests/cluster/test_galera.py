@@ -18,7 +18,7 @@ from cdrsync.store.replica import Replica
 from tests.support.clusters import galera, until_synced
 from tests.support.databases import database_name
 from tests.support.fleet import Fleet
-from tests.support.processes import until
+from tests.support.processes import DEADLINE, until
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ def test_one_lease_for_all_nodes(nodes: list[GaleraNode]) -> None:
     """Who takes it on one node is seen on the other; who lost it there commits nothing here."""
     one, two = urls(nodes)
     upgrade(one, [])
-    first, second = OwnStore(one, "main", lease_seconds=2.0), OwnStore(two, "main", lease_seconds=2.0)
+    first, second = OwnStore(one, "main", lease_seconds=6.0), OwnStore(two, "main", lease_seconds=6.0)
     first.open()
     first.save(page(1))
     with pytest.raises(LeaseHeld):
         second.open()
     first.replica._leaving.set()  # it beats no more, as if it were paused
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + DEADLINE
     while True:
         with contextlib.suppress(LeaseHeld):
             second.open()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 QUICKLY = {"ttl": 10, "loop_wait": 2, "retry_timeout": 3}
 FAR = 64 << 20  # bytes: more than is written while replication is cut, so that a replica may take over
 HISTORY = 1000  # calls of an account
+LATENCY, SLOW = 0.2, 2.0  # seconds of an answer of the operator
 PATIENCE = 120.0  # seconds until every account is polled again, on a busy machine
 MODES = {"asynchronous": False, "synchronous": True}
 
@@ -88,9 +89,13 @@ def isolate(cluster: Patroni, leader: Node) -> None:
 
 def switch_over(cluster: Patroni, leader: Node) -> None:
     """As before maintenance."""
-    members = leader.says("cluster")["members"]
     wanted = "sync_standby" if cluster.synchronous else "replica"
-    leader.switch_over(next(one["name"] for one in members if one["role"] == wanted))
+
+    def candidate() -> str | None:
+        members = leader.says("cluster").get("members", [])
+        return next((one["name"] for one in members if one["role"] == wanted), None)
+
+    leader.switch_over(until(candidate, "a candidate", PATIENCE))
 
 
 def mend(leader: Node, event: Any) -> None:
@@ -118,7 +123,7 @@ def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, event: Any, tmp_
             (
                 behind,
                 ways[1],
-                {"history": HISTORY, "accounts": 3, "operator": Settings(latency=0.2), "page_size": "20"},
+                {"history": HISTORY, "accounts": 3, "operator": Settings(latency=LATENCY), "page_size": "20"},
             ),
         ):
             folder = tmp_path / name
@@ -126,6 +131,7 @@ def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, event: Any, tmp_
             fleets.append(stack.enter_context(Fleet(bed.beside(name), way, folder, **options)))
         until(lambda: all(fleet.settled() for fleet in fleets), "every account has a replica", PATIENCE)
         until(lambda: fleets[1].held() > 100, "the catch-up is under way", PATIENCE)
+        fleets[1].world.configure(latency=SLOW)  # it stays so until there is a successor
         leader = cluster.leader()
         if event is kill and not cluster.synchronous:
             _fall_behind(cluster, leader, live)
@@ -134,6 +140,7 @@ def test_a_leader_that_goes_loses_and_doubles_nothing(bed: Bed, event: Any, tmp_
         for fleet, name in zip(fleets, (live, behind), strict=True):
             fleet.look_at(cluster.url(name, [successor.port]))
         assert fleets[1].held() < 3 * HISTORY
+        fleets[1].world.configure(latency=LATENCY)
         for fleet in fleets:
             fleet.arrive(PATIENCE)
         mend(leader, event)

@@ -49,14 +49,14 @@ class Figures:
         )
 
 
-def campaign(folder: Path, *, signals: int, seed: int) -> Figures:
+def campaign(folder: Path, *, signals: int, seed: int, within: float = SECONDS) -> Figures:
     """Send so many signals, the syncs going on in one SQLite database until one of them ends by itself."""
     chance, figures = random.Random(seed), Figures()
     with StandIn(calls=CALLS, days=30, seed=seed, latency=0.02) as operator:
         for n in range(signals):
             file = folder / f"{figures.done_before}.db"
             env = environment(operator.url, f"sqlite:///{file}", page_size="300")
-            if _interrupted(env, chance, figures, n):
+            if _interrupted(env, chance, figures, n, within):
                 continue
             figures.done_before += 1
             figures.compared += _compared(file, operator)
@@ -71,7 +71,7 @@ def _compared(file: Path, operator: StandIn) -> int:
         return assert_equal(opened, operator.records())
 
 
-def _interrupted(env: Mapping[str, str], chance: random.Random, figures: Figures, n: int) -> bool:
+def _interrupted(env: Mapping[str, str], chance: random.Random, figures: Figures, n: int, within: float) -> bool:
     number = chance.choice((signal.SIGINT, signal.SIGTERM))
     delay = chance.uniform(0, SPAN)
     process = subprocess.Popen(_command(), env=dict(env), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
@@ -88,7 +88,7 @@ def _interrupted(env: Mapping[str, str], chance: random.Random, figures: Figures
         return False
     figures.interrupted += 1
     figures.longest = max(figures.longest, took)
-    if process.returncode != 128 + number or said.splitlines()[-1:] != [SAID] or took > SECONDS:
+    if process.returncode != 128 + number or said.splitlines()[-1:] != [SAID] or took > within:
         figures.wrong.append(f"{n}: {number.name} after {delay:.3f} s: exit {process.returncode}, {took:.2f} s: {said}")
     return True
 

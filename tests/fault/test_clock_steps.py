@@ -7,7 +7,6 @@ import os
 import signal
 import struct
 import subprocess
-import time
 from pathlib import Path
 
 import httpx
@@ -16,11 +15,11 @@ import pytest
 from tests.e2e.one_account import held, uids
 from tests.support.canary import LOGIN
 from tests.support.operator import Settings, World, running
-from tests.support.ports import free_port
 from tests.support.processes import daemon, environment, until
 from tests.support.tools import program
 
 HOUR, DAY = 3600, 86400
+AT_ONCE = 60.0  # seconds, on a busy machine: who goes by the wall clock waits for an hour
 STEPS = [-HOUR, HOUR, -DAY, DAY, -3650 * DAY, 3650 * DAY]
 SHIM = Path(__file__).with_name("clock_shim.c")
 
@@ -38,25 +37,24 @@ def test_a_step_of_the_clock_stops_nothing(step: int, shim: Path, tmp_path: Path
     """An hour, a day or ten years, either way and back: calls arrive at once, it is ready, lag is a few seconds."""
     world = World(Settings(), logins=[LOGIN], seed=3)
     world.add_history(calls=50, days=1)
-    file, offset, port = tmp_path / "calls.db", tmp_path / "offset", free_port()
+    file, offset = tmp_path / "calls.db", tmp_path / "offset"
     offset.write_bytes(struct.pack("=q", 0))
     with running(world) as url:
         preload = {"LD_PRELOAD": str(shim), "CLOCK_SHIM": str(offset)}
-        listen = f"127.0.0.1:{port}"
-        env = environment(url, f"sqlite:///{file}", poll_interval="1s", http_listen=listen, audit_time="off") | preload
+        told = {"poll_interval": "1s", "http_listen": "127.0.0.1:0", "audit_time": "off"}
+        env = environment(url, f"sqlite:///{file}", **told) | preload
         with daemon(env, fresh=True) as run:
+            page = run.event("started")["page"]
             until(lambda: held(file) == uids(world), "all calls")
             for seconds in (step, 0):
                 _write(offset, seconds)
                 for _ in range(2):
-                    begun = time.monotonic()
                     world.add()
-                    until(lambda: uids(world) <= held(file), "a call after the step", 20)
-                    assert time.monotonic() - begun < 15
-                ready = httpx.get(f"http://{listen}/readyz", trust_env=False)
+                    until(lambda: uids(world) <= held(file), "a call after the step", AT_ONCE)
+                ready = httpx.get(f"{page}readyz", trust_env=False, timeout=AT_ONCE)
                 assert (ready.status_code, ready.text) == (200, "ready\n")
-                (lag,) = until(lambda: _figures(f"http://{listen}/metrics", "cdrsync_lag_seconds{"), "the lag")
-                assert 0 <= lag < 15
+                (lag,) = until(lambda: _figures(f"{page}metrics", "cdrsync_lag_seconds{"), "the lag")
+                assert 0 <= lag < AT_ONCE
             run.signal(signal.SIGUSR1)
             assert run.stop() == 0
             troubles = [line for line in run.lines if json.loads(line)["level"] in ("warning", "error")]
@@ -64,7 +62,7 @@ def test_a_step_of_the_clock_stops_nothing(step: int, shim: Path, tmp_path: Path
 
 
 def _figures(url: str, metric: str) -> list[float]:
-    lines = httpx.get(url, trust_env=False).text.splitlines()
+    lines = httpx.get(url, trust_env=False, timeout=AT_ONCE).text.splitlines()
     return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(metric)]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from typing import TYPE_CHECKING
 
 import httpx
@@ -43,16 +41,13 @@ def test_a_replica_that_is_cut_off_claims_no_lease(migrated: Database) -> None:
 
             until(lambda: told("/readyz") == "ready\n", "ready")
             until(lambda: f"{LEASE} 1.0" in told("/metrics"), "the lease")
-            os.kill(migrated.server.pid, signal.SIGSTOP)
-            for child in migrated.server.children():
-                os.kill(child, signal.SIGSTOP)
+            migrated.server.freeze()
             try:
                 until(lambda: "has not reached the database" in told("/livez"), "a word of it")
                 assert f"{LEASE} 0.0" in told("/metrics")
                 assert "has not reached the database" in told("/readyz")
             finally:
-                for pid in (migrated.server.pid, *migrated.server.children()):
-                    os.kill(pid, signal.SIGCONT)
+                migrated.server.thaw()
             until(lambda: f"{LEASE} 1.0" in told("/metrics"), "the lease again")
             until(lambda: told("/readyz") == "ready\n", "ready again")
             assert told("/livez") == "alive\n"

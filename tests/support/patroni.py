@@ -82,9 +82,12 @@ class Node(ServerProcess):
             return 0
 
     def switch_over(self, candidate: str) -> None:
-        """Hand the lead over, in an orderly way. Raises AssertionError where Patroni refuses."""
+        """Hand the lead over, in an orderly way. Raises AssertionError where Patroni refuses.
+
+        On a busy machine it is begun when this returns: Patroni waits for its end for some seconds only.
+        """
         answer = self._client.post("switchover", json={"leader": self.name, "candidate": candidate}, timeout=60)
-        assert answer.is_success, answer.text
+        assert answer.is_success or "status unknown" in answer.text, answer.text
 
     def kill(self) -> None:
         """Patroni, the server and its sessions, as a power cut does."""

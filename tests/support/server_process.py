@@ -86,6 +86,17 @@ class ServerProcess:
         listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
         return [int(pid) for pid in listed.split()]
 
+    def freeze(self) -> None:
+        """SIGSTOP: first the server, so that it starts no other process and one that ends keeps its number."""
+        os.kill(self.pid, signal.SIGSTOP)
+        for child in self.children():
+            os.kill(child, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: the server last, which then sees who has ended."""
+        for process in (*self.children(), self.pid):
+            os.kill(process, signal.SIGCONT)
+
     def wait_for(self, answer: Callable[[], object], failure: type[Exception]) -> None:
         """Return when `answer()` no longer raises `failure`; the server's log is in the error if it never does."""
         deadline = time.monotonic() + START_SECONDS
