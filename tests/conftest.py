@@ -32,6 +32,8 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy()))
 
 KINDS = ("sqlite", "postgresql", "mariadb")
 
+NAMED_BY = 80  # characters or bytes of a parameter, at most
+
 # Fixtures of a module that are dear: the tests of one run in one process
 SHARED = {"browser", "odd", "calls_database", "prometheus", "leaking_run", "installed", "questioned", "views"}
 
@@ -77,6 +79,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBot
 def _every_operator_is_new() -> None:
     """A port is given again: an operator of an earlier test that asked for patience does not hold up the next one."""
     brake._brake.cache_clear()
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a test after the beginning of a long value: some are megabytes, which every process would hold and send."""
+    if isinstance(val, str | bytes) and len(val) > NAMED_BY:
+        return ascii(val[:NAMED_BY])
+    return None
 
 
 @pytest.fixture(scope="session")

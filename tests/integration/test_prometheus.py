@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.support import plain_http
 from tests.support.canary import LOGIN
 from tests.support.operator import World, running
 from tests.support.ports import free_port
@@ -68,7 +69,7 @@ class Prometheus:
     """A Prometheus of the test's own."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url)
+        self._client = plain_http.client(base_url=url)
 
     def ready(self) -> bool:
         try:

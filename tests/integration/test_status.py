@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import httpx
 from sqlalchemy import func, select
 
 from cdrsync.audit.figures import Figures
@@ -17,6 +16,7 @@ from cdrsync.model import Verdict
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads.status import one_account
 from cdrsync.store.schema.tables import cdr
+from tests.support import plain_http
 from tests.support.canary import DOORBELL_TOKEN, LOGIN
 from tests.support.deployed import CALLS, filled
 from tests.support.operator import Settings, World, running
@@ -85,11 +85,11 @@ def test_page_of_a_real_daemon(tmp_path: Path) -> None:
         env = environment(api, f"sqlite:///{tmp_path}/calls.db", http_listen="127.0.0.1:0", log_format="json")
         with daemon(env) as process:
             url = page_of(process)
-            assert httpx.get(f"{url}/livez").text == "alive\n"
-            until(lambda: httpx.get(f"{url}/readyz").text == "ready\n", "ready")
-            page = until(lambda: "Ledger of days" in (text := httpx.get(url).text) and text, "the ledger")
+            assert plain_http.get(f"{url}/livez").text == "alive\n"
+            until(lambda: plain_http.get(f"{url}/readyz").text == "ready\n", "ready")
+            page = until(lambda: "Ledger of days" in (text := plain_http.get(url).text) and text, "the ledger")
             assert f">{max(call.uid for call in world.records())}<" in page
-            assert 'cdrsync_lease_held{account="default"} 1.0' in httpx.get(f"{url}/metrics").text
+            assert 'cdrsync_lease_held{account="default"} 1.0' in plain_http.get(f"{url}/metrics").text
             assert process.stop() == 0
 
 
@@ -104,7 +104,7 @@ def test_doorbell_brings_a_call_in_at_once(tmp_path: Path) -> None:
             api, f"sqlite:///{file}", http_listen="127.0.0.1:0", poll_interval="1h", lookback_interval="0",
             doorbell_token=DOORBELL_TOKEN, log_format="json",
         )  # fmt: skip
-        with daemon(env) as process, httpx.Client(headers={"Authorization": f"Bearer {DOORBELL_TOKEN}"}) as client:
+        with daemon(env) as process, plain_http.client(headers={"Authorization": f"Bearer {DOORBELL_TOKEN}"}) as client:
             url = page_of(process)
             until(lambda: client.get(f"{url}/readyz").text == "ready\n", "ready")
             seconds = []

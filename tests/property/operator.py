@@ -105,6 +105,9 @@ class Operator:
         for call in calls:
             self._days[call.day].append(call)
         self._epochs = _epochs(calls)
+        self._moments = sorted(at for call in calls for at in (call.assigned, call.visible, call.vanish))
+        self._last_question: tuple[object, ...] = ()
+        self._last_found: list[Call] = []
         self._last_page: list[Call] = []
         self._last_ask: CdrsAsk | None = None
 
@@ -159,11 +162,7 @@ class Operator:
     def _cdrs(self, ask: CdrsAsk) -> Batch:
         now, habits = self._now(), self._habits
         tail = ask.after_uid is not None
-        found = self._after(ask.after_uid, now) if ask.after_uid is not None else self._between(ask, now)
-        if ask.number is not None:
-            found = [call for call in found if call.number == ask.number]
-        found.sort(key=_KEYS[habits.tail_order if tail else habits.window_order])
-        page = found[ask.offset : ask.offset + min(ask.limit, habits.clamp)]
+        page = self._found(ask, now)[ask.offset : ask.offset + min(ask.limit, habits.clamp)]
         if page and habits.duplicate and not self.calm and self._rng.random() < habits.duplicate:
             self.fired["duplicate"] += 1
             page.insert(self._rng.randrange(len(page) + 1), page[0])
@@ -177,6 +176,17 @@ class Operator:
         if tail:
             return _batch(call.tail_records[call.version(now)] for call in page)
         return _batch(call.records[call.version(now)] for call in page)
+
+    def _found(self, ask: CdrsAsk, now: float) -> list[Call]:
+        """What is asked for as it is shown now, in the order of the habits: the same until another call comes or goes."""
+        question = (ask.after_uid, ask.start_date, ask.end_date, ask.number, bisect_right(self._moments, now))
+        if question != self._last_question:
+            found = self._after(ask.after_uid, now) if ask.after_uid is not None else self._between(ask, now)
+            if ask.number is not None:
+                found = [call for call in found if call.number == ask.number]
+            found.sort(key=_KEYS[self._habits.window_order if ask.after_uid is None else self._habits.tail_order])
+            self._last_question, self._last_found = question, found
+        return self._last_found
 
     def _before(self, ask: CdrsAsk) -> bool:
         """Whether the last page was the one before: of the same question, at a lower offset or LastId."""

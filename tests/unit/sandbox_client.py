@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import httpx
 
+from tests.support import plain_http
 from tests.support.clock import Clock
 from tests.support.operator import Login, Settings, World, transport
 
@@ -40,7 +41,7 @@ class Client:
     """Asks the sandbox in-process, or over `url` where one is given."""
 
     def __init__(self, world: World, url: str | None = None, login: Login | None = None) -> None:
-        self.http = httpx.Client() if url else httpx.Client(transport=transport(world))
+        self.http = plain_http.client() if url else httpx.Client(transport=transport(world))
         self.url = url or URL
         self.login = login or world.logins[0]
         self.session: str | None = None

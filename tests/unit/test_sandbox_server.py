@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from cdrsync.cli import main
+from tests.support import plain_http
 from tests.support.operator import Call, Fault, Login, World, running
 from tests.support.processes import until
 from tests.unit.sandbox_client import GET_CDRS, Client, code, turn, world
@@ -131,7 +132,7 @@ class Control:
     """The control endpoints, as another process uses them."""
 
     def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=url.replace("/api/", "/_sandbox/"))
+        self.http = plain_http.client(base_url=url.replace("/api/", "/_sandbox/"))
 
     def get(self, name: str, **parameters: str) -> Any:
         return self.http.get(name, params=parameters).json()

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
 from cdrsync.monitor.activity import AccountState, Phase
 from cdrsync.web import Doorbell, create_app, serve
+from tests.support import plain_http
 from tests.support.canary import DOORBELL_TOKEN
 from tests.support.processes import until
 from tests.support.web import AT, HOSTILE, Shown, healthy, healthy_status, now, refused, troubled, well
@@ -244,10 +245,10 @@ def test_hanging_database_leaves_the_rest_answering() -> None:
     shown = healthy()
     release = threading.Event()
     shown.on_ask = lambda: release.wait(60)
-    with serving(shown) as url, ThreadPoolExecutor(20) as pool, httpx.Client(base_url=url, timeout=60) as client:
+    with serving(shown) as url, ThreadPoolExecutor(20) as pool, plain_http.client(base_url=url, timeout=60) as client:
         stuck = pool.submit(client.get, "/readyz")
         until(lambda: shown.asked, "it asks, and the others wait for it")
-        waiting = [pool.submit(httpx.get, f"{url}/readyz", timeout=60) for _ in range(6)]
+        waiting = [pool.submit(plain_http.get, f"{url}/readyz", timeout=60) for _ in range(6)]
         assert client.get("/livez").status_code == 200
         answers = {answer.result().text for answer in waiting}
         assert stuck.done() is False
@@ -308,7 +309,7 @@ class TestDoorbell:
     def test_refuses_a_large_body_of_unstated_length(self) -> None:
         rings: list[int] = []
         with serving(healthy(), doorbell=doorbell(rings)) as url:
-            answer = httpx.post(f"{url}/doorbell", headers=BEARER, content=(b"x" * 1000 for _ in range(10)))
+            answer = plain_http.post(f"{url}/doorbell", headers=BEARER, content=(b"x" * 1000 for _ in range(10)))
         assert (answer.status_code, rings) == (413, [])
 
     def test_limits_rings_and_guesses_apart(self) -> None:
@@ -359,11 +360,11 @@ class TestServer:
 
     def test_says_nothing_of_itself(self) -> None:
         with serving(healthy()) as url:
-            assert "Server" not in httpx.get(f"{url}/livez").headers
+            assert "Server" not in plain_http.get(f"{url}/livez").headers
 
     def test_head_has_no_body(self) -> None:
         with serving(healthy()) as url:
-            answer = httpx.head(url)
+            answer = plain_http.head(url)
         assert (answer.status_code, answer.content) == (200, b"")
         assert int(answer.headers["Content-Length"]) > 1000
 
@@ -374,7 +375,7 @@ class TestServer:
     def test_port_is_free_again_after_the_end(self) -> None:
         """Also while a client keeps its connection: `Restart=` and a new configuration take the same port."""
         server = serve(create_app(healthy()), "127.0.0.1", 0)
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:
+        with plain_http.client(base_url=f"http://127.0.0.1:{server.port}") as client:
             assert client.get("/livez").text == "alive\n"
             server.close()
             again = serve(create_app(healthy()), "127.0.0.1", server.port)
@@ -391,7 +392,7 @@ class TestServer:
         shown.on_ask = hang
         server = serve(create_app(shown), "127.0.0.1", 0)
         with ThreadPoolExecutor(1) as pool:
-            hanging = pool.submit(httpx.get, f"http://127.0.0.1:{server.port}/readyz", timeout=60)
+            hanging = pool.submit(plain_http.get, f"http://127.0.0.1:{server.port}/readyz", timeout=60)
             assert entered.wait(30)
             server.close()
             with pytest.raises(httpx.HTTPError):
@@ -401,6 +402,6 @@ class TestServer:
     def test_loopback_of_either_family(self) -> None:
         server = serve(create_app(healthy()), "::1", 0)
         try:
-            assert httpx.get(f"http://[::1]:{server.port}/livez").text == "alive\n"
+            assert plain_http.get(f"http://[::1]:{server.port}/livez").text == "alive\n"
         finally:
             server.close()

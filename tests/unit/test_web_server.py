@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
 from cdrsync.web import Access, create_app, serve
 from cdrsync.web import server as server_module
+from tests.support import plain_http
 from tests.support.canary import DOORBELL_TOKEN, PASSWORD
 from tests.support.processes import REPOSITORY, until
 from tests.support.web import Shown, healthy
@@ -49,7 +49,7 @@ def connections(server: WebServer, count: int, said: bytes, stack: ExitStack) ->
 
 
 def live(server: WebServer) -> str:
-    return httpx.get(f"{server.url}livez", timeout=PATIENCE).text
+    return plain_http.get(f"{server.url}livez", timeout=PATIENCE).text
 
 
 @pytest.mark.parametrize("count", [64, 600])
@@ -112,7 +112,7 @@ def test_waiting_for_a_hanging_database_does_not_hold_up_live() -> None:
     shown.on_ask = release.wait
     with serving(shown) as server, ThreadPoolExecutor(40) as pool, ExitStack() as end:
         end.callback(release.set)
-        waiting = [pool.submit(httpx.get, f"{server.url}readyz", timeout=120) for _ in range(40)]
+        waiting = [pool.submit(plain_http.get, f"{server.url}readyz", timeout=120) for _ in range(40)]
         until(lambda: shown.asked > 0, "a question to the database")
         assert live(server) == "alive\n"
         release.set()
@@ -131,7 +131,7 @@ def test_serves_above_the_limit_of_select() -> None:
                 stack.enter_context(open("/dev/null", "rb"))  # noqa: PTH123 - the plainest way to a descriptor
             server = stack.enter_context(serving(healthy()))
             assert live(server) == "alive\n"
-            assert httpx.get(server.url, timeout=PATIENCE).status_code == 200
+            assert plain_http.get(server.url, timeout=PATIENCE).status_code == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -159,7 +159,7 @@ def test_one_cause_is_one_line_of_the_log() -> None:
             for _ in range(80):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE)).sendall(HEAD)
             time.sleep(2)  # long enough for a flood
-        answer = until(lambda: httpx.get(f"http://127.0.0.1:{port}/livez", timeout=PATIENCE).text, "an answer")
+        answer = until(lambda: plain_http.get(f"http://127.0.0.1:{port}/livez", timeout=PATIENCE).text, "an answer")
         error = run.communicate("")[1]
     assert answer == "alive\n"
     assert len(error.splitlines()) <= 5, error[-2000:]
