@@ -69,12 +69,12 @@ def live(r: Rig, seconds: float, *, steps: int) -> None:
 
 
 def equal(database: Database, operator: Settings) -> None:
-    """History at once; then two hours of new calls in four runs; a run more finds nothing to do."""
+    """History at once; then two hours of new calls in two runs; a run more finds nothing to do."""
     with rig(database.url, operator, calls=RECORDS, days=3, page_size=PAGE) as r:
         r.run()
         assert r.assert_equal() == sum(call.raw is None for call in r.world.records())
         r.world.configure(rate=0.02)
-        live(r, 2 * HOUR, steps=4)
+        live(r, 2 * HOUR, steps=2)
         r.world.configure(rate=0)
         r.run()
         unreadable = sum(call.raw is not None for call in r.world.records())
@@ -111,7 +111,7 @@ def moving(database: Database, operator: Settings) -> None:
     """Calls arrive while each answer is on its way; some are late, some change: in the end nothing differs."""
     with rig(database.url, operator, calls=RECORDS // 2, days=3) as r:
         r.run()
-        live(r, HOUR, steps=4)
+        live(r, HOUR, steps=2)
         r.world.configure(rate=0, late_share=0, change_share=0)
         r.clock.advance(DAY)
         r.run()  # with the daily sweep

@@ -178,7 +178,7 @@ class Operator:
         return _batch(call.records[call.version(now)] for call in page)
 
     def _found(self, ask: CdrsAsk, now: float) -> list[Call]:
-        """What is asked for as it is shown now, in the order of the habits: the same until another call comes or goes."""
+        """What is asked for as it is shown now, in the order of the habits: the same until a call comes or goes."""
         question = (ask.after_uid, ask.start_date, ask.end_date, ask.number, bisect_right(self._moments, now))
         if question != self._last_question:
             found = self._after(ask.after_uid, now) if ask.after_uid is not None else self._between(ask, now)
