@@ -393,7 +393,7 @@ def read_as_somebody_else(url: str) -> str:
 
     process = multiprocessing.get_context("fork").Process(target=read)
     process.start()
-    process.join(20)
+    process.join(60)
     assert process.exitcode == 0
     return str(receive.recv())
 

@@ -221,7 +221,7 @@ def test_the_service_manager_is_told(api: str, file: Path, tmp_path: Path) -> No
 
 def test_a_second_daemon_stands_by_and_takes_over(api: str, world: World, database: Database) -> None:
     """One of two has the account. It is killed: the other goes on. Meanwhile `sync` says who is at work: exit 75."""
-    env = environment(api, database.url, poll_interval="1s", lease_seconds="5")
+    env = environment(api, database.url, poll_interval="1s")
     engine = open_engine(database.url)
     with daemon(env) as first:
         first.event("lease taken")

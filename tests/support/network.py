@@ -73,7 +73,7 @@ class Link:
         passes = self._passes
         passes.wait()
         try:
-            server = socket.create_connection(("127.0.0.1", self.target), timeout=10)
+            server = socket.create_connection(("127.0.0.1", self.target), timeout=60)
         except OSError:
             client.close()
             return

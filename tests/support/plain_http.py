@@ -7,9 +7,11 @@ from functools import partial
 
 import httpx
 
+PATIENCE = 60.0  # seconds, on a busy machine
+
 _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-client = partial(httpx.Client, verify=_NO_CERTIFICATES)
-get = partial(httpx.get, verify=_NO_CERTIFICATES)
-head = partial(httpx.head, verify=_NO_CERTIFICATES)
-post = partial(httpx.post, verify=_NO_CERTIFICATES)
+client = partial(httpx.Client, verify=_NO_CERTIFICATES, timeout=PATIENCE)
+get = partial(httpx.get, verify=_NO_CERTIFICATES, timeout=PATIENCE)
+head = partial(httpx.head, verify=_NO_CERTIFICATES, timeout=PATIENCE)
+post = partial(httpx.post, verify=_NO_CERTIFICATES, timeout=PATIENCE)
