@@ -14,7 +14,7 @@ from cdrsync.store.schema.tables import cdr
 from tests.fault.trouble import SQLITE
 from tests.support.canary import LOGIN
 from tests.support.operator import Fault, Settings, World, running
-from tests.support.processes import cdrsync, daemon, environment, until
+from tests.support.processes import DEADLINE, cdrsync, daemon, environment, until
 from tests.support.rig import assert_equal
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ MIXTURE = (
 )
 SHARE = 0.37
 CALLS, DAYS = 6000, 60
-DEADLINE = 600.0  # seconds: pauses are most of it
 
 
 @pytest.mark.waits
@@ -43,7 +42,7 @@ def test_a_sync_through_many_faults_ends_with_0_in_its_first_run(migrated: Datab
     since = (datetime.now(UTC) - timedelta(days=DAYS)).date()
     with running(world) as url:
         env = environment(url, migrated.url, start_date=str(since), page_size="300")
-        run = cdrsync("sync", env=env, deadline=DEADLINE)
+        run = cdrsync("sync", env=env, deadline=4 * DEADLINE)
         assert (run.returncode, "Traceback" in run.stderr) == (0, False), run.stderr
     assert sum(world.faults.fired.values()) > 0
     engine = open_engine(migrated.url)
@@ -62,7 +61,7 @@ def test_a_sync_gives_up_after_so_long_without_progress(tmp_path: Path) -> None:
         began = time.monotonic()
         run = cdrsync("sync", "--give-up-after", "12s", env=environment(url, f"sqlite:///{tmp_path}/calls.db"))
     assert run.returncode == 69
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < DEADLINE
     assert "it goes on by itself" in run.stderr
 
 
@@ -75,7 +74,7 @@ def test_history_is_read_where_polls_take_longer_than_their_interval(migrated: D
     history = {call.uid for call in world.records()}
     with running(world) as url, daemon(environment(url, migrated.url, poll_interval="1s", page_size="500")) as program:
         engine = open_engine(migrated.url)
-        until(lambda: history <= _held(engine), lambda: program.lines)
+        until(lambda: history <= _held(engine), lambda: program.lines, 3 * DEADLINE)
         engine.dispose()
         assert program.stop() == 0
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 ACCOUNTS = 12
 LEASE_SECONDS = 4
+STALL = 6  # seconds that a busy machine may add
 POLL_SECONDS = 2
 LOGINS = [Login(f"user{n}@example.com", f"password-of-{n}", f"vkey-of-{n}-0000") for n in range(ACCOUNTS)]
 
