@@ -18,7 +18,8 @@ GIVE_WAY = 0.001  # seconds after which a thread gives the interpreter to one th
 OBJECTS = 20_000  # made between two searches for garbage
 
 ARENAS = 2  # heaps that threads share
-_ARENA_MAX = -8  # glibc's M_ARENA_MAX
+KEPT = 32 * 1024 * 1024  # bytes: pieces up to this size come from the heap, and so much of its free end stays ours
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # of glibc's malloc.h
 
 
 def for_pages() -> None:
@@ -26,11 +27,13 @@ def for_pages() -> None:
 
     Who saves needs the interpreter for a moment after each answer of the database, and would wait 5 ms for a thread
     that decodes. Pages make many objects and next to no garbage. Each thread would keep what it once needed in a heap
-    of its own, and a daemon grow for hours.
+    of its own, and a daemon grow for hours. What a page needs for a moment would be asked of the kernel anew, page by
+    page; kept, it goes with `give_back`.
     """
     sys.setswitchinterval(GIVE_WAY)
     gc.set_threshold(OBJECTS)
-    _tell_glibc("mallopt", _ARENA_MAX, ARENAS)
+    for option, value in ((_ARENA_MAX, ARENAS), (_MMAP_THRESHOLD, KEPT), (_TRIM_THRESHOLD, KEPT)):
+        _tell_glibc("mallopt", option, value)
 
 
 def give_back() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import io
 import os
 import ssl
 import threading
@@ -81,16 +82,16 @@ class Transport(httpx.BaseTransport):
         answer = await self._inner.handle_async_request(request)
         tls = answer.extensions["network_stream"].get_extra_info("ssl_object")
         seen = {"tls": (tls.version(), tls.getpeercert())} if tls is not None else {}
-        body = bytearray()  # no list of pieces: each of a byte would cost fifty
+        body = io.BytesIO()  # no list of pieces: each of a byte would cost fifty
         try:
             async for piece in answer.aiter_raw():
-                body += piece
-                if len(body) > self._max_bytes:
+                body.write(piece)
+                if body.tell() > self._max_bytes:
                     break
         finally:
             await answer.aclose()
         return httpx.Response(
-            answer.status_code, headers=answer.headers, stream=httpx.ByteStream(bytes(body)), extensions=seen
+            answer.status_code, headers=answer.headers, stream=httpx.ByteStream(body.getvalue()), extensions=seen
         )
 
 

@@ -138,7 +138,9 @@ def _batch(body: bytes, at: int, timezone: ZoneInfo) -> tuple[Batch, int]:
     end = body.find(_END_OF_RECORDS, begin)
     if end < 0:
         raise _OtherForm
-    cdrs = [cdr for piece in _pieces(body, begin, end) for cdr in _records(piece, timezone)]
+    cdrs: list[Cdr] = []
+    for piece in _pieces(body, begin, end):
+        cdrs.extend(_records(piece, timezone))
     return Batch(cdrs), end + len(_END_OF_RECORDS)
 
 
@@ -204,7 +206,7 @@ def _days(column: list[str]) -> Any:
 _READ: dict[Kind, Callable[[list[str]], Any]] = {
     Kind.TEXT: _texts,
     Kind.WHOLE: partial(map, int),
-    Kind.POUNDS: partial(map, Decimal),
+    Kind.POUNDS: partial(each, Decimal),
     Kind.DATE: _days,
     Kind.TIME: lambda column: list(map(time.fromisoformat, column)),
     Kind.FLAG: partial(map, {"1": True, "0": False, None: None}.__getitem__),

@@ -53,9 +53,8 @@ class KnownNumbers:
         """Where the public plans know no kind, the operator's words for a number do."""
         left = {text for text, known in facts.items() if known.kind == UNKNOWN}
         for number, words in _WORDS if left else ():
-            for call in calls:
-                text = number(call)
-                if text in left and (kind := kind_by_words(text, words(call) or "")):
+            for text, said in dict.fromkeys(zip(map(number, calls), map(words, calls), strict=True)):
+                if text in left and (kind := kind_by_words(text, said or "")):
                     facts[text] = facts[text]._replace(kind=kind, kind_source=OPERATOR)
                     left.discard(text)
 

@@ -68,7 +68,10 @@ def of_account(table: str) -> list[Any]:
 
 
 def index(name: str, table: str, *columns: str, **options: Any) -> None:
-    """Make an index unless it is there: MySQL knows no IF NOT EXISTS for one."""
+    """Make an index unless it is there. MySQL knows no IF NOT EXISTS for one."""
+    if not is_mysql() or dialect().is_mariadb:
+        op.create_index(name, table, columns, if_not_exists=True, **options)
+        return
     held = [] if context.is_offline_mode() else sa.inspect(op.get_bind()).get_indexes(table)
     if name not in {found["name"] for found in held}:
         op.create_index(name, table, columns, **options)

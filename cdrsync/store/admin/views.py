@@ -118,9 +118,9 @@ def make(op: Any, revision: str) -> None:
     for view in views():
         _execute(op, view.statement(dialect))
         if kind.comments_views:
-            _execute(op, f"COMMENT ON VIEW {view.name} IS {_quoted(view.comment)}")
-            for column in view.columns:
-                _execute(op, f"COMMENT ON COLUMN {view.name}.{column.name} IS {_quoted(column.comment)}")
+            said_of = [("VIEW", view.name, view.comment)]
+            said_of += [("COLUMN", f"{view.name}.{column.name}", column.comment) for column in view.columns]
+            _execute(op, "; ".join(f"COMMENT ON {kind} {name} IS {_quoted(words)}" for kind, name, words in said_of))
 
 
 def drop(op: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, String, Text, event, func, literal, select, text, true
@@ -148,11 +149,10 @@ class Postgresql(DatabaseKind):
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[Cdr]:
         """The calls themselves. Refuses numbers that would silently be others: the server rounds, psycopg cuts."""
-        columns = list(zip(*calls, strict=True))
-        for cost in set(columns[_COST]):
+        for cost in set(map(itemgetter(_COST), calls)):
             micro(cost)
         for column in _INT4:
-            for number in set(columns[column]):
+            for number in set(map(itemgetter(column), calls)):
                 if number is not None and not -(2**31) <= number < 2**31:
                     raise ValueError(f"{Cdr._fields[column]} {number} does not fit into 32 bits")
         return calls
