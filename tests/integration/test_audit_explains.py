@@ -76,7 +76,7 @@ def test_what_no_date_shows_is_found_and_every_difference_is_explained(migrated:
 
 def test_a_person_accepts_a_gap_until_something_changes(migrated: Database) -> None:
     """No gap is left and the note is shown, audit after audit; another call of the day ends it."""
-    with rig(migrated.url, calls=900) as r:
+    with rig(migrated.url, calls=450) as r:
         r.run()
         r.world.add(started=int(r.clock.seconds()) - 2 * 86400, duration=5, raw="<CDR><uid>x</uid></CDR>")
         assert not r.audit.run(ALL, heal=True).clean
@@ -100,7 +100,7 @@ def test_a_person_accepts_a_gap_until_something_changes(migrated: Database) -> N
 
 def test_calls_that_the_operator_does_not_list_are_named_and_paint_no_week_red(migrated: Database) -> None:
     """Three calls too many: the day that holds them is the gap, with their uids."""
-    with rig(migrated.url, calls=900, days=10) as r:
+    with rig(migrated.url, calls=450, days=10) as r:
         r.run()
         with r.engine.begin() as connection:
             row = connection.execute(select(cdr).where(cdr.c.call_date == DAY).limit(1)).one()._asdict()

@@ -34,7 +34,7 @@ def held(r: Rig) -> Counter[str]:
 
 def test_only_its_numbers_are_compared(migrated: Database) -> None:
     """One number, then two: all is held that is wanted, so all agrees, is proven, and shows in the account's state."""
-    with rig(migrated.url, calls=900) as r:
+    with rig(migrated.url, calls=450) as r:
         for count in (1, 2):
             limited = r.under(numbers=busiest(r, count))
             limited.run()
@@ -49,7 +49,7 @@ def test_only_its_numbers_are_compared(migrated: Database) -> None:
 
 def test_a_lost_call_of_one_number_is_found_and_healed(migrated: Database) -> None:
     """A call that appears later than every look-back: that number's totals tell."""
-    with rig(migrated.url, calls=900) as r:
+    with rig(migrated.url, calls=450) as r:
         one, two = busiest(r, 2)
         limited = r.under(numbers=(one, two), lookback_interval=timedelta(), sweep_days=1)
         limited.run()
@@ -82,7 +82,7 @@ def test_arrivals_while_it_asks_are_no_alarm(migrated: Database) -> None:
 
 def test_a_number_that_is_not_its_own_is_no_gap(migrated: Database) -> None:
     """`--number` with another number than the configured ones: nothing of it was to be held."""
-    with rig(migrated.url, calls=900) as r:
+    with rig(migrated.url, calls=450) as r:
         one, two = busiest(r, 2)
         limited = r.under(numbers=(one,))
         limited.run()
@@ -94,9 +94,9 @@ def test_a_number_that_is_not_its_own_is_no_gap(migrated: Database) -> None:
 
 def test_without_its_limit_everything_is_held_again(migrated: Database) -> None:
     """Days that were read for one number only are read again for all."""
-    with rig(migrated.url, calls=900) as r:
+    with rig(migrated.url, calls=450) as r:
         r.under(numbers=busiest(r, 1)).run()
         r.clock.advance(60)
         r.run()
-        assert r.assert_equal() == 900
+        assert r.assert_equal() == 450
         assert r.audit.run(ALL).proven

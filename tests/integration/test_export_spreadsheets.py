@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
-import subprocess
-import sys
 import tempfile
 import zipfile
 from datetime import UTC, date, datetime, time, timedelta
@@ -23,7 +22,8 @@ from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import export
 from cdrsync.store.reads.formats import Columns, ExcelCsv, Xlsx
 from tests.integration.test_export import COLUMNS, save
-from tests.support.processes import environment
+from tests.support.forks import Program
+from tests.support.processes import DEADLINE, REPOSITORY, environment
 from tests.support.small_account import ANSWERED
 
 if TYPE_CHECKING:
@@ -267,14 +267,18 @@ class TestOtherUsers:
 def test_streams_have_names(name: str, to: str, migrated: Database, tmp_path: Path) -> None:
     """What stands in the file before is left: it is open already, and where."""
     env = environment("http://127.0.0.1:1/", migrated.url)
-    command = [sys.executable, "-m", "cdrsync", "export", "-o", name]
-    if to == "pipe":
-        told = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True).stdout
-    else:
-        with (tmp_path / "x").open("wb") as file:
-            subprocess.run(command, env=env, stdout=file, check=True)
-        told = (tmp_path / "x").read_bytes()
-    assert told.startswith(b"account_id")
+    with contextlib.ExitStack() as open_files:
+        if to == "pipe":
+            reading, writing = os.pipe()
+            read = open_files.enter_context(os.fdopen(reading, "rb"))
+            write = open_files.enter_context(os.fdopen(writing, "wb"))
+        else:
+            write = open_files.enter_context((tmp_path / "x").open("wb"))
+            read = open_files.enter_context((tmp_path / "x").open("rb"))
+        program = Program(("export", "-o", name), env, REPOSITORY, stdout=write.fileno(), stderr=2)
+        write.close()
+        assert program.wait(DEADLINE) == 0
+        assert read.read().startswith(b"account_id")
 
 
 def test_links_that_go_round_are_an_error(tmp_path: Path) -> None:
