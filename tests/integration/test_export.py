@@ -200,7 +200,7 @@ def test_full_standard_output_is_no_bug_of_ours(command: list[str], unbuffered: 
 
 def test_memory_is_flat(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five times as many calls of a day need no more memory: pieces are written as they come."""
-    monkeypatch.setattr(export, "ROWS_AT_ONCE", 500)
+    monkeypatch.setattr(export, "ROWS_AT_ONCE", 200)
     import tracemalloc
 
     class Sink(io.BytesIO):
@@ -210,7 +210,7 @@ def test_memory_is_flat(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> 
     peaks = []
     engine = open_engine(migrated.url)
     held = 0
-    for wanted in (2_000, 10_000):
+    for wanted in (800, 4_000):
         save(migrated.url, "main", calls(wanted)[held:])
         held = wanted
         tracemalloc.start()

@@ -39,9 +39,11 @@ _SAME = frozenset({int, str, type(None)})  # what all databases say alike, quick
 def seen(engine: Engine, query: str) -> list[dict[str, Any]]:
     """The rows of a query, each value as all three databases would say it."""
     with engine.connect() as connection:
+        found = connection.execute(text(query))
+        names = tuple(found.keys())
         return [
-            {name: value if type(value) in _SAME else alike(value) for name, value in row.items()}
-            for row in connection.execute(text(query)).mappings()
+            {name: value if type(value) in _SAME else alike(value) for name, value in zip(names, row, strict=True)}
+            for row in found.all()
         ]
 
 

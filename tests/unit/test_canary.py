@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from tests.support.clock import Clock
 from tests.support.operator import World
 
 REPOSITORY = Path(__file__).parents[2]
+ONLY_WHAT_IS_NAMED = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # pytest loads each plugin that is installed otherwise
+IN_PROCESSES = ("-p", "xdist", "-n")
 PROLOGUE = """\
 import logging, subprocess, sys, tempfile, shutil
 from pathlib import Path
@@ -98,7 +101,7 @@ def _run(folder: Path, tests: dict[str, str], *more: str) -> tuple[int, str]:
     ]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", *options, str(folder / "test_it.py")],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, check=False, env={**os.environ, **ONLY_WHAT_IS_NAMED},
     )  # fmt: skip
     shutil.rmtree(folder / "inner", ignore_errors=True)  # a leak made on purpose: not one of the run around it
     assert [name for name, plain in CANARIES.items() if plain in run.stdout + run.stderr] == []
@@ -138,7 +141,9 @@ def test_no_leak_no_alarm(tmp_path: Path) -> None:
     code = 'import sys; open("theirs", "w").write(sys.stdin.read())'
     subprocess.run([sys.executable, "-c", code], input=CANARIES["the password"], text=True, cwd=shared, check=True)
     nameless = f"tempfile.TemporaryFile(dir={str(shared)!r}).close()"
-    exit_code, output = _run(tmp_path, {**HARMLESS, "nameless": nameless}, "-n", "1")  # its figure reaches the main one
+    exit_code, output = _run(
+        tmp_path, {**HARMLESS, "nameless": nameless}, *IN_PROCESSES, "1"
+    )  # its figure reaches the main one
     shutil.rmtree(shared)
     assert exit_code == 0, output
     assert re.search(r"canaries: no secret in [1-9]\d* outputs", output)
@@ -146,7 +151,7 @@ def test_no_leak_no_alarm(tmp_path: Path) -> None:
 
 def test_processes_side_by_side_watch_as_one(tmp_path: Path) -> None:
     """Under pytest-xdist a leak fails its test as ever, and what any process left in a file fails the run."""
-    code, output = _run(tmp_path, {"output": ROADS["output"], **ROADS_TO_FILES}, "-n", "2")
+    code, output = _run(tmp_path, {"output": ROADS["output"], **ROADS_TO_FILES}, *IN_PROCESSES, "2")
     assert code == 1
     assert "A secret got out of test_it.py::test_output:" in output, output
     told = re.findall(r"A SECRET GOT OUT: the password in the file \S*/(\S+)", output)
