@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from tests.conftest import Database
     from tests.support.servers import Servers
 
-KILLS = 15
+KILLS = 10
 SEED = 1
 UPGRADE_STATEMENTS = (4, 25, 49)
-"""Of some 55 to 80 that make the tables: before which of them the program is killed."""
+"""Of some 55 to 80 that make the tables: before which of them the program is killed. MariaDB commits each by itself."""
 
 
 @pytest.mark.own_server
@@ -81,10 +81,10 @@ def test_every_point_is_passed(migrated: Database, monkeypatch: pytest.MonkeyPat
 
 
 def test_killed_while_the_tables_are_made(database: Database, tmp_path: Path) -> None:
-    """MariaDB commits each table by itself, so a killed upgrade leaves half a schema: the next start completes it."""
+    """Whether a killed upgrade leaves half a schema or nothing: the next start completes it."""
     url = database.url
     with StandIn(calls=20, days=1, seed=1) as operator:
-        for nth in UPGRADE_STATEMENTS:
+        for nth in UPGRADE_STATEMENTS if database.kind == "mariadb" else UPGRADE_STATEMENTS[1:2]:
             env = environment(operator.url, url)
             upgrade = Start(("db", "upgrade"), env, str(tmp_path / "upgrade"), database.kind, "statement", nth)
             assert upgrade.run(60) == -signal.SIGKILL, upgrade.said()
