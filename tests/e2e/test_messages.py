@@ -92,7 +92,6 @@ class TestFiles:
         run = unprivileged("doctor", env=told)
         assert (run.returncode, f"{missing} is read-only for this user" in run.stdout) == (69, True)
 
-    @pytest.mark.waits
     @pytest.mark.parametrize(
         ("mode", "content", "said"),
         [
@@ -115,7 +114,7 @@ class TestFiles:
         config.write_text(content, encoding="utf-8")
         config.chmod(mode)
         key = content.partition(" ")[0].upper()
-        told = {k: v for k, v in env.items() if k != f"CDRSYNC_{key}"} | {"CDRSYNC_API_URL": "http://127.0.0.1:9/"}
+        told = {name: value for name, value in env.items() if name != f"CDRSYNC_{key}"}
         lines = cdrsync("doctor", "--config", str(config), env=told).stdout.splitlines()
         warnings = [line for line in lines if str(config) in line and "WARN" in line]
         assert len(warnings) == (said is not None), lines
@@ -123,7 +122,6 @@ class TestFiles:
             assert said in warnings[0]
             assert lines[lines.index(warnings[0]) + 1].strip() == f"→ chmod 600 {config}"
 
-    @pytest.mark.waits
     def test_doctor_looks_at_a_secrets_own_file(self, env: dict[str, str], tmp_path: Path) -> None:
         """The file that is readable, not the one that names it."""
         config, secret = tmp_path / "cdrsync.toml", tmp_path / "password"
@@ -131,7 +129,7 @@ class TestFiles:
         secret.write_text(PASSWORD, encoding="utf-8")
         config.chmod(0o644)
         secret.chmod(0o604)
-        told = {k: v for k, v in env.items() if k != "CDRSYNC_PASSWORD"} | {"CDRSYNC_API_URL": "http://127.0.0.1:9/"}
+        told = {name: value for name, value in env.items() if name != "CDRSYNC_PASSWORD"}
         shown = cdrsync("doctor", "--config", str(config), env=told).stdout
         assert f"{secret} holds a secret and everybody may read it" in shown
         assert f"{config} holds" not in shown

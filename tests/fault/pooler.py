@@ -56,6 +56,7 @@ class TransactionPooler:
             except OSError:
                 return
             self._open.append(client)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._run(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
@@ -81,6 +82,7 @@ class TransactionPooler:
         for heard in (True, False):
             session = socket.create_connection(self._server)
             self._open.append(session)
+            session.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             session.sendall(struct.pack("!I", length) + startup)
             while True:
                 message = _message(session)

@@ -29,7 +29,7 @@ MIXTURE = (
     *(Fault.ERROR_CODE, Fault.RESET, Fault.REPEATED_PAGE, Fault.GARBLED),
 )
 SHARE = 0.37
-CALLS, DAYS = 6000, 60
+CALLS, DAYS = 3000, 30
 
 
 @pytest.mark.waits

@@ -82,15 +82,19 @@ def test_whoever_reads_gives_a_forgotten_connection_up(migrated: Database, link:
 
 @pytest.mark.waits
 @SERVERS
-def test_whoever_reads_may_pause_between_two_queries(migrated: Database) -> None:
-    """What is silent because nobody asks is not cut: an export writes its file meanwhile."""
+def test_whoever_reads_may_take_time(migrated: Database) -> None:
+    """What is silent because nobody asks is not cut (an export writes its file), nor is a query that takes long."""
+    sleep = "pg_sleep" if migrated.kind == "postgresql" else "SLEEP"
+    seconds = port.CUT_SECONDS + 3
     engine = open_engine(migrated.url)
     with contextlib.ExitStack() as opened:
         opened.callback(engine.dispose)
-        connection = opened.enter_context(engine.connect())
-        connection.exec_driver_sql("SELECT 1")
-        time.sleep(port.CUT_SECONDS + 4)
-        assert connection.exec_driver_sql("SELECT 2").scalar() == 2
+        pausing, asking = opened.enter_context(engine.connect()), opened.enter_context(engine.connect())
+        pausing.exec_driver_sql("SELECT 1")
+        begun = time.monotonic()
+        asking.exec_driver_sql(f"SELECT {sleep}({seconds})")
+        assert time.monotonic() - begun > seconds - 1
+        assert pausing.exec_driver_sql("SELECT 2").scalar() == 2
 
 
 @pytest.mark.waits

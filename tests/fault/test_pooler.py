@@ -38,7 +38,6 @@ def through(pooler: TransactionPooler, database: Database) -> str:
     return f"postgresql+psycopg://postgres@127.0.0.1:{pooler.port}/{database_name(database.url)}"
 
 
-@pytest.mark.waits
 @pytest.mark.parametrize("migrated", ["postgresql"], indirect=True)
 def test_all_is_stored_through_a_transaction_pooler(migrated: Database, pooler: TransactionPooler) -> None:
     """A catch-up, look-backs and an audit, value by value: nothing rests on a session."""
@@ -51,7 +50,6 @@ def test_all_is_stored_through_a_transaction_pooler(migrated: Database, pooler: 
         assert r.assert_equal() == 520
 
 
-@pytest.mark.waits
 @pytest.mark.parametrize("migrated", ["postgresql"], indirect=True)
 def test_times_are_read_in_utc_whatever_a_session_has_set(migrated: Database, pooler: TransactionPooler) -> None:
     """The pool's sessions may be left in any zone and date style by others."""
