@@ -1,17 +1,15 @@
-"""The API over real HTTP: documents, sessions, refusals, and matching answers to questions."""
+"""The API over real HTTP: documents, refusals, and matching answers to questions."""
 
 from __future__ import annotations
 
 import gzip
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cdrsync import __version__
-from cdrsync.errors import ApiUnreachable, BadAnswer, LoginRefused
+from cdrsync.errors import ApiUnreachable, BadAnswer
 from cdrsync.model import Batch, CdrsAsk, Period, Refusal, Totals, TotalsAsk
 from tests.support.answers import envelope, golden, logged_in, records, refused, response
 from tests.support.api import ASK, AT_ONCE, SESSION, answering, api, obliging, refusing
@@ -77,119 +75,6 @@ def test_a_clock_that_is_minutes_away_is_not_believed(date: str) -> None:
         source = api(one.url, clock=lambda: ours)
         assert ours == source.ask([ASK]).answered_at
         source.close()
-
-
-def test_a_session_is_renewed_before_it_ends() -> None:
-    """A session is used for less than the half hour that it lives; a step of the host's clock changes nothing."""
-    now = [0.0]
-    with peer(obliging) as one:
-        source = api(one.url, monotonic=lambda: now[0])
-        for minute in (0, 15, 27, 29, 40, 58):
-            now[0] = minute * 60.0
-            source.ask([ASK])
-        source.close()
-
-    assert ["SessionLogin" in seen.names for seen in one.seen] == [True, False, False, True, False, True]
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        refusing("401", "Unauthorised"),
-        refusing("403", "no"),
-        refusing("500", "Your session has expired"),
-        refusing("400", "Please log in first"),
-        refusing("401", "no", status="401 Unauthorized"),
-        refusing("500", "Invalid session", status="500 Internal Server Error"),
-    ],
-)
-def test_a_refused_session_is_renewed_silently(refusal: Callable[[Seen], bytes]) -> None:
-    """However the operator refuses a session, one new login in the next document puts it right."""
-    done: list[RequestDone] = []
-    with peer(obliging, refusal, lambda seen: http(answering(seen, "abc123")), obliging) as one:
-        source = api(one.url, on_request=done.append)
-        source.ask([ASK])
-        answers = source.ask([ASK, ASK]).answers
-        source.ask([ASK])
-        source.close()
-
-    assert [len(answer) for answer in answers if isinstance(answer, Batch)] == [2, 2]
-    assert [seen.session_id for seen in one.seen] == [None, SESSION, None, "abc123"]
-    assert [one.outcome for one in done] == ["ok", "sessionrefused", "ok", "ok"]
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        refusing("401", "Wrong user name or password"),
-        refusing("403", "Address not allowed"),
-        refusing("400", "Invalid VKey"),
-        refusing("500", "Password is wrong"),
-        refusing("401", "no", status="401 Unauthorized"),
-        lambda seen: http(envelope(refused("401", "Authentication failed", seen.ids()[0], "Auth", "SessionLogin"))),
-        lambda _: http(envelope(refused("401", "Authentication failed", "", "", ""))),
-    ],
-)
-def test_a_refused_login_is_final(refusal: Callable[[Seen], bytes]) -> None:
-    """A refused login is tried once, whatever the policy, and says the operator's words and the allow-list hint."""
-    with peer(refusal) as one:
-        source = api(one.url, retry=AT_ONCE)
-        with pytest.raises(LoginRefused, match=r"the operator refused the login: Code .*allow-list"):
-            source.ask([ASK])
-        source.close()
-
-    assert len(one.seen) == 1
-
-
-def test_a_session_that_is_never_taken_ends() -> None:
-    """A login that succeeds while every request is still refused is no endless loop."""
-
-    def step(seen: Seen) -> bytes:
-        *login, asked = seen.ids()
-        return http(envelope(*(logged_in(SESSION, one) for one in login), refused("403", "No", asked)))
-
-    with peer(step) as one:
-        source = api(one.url, retry=AT_ONCE)
-        for _ in range(2):
-            with pytest.raises(LoginRefused):
-                source.ask([ASK])
-        source.close()
-
-    assert len(one.seen) == 3
-
-
-@pytest.mark.parametrize(
-    "outage",
-    [
-        refusing("503", "Try again later"),
-        refusing("503", "Session service unavailable, please try again later"),
-        refusing("500", "could not create session"),
-        refusing("429", "Too many login attempts"),
-        refusing("401", "Too many login attempts, please wait"),
-        refusing("403", "Login is not possible during maintenance"),
-        refusing("401", "Password service temporarily unavailable"),
-        refusing("403", "Authorisation server error"),
-        refusing("400", ""),
-        refusing("600", "Oops"),
-        refusing("503", "Session service unavailable", status="503 Service Unavailable"),
-        lambda _: http(b"", "503 Service Unavailable"),
-        lambda _: http(b"<html>Bad Gateway</html>", "502 Bad Gateway"),
-        lambda seen: http(envelope(refused("500", "could not create session", seen.ids()[0], "Auth", "SessionLogin"))),
-    ],
-)
-def test_an_outage_of_the_login_service_is_not_a_refusal(outage: Callable[[Seen], bytes]) -> None:
-    """In doubt a failed login passes by itself: it is tried again, and told in the operator's words."""
-    with peer(outage) as one:
-        source = api(one.url)
-        with pytest.raises(ApiUnreachable):
-            source.ask([ASK])
-        source.close()
-    with peer(outage, obliging) as one:
-        source = api(one.url, retry=AT_ONCE)
-        assert len(source.ask([ASK]).answers) == 1
-        source.close()
-
-    assert len(one.seen) == 2
 
 
 @pytest.mark.parametrize(
@@ -337,46 +222,6 @@ def test_gzip_is_read() -> None:
     assert "accept-encoding: gzip\r\n" in one.seen[0].head.lower() + "\r\n"
     assert done[0].bytes == len(answering(one.seen[0]))
     assert done[0].outcome == "ok"
-
-
-def test_threads_share_one_login() -> None:
-    """Threads that read ahead log in once between them, and again once when the session is refused."""
-    lock = threading.Lock()
-    valid = {"id": ""}
-    logins: list[str] = []
-
-    def step(seen: Seen) -> bytes:
-        with lock:
-            if "SessionLogin" in seen.names:
-                valid["id"] = f"abc{len(logins)}"
-                logins.append(valid["id"])
-                return http(answering(seen, valid["id"]))
-            if seen.session_id != valid["id"]:
-                return refusing("401", "Session")(seen)
-        return obliging(seen)
-
-    with peer(step) as one:
-        source = api(one.url)
-        with ThreadPoolExecutor(4) as pool:
-            assert all(len(found.answers) == 1 for found in pool.map(source.ask, [[ASK]] * 40))
-            assert logins == ["abc0"]
-            with lock:
-                valid["id"] = "gone"
-            assert all(len(found.answers) == 1 for found in pool.map(source.ask, [[ASK]] * 40))
-        source.close()
-
-    assert logins == ["abc0", "abc1"]
-
-
-def test_no_cookie_is_kept() -> None:
-    """A cookie that a server sets is not sent back: the session is in the document."""
-    with peer(lambda seen: http(answering(seen), Set_Cookie="PHPSESSID=1; path=/"), obliging) as one:
-        source = api(one.url)
-        source.ask([ASK])
-        source.ask([ASK])
-        source.close()
-
-    assert "cookie" not in one.seen[1].head.lower()
 
 
 def test_notices_around_an_answer_are_told_once_a_day(caplog: pytest.LogCaptureFixture) -> None:
