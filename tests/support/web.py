@@ -1,8 +1,9 @@
-"""What the status page's tests show: accounts that are well, in trouble, and out to break the page."""
+"""What the status page shows in tests, and who serves it: accounts that are well, in trouble, out to break the page."""
 
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,13 @@ from cdrsync.model import LedgerDay, Period, Verdict
 from cdrsync.monitor.activity import AccountState, Phase, Snapshot
 from cdrsync.monitor.status import AccountStatus, AuditLine, OperatorToday, RejectLine, RunLine, Summary, Today
 from cdrsync.sync.position import HistoryRead
+from cdrsync.web import create_app, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cdrsync.errors import CdrsyncError
+    from cdrsync.web import WebServer
 
 LONDON = ZoneInfo("Europe/London")
 AT = datetime(2025, 7, 23, 13, 37, 12, tzinfo=UTC)  # a Wednesday in summer time: 14:37 on the wall clock
@@ -56,6 +59,16 @@ class Shown:
         self.on_ask()
         if self.failure is not None:
             raise self.failure
+
+
+@contextmanager
+def serving(shown: Shown, **options: Any) -> Iterator[WebServer]:
+    """The web server that shows it, on a port of its own."""
+    server = serve(create_app(shown, **options), "127.0.0.1", 0)
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 def well(name: str = "default") -> AccountState:

@@ -1,50 +1,26 @@
-"""The web server's paths, headers and limits, in-process and over a real socket."""
+"""The web server's paths, headers and page, in-process."""
 
 from __future__ import annotations
 
-import socket
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from cdrsync.errors import DatabaseUnavailable, SchemaMismatch
 from cdrsync.monitor.activity import AccountState, Phase
-from cdrsync.web import Doorbell, create_app, serve
-from tests.support import plain_http
+from cdrsync.web import Doorbell, create_app
 from tests.support.canary import DOORBELL_TOKEN
-from tests.support.processes import until
 from tests.support.web import AT, HOSTILE, Shown, healthy, healthy_status, now, refused, troubled, well
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from werkzeug.test import TestResponse
-
-BEARER = {"Authorization": f"Bearer {DOORBELL_TOKEN}"}
 
 
 def get(shown: Shown, path: str) -> TestResponse:
     return create_app(shown).test_client().get(path)
-
-
-def doorbell(rings: list[int]) -> Doorbell:
-    return Doorbell(DOORBELL_TOKEN, lambda _: rings.append(1), clock=lambda: 0.0)
-
-
-@contextmanager
-def serving(shown: Shown, **options: Any) -> Iterator[str]:
-    server = serve(create_app(shown, **options), "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.port}"
-    finally:
-        server.close()
 
 
 def test_alive_never_touches_the_database() -> None:
@@ -153,8 +129,8 @@ def test_only_reading_is_allowed(path: str, method: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/metrics", "/nothing", "/doorbell"])
 def test_every_answer_carries_the_security_headers(path: str) -> None:
-    rings: list[int] = []
-    answer = create_app(healthy(), registry=CollectorRegistry(), doorbell=doorbell(rings)).test_client().get(path)
+    doorbell = Doorbell(DOORBELL_TOKEN, lambda _: None)
+    answer = create_app(healthy(), registry=CollectorRegistry(), doorbell=doorbell).test_client().get(path)
     assert answer.headers["Content-Security-Policy"].startswith(
         "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
@@ -238,170 +214,3 @@ def test_database_is_asked_once_however_many_look() -> None:
     for _ in range(20):
         client.get("/")
     assert shown.asked == 2  # for all accounts' figures, and for the one that is shown
-
-
-def test_hanging_database_leaves_the_rest_answering() -> None:
-    """Twenty probes wait for a database that hangs; /livez answers while they do, and none waits for long."""
-    shown = healthy()
-    release = threading.Event()
-    shown.on_ask = lambda: release.wait(60)
-    with serving(shown) as url, ThreadPoolExecutor(20) as pool, plain_http.client(base_url=url, timeout=60) as client:
-        stuck = pool.submit(client.get, "/readyz")
-        until(lambda: shown.asked, "it asks, and the others wait for it")
-        waiting = [pool.submit(plain_http.get, f"{url}/readyz", timeout=60) for _ in range(6)]
-        assert client.get("/livez").status_code == 200
-        answers = {answer.result().text for answer in waiting}
-        assert stuck.done() is False
-        release.set()
-        assert stuck.result().text == "ready\n"
-    assert answers == {"not ready: the database has not answered for several seconds\n"}
-
-
-class TestDoorbell:
-    """POST /doorbell makes the next poll happen now, for those who know the token."""
-
-    def test_is_off_without_a_token(self) -> None:
-        assert create_app(healthy()).test_client().post("/doorbell", headers=BEARER).status_code == 404
-
-    def test_rings(self) -> None:
-        rings: list[int] = []
-        client = create_app(healthy(), doorbell=doorbell(rings)).test_client()
-        answer = client.post("/doorbell", headers=BEARER, json={"event_type": "call-completed", "ref": "!51FD5E98"})
-        assert (answer.status_code, answer.text, rings) == (202, "accepted\n", [1])
-
-    def test_takes_the_token_as_basic_password(self) -> None:
-        """Many senders of webhooks know no other way than https://anybody:TOKEN@host/doorbell."""
-        rings: list[int] = []
-        client = create_app(healthy(), doorbell=doorbell(rings)).test_client()
-        assert client.post("/doorbell", auth=("anybody", DOORBELL_TOKEN)).status_code == 202
-        assert rings == [1]
-
-    @pytest.mark.parametrize(
-        "authorization",
-        [None, "", "Bearer", "Bearer ", "Bearer wrong", f"Bearer {DOORBELL_TOKEN[:-1]}", f"Bearer {DOORBELL_TOKEN}x",
-         f"Digest {DOORBELL_TOKEN}", "Basic %%%", "Basic OnRvbw==", "Bearer \u00e9"],
-    )  # fmt: skip
-    def test_refuses_anything_else(self, authorization: str | None) -> None:
-        rings: list[int] = []
-        client = create_app(healthy(), doorbell=doorbell(rings)).test_client()
-        headers = {} if authorization is None else {"Authorization": authorization}
-        answer = client.post("/doorbell", headers=headers)
-        assert (answer.status_code, answer.text, rings) == (401, "refused\n", [])
-
-    def test_takes_no_token_from_the_address(self) -> None:
-        """An address ends up in the logs of every proxy on the way."""
-        rings: list[int] = []
-        client = create_app(healthy(), doorbell=doorbell(rings)).test_client()
-        assert client.post(f"/doorbell?token={DOORBELL_TOKEN}").status_code == 401
-        assert rings == []
-
-    def test_is_never_rung_by_reading(self) -> None:
-        rings: list[int] = []
-        client = create_app(healthy(), doorbell=doorbell(rings)).test_client()
-        assert (client.get("/doorbell", headers=BEARER).status_code, rings) == (405, [])
-
-    def test_refuses_a_large_body(self) -> None:
-        rings: list[int] = []
-        client = create_app(healthy(), doorbell=doorbell(rings)).test_client()
-        assert client.post("/doorbell", headers=BEARER, data=b"x" * 4097).status_code == 413
-        assert rings == []
-
-    def test_refuses_a_large_body_of_unstated_length(self) -> None:
-        rings: list[int] = []
-        with serving(healthy(), doorbell=doorbell(rings)) as url:
-            answer = plain_http.post(f"{url}/doorbell", headers=BEARER, content=(b"x" * 1000 for _ in range(10)))
-        assert (answer.status_code, rings) == (413, [])
-
-    def test_limits_rings_and_guesses_apart(self) -> None:
-        """Whoever guesses tokens is slowed down, and can't keep the operator's rings out by it."""
-        rings: list[int] = []
-        outcomes: list[str] = []
-        bell = Doorbell(DOORBELL_TOKEN, lambda _: rings.append(1), counted=outcomes.append, clock=lambda: 0.0)
-        client = create_app(healthy(), doorbell=bell).test_client()
-        guesses = [client.post("/doorbell", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(25)]
-        assert guesses == [401] * 20 + [429] * 5
-        answers = [client.post("/doorbell", headers=BEARER) for _ in range(22)]
-        bell.close()
-        assert [answer.status_code for answer in answers] == [202] * 20 + [429] * 2
-        assert answers[-1].headers["Retry-After"] == "1"
-        assert outcomes == ["refused"] * 20 + ["limited"] * 5 + ["accepted"] * 20 + ["limited"] * 2
-
-    def test_many_rings_become_two_polls(self) -> None:
-        """A storm of rings makes one poll at once and one after it: none of the calls is missed, no storm goes on."""
-        rings: list[int] = []
-        late = threading.Event()
-
-        def ring(_: str | None) -> None:
-            rings.append(1)
-            if len(rings) == 2:
-                late.set()
-
-        bell = Doorbell(DOORBELL_TOKEN, ring)
-        for _ in range(15):
-            bell.press(BEARER["Authorization"])
-        assert late.wait(30)
-        bell.close()
-        assert rings == [1, 1]
-
-    def test_does_not_ring_after_the_end(self) -> None:
-        rings: list[int] = []
-        bell = Doorbell(DOORBELL_TOKEN, lambda _: rings.append(1))
-        bell.close()
-        bell.press(BEARER["Authorization"])
-        assert rings == []
-
-    def test_needs_a_token(self) -> None:
-        with pytest.raises(ValueError, match="open to everybody"):
-            Doorbell("", lambda _: None)
-
-
-class TestServer:
-    """waitress, on a socket."""
-
-    def test_says_nothing_of_itself(self) -> None:
-        with serving(healthy()) as url:
-            assert "Server" not in plain_http.get(f"{url}/livez").headers
-
-    def test_head_has_no_body(self) -> None:
-        with serving(healthy()) as url:
-            answer = plain_http.head(url)
-        assert (answer.status_code, answer.content) == (200, b"")
-        assert int(answer.headers["Content-Length"]) > 1000
-
-    def test_port_in_use_is_an_error_at_once(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
-            serve(create_app(healthy()), "127.0.0.1", taken.getsockname()[1])
-
-    def test_port_is_free_again_after_the_end(self) -> None:
-        """Also while a client keeps its connection: `Restart=` and a new configuration take the same port."""
-        server = serve(create_app(healthy()), "127.0.0.1", 0)
-        with plain_http.client(base_url=f"http://127.0.0.1:{server.port}") as client:
-            assert client.get("/livez").text == "alive\n"
-            server.close()
-            again = serve(create_app(healthy()), "127.0.0.1", server.port)
-            again.close()
-
-    def test_end_does_not_wait_for_a_hanging_answer(self) -> None:
-        shown = healthy()
-        entered, release = threading.Event(), threading.Event()
-
-        def hang() -> None:
-            entered.set()
-            release.wait(60)
-
-        shown.on_ask = hang
-        server = serve(create_app(shown), "127.0.0.1", 0)
-        with ThreadPoolExecutor(1) as pool:
-            hanging = pool.submit(plain_http.get, f"http://127.0.0.1:{server.port}/readyz", timeout=60)
-            assert entered.wait(30)
-            server.close()
-            with pytest.raises(httpx.HTTPError):
-                hanging.result()
-            release.set()
-
-    def test_loopback_of_either_family(self) -> None:
-        server = serve(create_app(healthy()), "::1", 0)
-        try:
-            assert plain_http.get(f"http://[::1]:{server.port}/livez").text == "alive\n"
-        finally:
-            server.close()

@@ -1,4 +1,4 @@
-"""The web server under clients that are slow, silent, many or nosy: /livez answers all the same."""
+"""The web server on its socket: its port and its end, and clients that are slow, silent, many or nosy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -21,24 +22,13 @@ from cdrsync.web import server as server_module
 from tests.support import plain_http
 from tests.support.canary import DOORBELL_TOKEN, PASSWORD
 from tests.support.processes import REPOSITORY, until
-from tests.support.web import Shown, healthy
+from tests.support.web import healthy, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cdrsync.web import WebServer
 
 PATIENCE = 60.0  # seconds, on a busy machine: who is kept out waits for ever
 HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
-
-
-@contextmanager
-def serving(shown: Shown, **options: Any) -> Iterator[WebServer]:
-    server = serve(create_app(shown, **options), "127.0.0.1", 0)
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 def connections(server: WebServer, count: int, said: bytes, stack: ExitStack) -> list[socket.socket]:
@@ -105,6 +95,27 @@ def test_an_unfinished_request_is_ended_although_its_client_goes_on() -> None:
         assert time.monotonic() - began > 8
 
 
+def test_hanging_database_leaves_the_rest_answering() -> None:
+    """Twenty probes wait for a database that hangs; /livez answers while they do, and none waits for long."""
+    shown = healthy()
+    release = threading.Event()
+    shown.on_ask = lambda: release.wait(60)
+    with (
+        serving(shown) as server,
+        ThreadPoolExecutor(20) as pool,
+        plain_http.client(base_url=server.url, timeout=60) as client,
+    ):
+        stuck = pool.submit(client.get, "/readyz")
+        until(lambda: shown.asked, "it asks, and the others wait for it")
+        waiting = [pool.submit(plain_http.get, f"{server.url}readyz", timeout=60) for _ in range(6)]
+        assert client.get("/livez").status_code == 200
+        answers = {answer.result().text for answer in waiting}
+        assert stuck.done() is False
+        release.set()
+        assert stuck.result().text == "ready\n"
+    assert answers == {"not ready: the database has not answered for several seconds\n"}
+
+
 def test_waiting_for_a_hanging_database_does_not_hold_up_live() -> None:
     """More requests wait for the database than there are threads; /livez has one of its own."""
     shown = healthy()
@@ -163,6 +174,58 @@ def test_one_cause_is_one_line_of_the_log() -> None:
         error = run.communicate("")[1]
     assert answer == "alive\n"
     assert len(error.splitlines()) <= 5, error[-2000:]
+
+
+class TestServer:
+    """waitress, on a socket."""
+
+    def test_says_nothing_of_itself(self) -> None:
+        with serving(healthy()) as server:
+            assert "Server" not in plain_http.get(f"{server.url}livez").headers
+
+    def test_head_has_no_body(self) -> None:
+        with serving(healthy()) as server:
+            answer = plain_http.head(server.url)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert int(answer.headers["Content-Length"]) > 1000
+
+    def test_port_in_use_is_an_error_at_once(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+            serve(create_app(healthy()), "127.0.0.1", taken.getsockname()[1])
+
+    def test_port_is_free_again_after_the_end(self) -> None:
+        """Also while a client keeps its connection: `Restart=` and a new configuration take the same port."""
+        server = serve(create_app(healthy()), "127.0.0.1", 0)
+        with plain_http.client(base_url=f"http://127.0.0.1:{server.port}") as client:
+            assert client.get("/livez").text == "alive\n"
+            server.close()
+            again = serve(create_app(healthy()), "127.0.0.1", server.port)
+            again.close()
+
+    def test_end_does_not_wait_for_a_hanging_answer(self) -> None:
+        shown = healthy()
+        entered, release = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            entered.set()
+            release.wait(60)
+
+        shown.on_ask = hang
+        server = serve(create_app(shown), "127.0.0.1", 0)
+        with ThreadPoolExecutor(1) as pool:
+            hanging = pool.submit(plain_http.get, f"http://127.0.0.1:{server.port}/readyz", timeout=60)
+            assert entered.wait(30)
+            server.close()
+            with pytest.raises(httpx.HTTPError):
+                hanging.result()
+            release.set()
+
+    def test_loopback_of_either_family(self) -> None:
+        server = serve(create_app(healthy()), "::1", 0)
+        try:
+            assert plain_http.get(f"http://[::1]:{server.port}/livez").text == "alive\n"
+        finally:
+            server.close()
 
 
 class TestAccess:
