@@ -1,0 +1,137 @@
+"""Users of a database who may do little: what lacks is found and said, readers get no more than the views."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import make_url
+
+from cdrsync.errors import ConfigError, DatabaseUnavailable
+from cdrsync.store.admin.grant import grant_reader
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.databases.errors import translated
+from tests.contract.first_sync import synced, troubles
+from tests.support.databases import MariadbServer, PostgresqlServer, database_name
+from tests.support.stores import OwnStore
+
+if TYPE_CHECKING:
+    from tests.conftest import Database
+
+NOBODY = 65_534
+
+
+def test_rights_that_lack_are_found(migrated: Database) -> None:
+    """On this database, not on another; of those that are needed, also the rarer ones."""
+    if migrated.kind == "sqlite":
+        pytest.skip("SQLite has no users")
+    name = database_name(migrated.url)
+    user = f"poor_{name}"[:32]
+    if isinstance(migrated.server, PostgresqlServer):
+        migrated.server.execute(f"CREATE ROLE {user} LOGIN")
+        url = migrated.url.replace("postgres@", f"{user}@")
+        assert "may not read and write account, alembic_version, cdr" in troubles(url)
+        return
+    assert isinstance(migrated.server, MariadbServer)
+    execute = migrated.server.execute
+    execute(f"CREATE USER {user}@'%' IDENTIFIED BY ''")
+    execute(f"GRANT ALL ON other_database.* TO {user}@'%'")
+    some = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, CREATE VIEW"
+    pattern = name.replace("_", r"\_")
+    execute(f"GRANT {some} ON `{pattern}`.* TO {user}@'%'")
+    url = make_url(migrated.url).set(username=user).render_as_string(hide_password=False)
+    assert f"no DROP, REFERENCES on {name}" in troubles(url)
+    execute(f"GRANT DROP, REFERENCES ON `{pattern}`.* TO {user}@'%'")
+    assert troubles(url) == ""
+    execute(f"DROP USER {user}@'%'")
+
+
+def test_postgresql_without_the_right_to_make_tables(database: Database) -> None:
+    """As PostgreSQL 15 and later have it for everybody but the owner of the database."""
+    if not isinstance(database.server, PostgresqlServer):
+        pytest.skip("PostgreSQL's schemas")
+    user = f"tenant_{database_name(database.url)}"
+    database.server.execute(f"CREATE ROLE {user} LOGIN")
+    url = database.url.replace("postgres@", f"{user}@")
+    assert "GRANT USAGE, CREATE ON SCHEMA public" in troubles(url)
+    with pytest.raises(ConfigError, match="permission denied for schema public") as refused:
+        synced(url)
+    assert "GRANT USAGE, CREATE ON SCHEMA public" in str(refused.value.hint)
+    nowhere = f"{url}&schema=nowhere"
+    assert "names no schema that is there" in troubles(nowhere)
+    with pytest.raises((ConfigError, DatabaseUnavailable), match="no schema"):
+        synced(nowhere)
+
+
+def test_the_owner_of_a_database_grants_without_owning_the_server(migrated: Database) -> None:
+    """Who may not read mysql.user grants to a user that is there, and narrows what was granted before."""
+    if not isinstance(migrated.server, MariadbServer):
+        pytest.skip("MySQL and MariaDB keep their users in a table that owners of a database may not read")
+    execute, name = migrated.server.execute, database_name(migrated.url)
+    owner, reader = f"own_{name}"[:32], f"read_{name}"[:32]
+    for user in (owner, reader):
+        execute(f"CREATE USER {user}@'%' IDENTIFIED BY ''")
+    execute(f"GRANT ALL ON {name}.* TO {owner}@'%' WITH GRANT OPTION")
+    url = make_url(migrated.url)
+    engine = open_engine(url.set(username=owner).render_as_string(hide_password=False))
+    own = open_engine(url.set(username=reader).render_as_string(hide_password=False))
+    grant_reader(engine, reader, tables=True)
+    with own.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM reject").scalar() == 0
+    grant_reader(engine, f"{reader}@%")
+    with own.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM calls").scalar() == 0
+        with pytest.raises(ConfigError, match="too few rights"), translated():
+            connection.exec_driver_sql("SELECT count(*) FROM reject")  # none of the tables that the views read
+    with pytest.raises(ConfigError, match="no user or role 'nobody_here'"):
+        grant_reader(engine, "nobody_here")
+    for one in (engine, own):
+        one.dispose()
+    for user in (owner, reader):
+        execute(f"DROP USER {user}@'%'")
+
+
+def read_as_somebody_else(url: str) -> str:
+    """How many calls are read, or why none: by a process of a user that owns nothing. All it needs is imported."""
+    receive, send = multiprocessing.Pipe(duplex=False)
+
+    def read() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        try:
+            with translated(), open_engine(url).connect() as connection:
+                send.send(str(connection.exec_driver_sql("SELECT count(*) FROM cdr").scalar()))
+        except ConfigError as error:
+            send.send(f"{error.exit_code}: {error}")
+
+    process = multiprocessing.get_context("fork").Process(target=read)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    return str(receive.recv())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_reader_of_sqlite_who_may_not_write() -> None:
+    """Beside a daemon it reads; alone SQLite refuses, which is said with what works."""
+    folder = Path(tempfile.mkdtemp(prefix="cdrsync-read-", dir="/tmp"))
+    folder.chmod(0o755)
+    url = f"sqlite:///{folder}/calls.db"
+    assert synced(url).inserted == 1
+    (folder / "calls.db").chmod(0o644)
+    try:
+        alone = read_as_somebody_else(url)
+        assert alone.startswith("78: this user may not write in the folder of the database file")
+        assert "read a copy of it" in alone
+        store = OwnStore(url, "main")
+        store.open()
+        assert read_as_somebody_else(url) == "1"
+        store.close()
+    finally:
+        shutil.rmtree(folder)
