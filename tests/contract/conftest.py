@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.numbering import classify
 from tests.support.clock import Clock
 from tests.support.eyes import Eyes
+from tests.support.small_account import fill
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -37,3 +39,13 @@ def eyes(migrated: Database) -> Iterator[Eyes]:
     engine = open_engine(migrated.url)
     yield Eyes(engine)
     engine.dispose()
+
+
+@pytest.fixture(params=["counted anew", "summed"])
+def filled(request: pytest.FixtureRequest, migrated: Database, clock: Clock) -> Iterator[SqlStore]:
+    """Views say the same whether the summary is up to date or not."""
+    store = OwnStore(migrated.url, "main", classify=classify, clock=clock)
+    store.open()
+    fill(store, request.param)
+    yield store
+    store.close()

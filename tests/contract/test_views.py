@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import text, update
 
-from cdrsync.model import Checkpoint
 from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.numbering import classify
 from cdrsync.store.schema import tables
 from tests.conftest import KINDS
 from tests.support.clock import Clock
-from tests.support.examples import FIRST, page
+from tests.support.examples import page
 from tests.support.eyes import Eyes, seen
-from tests.support.small_account import ABROAD, ANSWERED, CALLS, MISSED, VOICEMAIL
+from tests.support.small_account import ABROAD, ANSWERED, VOICEMAIL, fill
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdrsync.model import Cdr
     from cdrsync.store.save import SqlStore
-    from tests.conftest import Database
     from tests.support.servers import Servers
 
 NOW = "2026-01-05 12:00:00.000250"
 FIGURES = ("calls", "answered", "voicemail", "missed", "unknown", "duration", "cost", "cost_micros")
-
-
-@pytest.fixture(params=["counted anew", "summed"])
-def filled(request: pytest.FixtureRequest, migrated: Database, clock: Clock) -> Iterator[SqlStore]:
-    """Views say the same whether the summary is up to date or not."""
-    store = OwnStore(migrated.url, "main", classify=classify, clock=clock)
-    store.open()
-    fill(store, request.param)
-    yield store
-    store.close()
-
-
-def fill(store: SqlStore, state: str) -> None:
-    store.save(page(*CALLS, checkpoint=Checkpoint("tail", 105)))
-    if state == "summed":
-        assert store.sum_days() is False
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -292,54 +272,6 @@ def test_the_ledger_of_days(filled: SqlStore, eyes: Eyes, clock: Clock) -> None:
     ]
 
 
-def test_call_reasons_and_calls_agree(filled: SqlStore, eyes: Eyes) -> None:
-    """Every published code has a provenance, and a call with it has the same label; others are unknown."""
-    listed = seen(eyes.engine, "SELECT * FROM call_reasons ORDER BY column_name, code")
-    assert [(row["column_name"], row["code"], row["label"]) for row in listed] == [
-        ("reason", 1, "completed"),
-        ("reason", 2, "unknown"),
-        ("reason", 1015, "unknown"),
-        ("reason_q805", 0, "unknown"),
-        ("reason_q805", 1, "completed"),
-        ("reason_q805", 487, "request terminated (SIP)"),
-    ]
-    assert all(row["provenance"] for row in listed)
-    codes = [*(row["code"] for row in listed), 16, -1]
-    filled.save(page(*(FIRST._replace(uid=1000 + n, reason=c, reason_q805=c) for n, c in enumerate(codes))))
-    labels = {(row["column_name"], row["code"]): row["label"] for row in listed}
-    for column in ("reason", "reason_q805"):
-        found = seen(eyes.engine, f"SELECT {column} AS code, {column}_label AS label FROM calls WHERE uid >= 1000")
-        assert [labels.get((column, row["code"]), "unknown") for row in found] == [row["label"] for row in found]
-
-
-@pytest.mark.usefixtures("filled")
-def test_accounts_are_apart(eyes: Eyes, migrated: Database) -> None:
-    """The same uid in two accounts is a call of each, in every total."""
-    other = OwnStore(migrated.url, "other", classify=classify)
-    other.open()
-    other.save(page(ANSWERED))
-    other.close()
-    for view in ("calls_daily", "calls_hourly", "numbers", "coverage_daily"):
-        rows = seen(eyes.engine, f"SELECT account, SUM(calls) AS calls FROM {view} GROUP BY account ORDER BY account")
-        assert [(row["account"], int(row["calls"])) for row in rows] == [("main", 5), ("other", 1)]
-
-
-def test_callbacks(filled: SqlStore, eyes: Eyes) -> None:
-    """A missed call beside the same caller's next answered call; not an earlier one, nor one to voicemail."""
-    columns = "uid, caller_number, caller_national, caller_kind, answered_uid, answered_at, seconds_between"
-    later = MISSED._replace(uid=106, started_at=ABROAD.started_at, call_date=ABROAD.call_date)
-    hidden = [later._replace(uid=107 + n, anumber=caller) for n, caller in enumerate(("", "anonymous", None))]
-    filled.save(page(later, *hidden))
-    rows = seen(eyes.engine, f"SELECT {columns} FROM callbacks ORDER BY uid")
-    assert [tuple(row.values()) for row in rows] == [
-        (101, "7921255043", "07921255043", "mobile", 102, "2013-08-03 19:59:58", 678),
-        (106, "7921255043", "07921255043", "mobile", None, None, None),
-        (107, "", None, "withheld", None, None, None),
-        (108, "anonymous", None, "withheld", None, None, None),
-        (109, None, None, "unknown", None, None, None),
-    ]
-
-
 def test_what_is_spelled_otherwise_is_found_by_its_number(views: Eyes) -> None:
     """Joined the other way round, MariaDB sorts all calls for the newest hundred."""
     if views.engine.dialect.name not in ("mysql", "mariadb"):
@@ -349,85 +281,10 @@ def test_what_is_spelled_otherwise_is_found_by_its_number(views: Eyes) -> None:
     assert [step["key"] for step in plan if step["table"] == "usually"] == ["PRIMARY"]
 
 
-SPELLINGS = {
-    "a mobile": ("7921255043", "07921255043", "447921255043", "00447921255043", "+447921255043", "+44 (0)7921 255043"),
-    "none of the plan's": ("7700900123", "07700900123", "447700900123", "00447700900123", "+447700900123"),
-    "abroad": ("33142685300", "0033142685300", "+33142685300", "+33 1 42 68 53 00"),
-}
-
-
-@pytest.mark.parametrize("spellings", SPELLINGS.values(), ids=SPELLINGS)
-def test_a_caller_is_one_however_the_number_is_spelled(
-    spellings: tuple[str, ...], migrated: Database, eyes: Eyes
-) -> None:
-    """Missed in any spelling, answered later in any other: no callback is left, and the caller counts as one."""
-    store = OwnStore(migrated.url, "main", classify=classify)
-    store.open()
-    made: list[Cdr] = []
-    for missed in spellings:
-        for answered in spellings:  # a minute after each other, so that each pair is looked at by itself
-            for call, number in ((MISSED, missed), (ANSWERED, answered)):
-                moment = MISSED.started_at + timedelta(minutes=len(made))
-                made.append(call._replace(uid=1000 + len(made), ref="", anumber=number, started_at=moment))
-    store.save(page(*made, MISSED._replace(uid=9999, anumber=spellings[-1][:-1], started_at=MISSED.started_at)))
-    store.close()
-    rows = seen(eyes.engine, "SELECT uid, answered_uid, seconds_between, caller FROM callbacks ORDER BY uid")
-    pairs = [(call.uid, call.uid + 1, 60, spellings[0]) for call in made[::2]]
-    assert [tuple(row.values()) for row in rows[:-1]] == pairs
-    assert rows[-1]["answered_uid"] is None  # somebody else
-    calls_of = "SELECT COUNT(*) AS calls FROM calls GROUP BY caller ORDER BY 1"
-    assert [row["calls"] for row in seen(eyes.engine, calls_of)] == [1, len(made)]
-
-
-def test_numbers_of_two_countries_that_read_alike_are_two_callers(migrated: Database, eyes: Eyes) -> None:
-    """`+372 5123456` is Estonian; without its + it is a UK number, and nobody has answered that one."""
-    store = OwnStore(migrated.url, "main", classify=classify)
-    store.open()
-    store.save(page(MISSED._replace(anumber="3725123456"), ANSWERED._replace(anumber="+3725123456")))
-    store.close()
-    assert [row["answered_uid"] for row in seen(eyes.engine, "SELECT answered_uid FROM callbacks")] == [None]
-
-
 def test_the_hours_of_a_day(views: Eyes) -> None:
     """All 24, with what stands on an axis."""
     rows = seen(views.engine, "SELECT * FROM hours ORDER BY call_hour")
     assert [(row["call_hour"], row["label"]) for row in rows] == [(n, f"{n:02}:00") for n in range(24)]
-
-
-def test_every_aggregate_agrees_with_the_rows(filled: SqlStore, eyes: Eyes) -> None:
-    """Daily, hourly and number totals, calls and the ledger add up to what the base table holds, to the last digit."""
-    costs = ("0.001", "0.0075", "123.456789", "0.999999", "-0.000003")
-    many = [
-        FIRST._replace(
-            uid=5000 + n,
-            call_date=FIRST.call_date + timedelta(days=n % 40),
-            started_at=FIRST.started_at + timedelta(days=n % 40),
-            bnumber=f"12458301{n % 7}",
-            duration=n,
-            user_cost=Decimal(costs[n % 5]),
-        )
-        for n in range(1000)
-    ]
-    filled.save(page(*many))
-    with eyes.engine.connect() as connection:
-        rows = connection.execute(select(tables.cdr.c.duration, tables.cdr.c.user_cost)).all()
-    cost = sum(row.user_cost for row in rows)
-    exact = (len(rows), sum(row.duration for row in rows), f"{cost.normalize():f}", int(cost * 10**6))
-    assert exact[0] == 1005
-    for view in ("calls_daily", "calls_hourly", "numbers", "coverage_daily"):
-        found = seen(eyes.engine, f"SELECT calls, duration, cost, cost_micros FROM {view}")
-        assert exact == (
-            sum(row["calls"] for row in found),
-            sum(row["duration"] for row in found),
-            f"{sum((Decimal(row['cost']) for row in found), Decimal(0)).normalize():f}",
-            sum(row["cost_micros"] for row in found),
-        )
-    found = seen(eyes.engine, "SELECT duration, cost, cost_micros FROM calls")
-    assert exact[1:] == (
-        sum(row["duration"] for row in found),
-        f"{sum((Decimal(row['cost']) for row in found), Decimal(0)).normalize():f}",
-        sum(row["cost_micros"] for row in found),
-    )
 
 
 def test_a_client_of_another_collation_may_filter_by_every_text(kind: str, views: Eyes) -> None:

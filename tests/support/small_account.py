@@ -1,12 +1,16 @@
-"""A small account whose every figure was worked out by hand, and eyes that see the same in every database's views."""
+"""A small account whose every figure was worked out by hand."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from cdrsync.model import WallClock
-from tests.support.examples import FIRST
+from cdrsync.model import Checkpoint, WallClock
+from tests.support.examples import FIRST, page
+
+if TYPE_CHECKING:
+    from cdrsync.store.save import SqlStore
 
 MISSED = FIRST._replace(
     uid=101,
@@ -92,3 +96,10 @@ ODD = ABROAD._replace(
     extra='{"new":"1"}',
 )
 CALLS = [MISSED, ANSWERED, VOICEMAIL, ABROAD, ODD]
+
+
+def fill(store: SqlStore, state: str) -> None:
+    """Save its calls; in the state `summed` the summary is made, too."""
+    store.save(page(*CALLS, checkpoint=Checkpoint("tail", 105)))
+    if state == "summed":
+        assert store.sum_days() is False
