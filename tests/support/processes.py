@@ -69,6 +69,15 @@ def cdrsync(
     return subprocess.CompletedProcess(["cdrsync", *args], code, *texts)
 
 
+def answer(*args: str, env: dict[str, str], code: int = 0) -> dict[str, Any]:
+    """Run a command with --json; check its code and the frame of its answer."""
+    run = cdrsync(*args, "--json", env=env)
+    assert run.returncode == code, (args, run.returncode, run.stderr)
+    document: dict[str, Any] = json.loads(run.stdout)
+    assert document["version"] == 1
+    return document
+
+
 def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE) -> Any:
     """Wait for a condition and return what it gave; fail with `what` was waited for: a text, or who tells it then."""
     begun = time.monotonic()
