@@ -14,6 +14,7 @@ from cdrsync.source import brake
 from tests.support.order import FromBothEnds, place
 from tests.support.server_process import roomy
 from tests.support.servers import Servers
+from tests.support.statements import share_among_engines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,8 @@ hypothesis.settings.load_profile("cdrsync")
 
 # Nothing that is imported and collected ever becomes garbage: to look for it takes a third of a collection's time.
 gc.disable()
+
+share_among_engines()
 
 # Where pytest makes its temporary folders. A disk that others write to makes every commit to a file slow.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy()))
