@@ -97,7 +97,8 @@ def test_a_killed_holder_of_this_machine_blocks_nobody(migrated: Database) -> No
     with holder(migrated.url) as child:
         with pytest.raises(LeaseHeld):
             OwnStore(migrated.url, "main").open()
-        child.kill()  # its parent has not asked for it yet: that is gone, too
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # not asked for by its parent: that is gone, too
         with opened(migrated.url, lease_seconds=60.0) as store:
             store.save(page(1))
 
