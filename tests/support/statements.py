@@ -1,6 +1,6 @@
 """SQL that SQLAlchemy has written for one SQLite database is not written again for the next test's.
 
-An engine keeps what it has compiled, and each test's database has engines of its own: that alone was a fifth of a test.
+An engine keeps what it has compiled, but each test has engines of its own. Sharing saves tests of the store a sixth.
 """
 
 from __future__ import annotations
