@@ -330,9 +330,10 @@ class Replica:
     def _keep_beating(self) -> None:
         pause = interval = self.lease_seconds / BEATS
         while not self._leaving.wait(pause):
+            begun = time.monotonic()
             try:
                 self.beat()
-                pause = interval
+                pause = max(0.0, begun + interval - time.monotonic())  # one that took long is as old as it took
             except (CdrsyncError, DBAPIError):  # told by whoever saves next; without beats the leases end by themselves
                 pause = min(RETRY_SECONDS, interval)
 

@@ -12,6 +12,7 @@ from sqlalchemy import event, insert, select
 
 from cdrsync.errors import LeaseHeld
 from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.replica import BEATS, Replica
 from cdrsync.store.schema.tables import account, lease
 from tests.integration.leases import QUICK, opened, page, replicas
 from tests.support.processes import until
@@ -131,3 +132,35 @@ def test_a_lease_of_nobody_is_free(migrated: Database) -> None:
             connection.execute(insert(lease).values(values))
         engine.dispose()
         assert first.take(["main"]) == {}
+
+
+class _SlowOnce(Replica):
+    """A replica whose first beat takes as long as there should be between two."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, lease_seconds=9.0)
+        self.first_ended = 0.0  # monotonic, as is the next
+        self.second: float | None = None
+
+    def beat(self) -> None:
+        begun = time.monotonic()
+        super().beat()
+        if not self.first_ended:
+            time.sleep(self.lease_seconds / BEATS)
+            self.first_ended = time.monotonic()
+        elif self.second is None:
+            self.second = begun
+
+
+@pytest.mark.waits
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+def test_a_beat_that_took_long_is_followed_by_another_at_once(migrated: Database) -> None:
+    """It was that old when it came through: a pause beside would cost the leases a third of their time."""
+    slow = _SlowOnce(migrated.url)
+    try:
+        slow.take(["main"])
+        until(lambda: slow.second is not None, "a second beat")
+    finally:
+        slow.leave()
+    assert slow.second is not None
+    assert slow.second - slow.first_ended < slow.lease_seconds / BEATS
