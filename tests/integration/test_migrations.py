@@ -6,11 +6,11 @@ import shutil
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic import command
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 from sqlalchemy.engine import make_url
 
 from cdrsync.errors import ConfigError, SchemaMismatch
@@ -303,3 +303,29 @@ def test_a_view_whose_maker_is_gone_works(database: Database) -> None:
     migrate.upgrade(engine)
     assert views.broken(engine) == []
     engine.dispose()
+
+
+COLLISION = {
+    "postgresql": "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$",
+    "mariadb": "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'",
+}
+
+
+@pytest.mark.parametrize("database", COLLISION, indirect=True)
+@pytest.mark.parametrize("statement", ["alembic_version", "CREATE TABLE", "CREATE INDEX", "VIEW calls"])
+def test_an_upgrade_that_another_node_interrupts_goes_on(database: Database, engine: Engine, statement: str) -> None:
+    """A cluster may undo any statement in favour of another node's; the same upgrade ends well all the same."""
+    met: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def _collide(_: object, cursor: object, said: str, parameters: Any, *more: object) -> tuple[str, Any]:
+        del cursor, more
+        if met or statement not in said:
+            return said, parameters
+        met.append(said)
+        return COLLISION[database.kind], ()
+
+    assert migrate.ensure(engine, auto=True)
+    assert met
+    assert migrate.current(engine) == versions.head()
+    assert set(metadata.tables) <= tables(engine)

@@ -46,8 +46,12 @@ _alembic_in_use = threading.Lock()  # Alembic's context is a global of the proce
 
 def current(engine: Engine) -> str | None:
     """The schema version of the database, None where it has none."""
-    with translated(), engine.connect() as connection:
-        return current_on(connection)
+
+    def read() -> str | None:
+        with engine.connect() as connection:
+            return current_on(connection)
+
+    return again(read)
 
 
 def check(engine: Engine) -> None:
@@ -73,15 +77,16 @@ def ensure(engine: Engine, *, auto: bool, by: Callable[[Engine], object] | None 
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Bring the schema to a version, by default the newest. Where it is the newest, its views are made anew.
 
-    Raises SchemaMismatch.
+    What another node of a cluster interrupts is done again: migrations go on where one was cut off. Raises
+    SchemaMismatch.
     """
     found = current(engine)
     if found is not None and found not in versions():
         check(engine)
     if found == head() and revision == "head":
-        _make_views(engine)
+        again(lambda: _make_views(engine))
     else:
-        _alembic(engine, "upgrade", revision)
+        again(lambda: _alembic(engine, "upgrade", revision))
 
 
 def upgrade_apart(engine: Engine) -> None:
