@@ -305,6 +305,7 @@ def test_a_view_whose_maker_is_gone_works(database: Database) -> None:
     engine.dispose()
 
 
+STATEMENTS = ["SELECT version_num", "TABLE IF NOT EXISTS cdr ", "INDEX IF NOT EXISTS ix_cdr", "VIEW calls"]
 COLLISION = {
     "postgresql": "DO $$ BEGIN RAISE SQLSTATE '40001'; END $$",
     "mariadb": "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'",
@@ -312,7 +313,9 @@ COLLISION = {
 
 
 @pytest.mark.parametrize("database", COLLISION, indirect=True)
-@pytest.mark.parametrize("statement", ["alembic_version", "CREATE TABLE", "CREATE INDEX", "VIEW calls"])
+@pytest.mark.parametrize(
+    "statement", ["SELECT version_num", "TABLE IF NOT EXISTS cdr ", "INDEX IF NOT EXISTS ix_cdr", "VIEW calls"]
+)
 def test_an_upgrade_that_another_node_interrupts_goes_on(database: Database, engine: Engine, statement: str) -> None:
     """A cluster may undo any statement in favour of another node's; the same upgrade ends well all the same."""
     met: list[str] = []
