@@ -77,16 +77,15 @@ def ensure(engine: Engine, *, auto: bool, by: Callable[[Engine], object] | None 
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Bring the schema to a version, by default the newest. Where it is the newest, its views are made anew.
 
-    What another node of a cluster interrupts is done again: migrations go on where one was cut off. Raises
-    SchemaMismatch.
+    Raises SchemaMismatch.
     """
     found = current(engine)
     if found is not None and found not in versions():
         check(engine)
     if found == head() and revision == "head":
-        again(lambda: _make_views(engine))
+        _make_views(engine)
     else:
-        again(lambda: _alembic(engine, "upgrade", revision))
+        _alembic(engine, "upgrade", revision)
 
 
 def upgrade_apart(engine: Engine) -> None:
@@ -186,18 +185,25 @@ def _make_tables(engine: Engine) -> None:
 
 
 def _alembic(engine: Engine, command: str, revision: str) -> None:
+    """Run a command, again where another node of a cluster interrupts it: migrations go on where one was cut off."""
     from alembic import command as commands
 
-    config = alembic_config()
-    with _alembic_in_use, translated(), engine.connect() as connection:
-        config.attributes["connection"] = connection
-        getattr(commands, command)(config, revision)
+    def run() -> None:
+        config = alembic_config()
+        with _alembic_in_use, engine.connect() as connection:
+            config.attributes["connection"] = connection
+            getattr(commands, command)(config, revision)
+
+    again(run)
 
 
 def _make_views(engine: Engine) -> None:
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 
-    with translated(), engine.connect() as connection, UpgradeLock(connection).held():
-        views.make(Operations(MigrationContext.configure(connection)), head())
-        connection.commit()
+    def make() -> None:
+        with engine.connect() as connection, UpgradeLock(connection).held():
+            views.make(Operations(MigrationContext.configure(connection)), head())
+            connection.commit()
+
+    again(make)

@@ -120,7 +120,7 @@ def make(op: Any, revision: str) -> None:
         if kind.comments_views:
             said_of = [("VIEW", view.name, view.comment)]
             said_of += [("COLUMN", f"{view.name}.{column.name}", column.comment) for column in view.columns]
-            _execute(op, "; ".join(f"COMMENT ON {kind} {name} IS {_quoted(words)}" for kind, name, words in said_of))
+            _execute(op, "; ".join(f"COMMENT ON {what} {name} IS {_quoted(words)}" for what, name, words in said_of))
 
 
 def drop(op: Any) -> None:
