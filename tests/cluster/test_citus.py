@@ -6,7 +6,7 @@ import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -31,7 +31,7 @@ from tests.support.operator import Settings, World, running
 from tests.support.processes import cdrsync, environment, until
 from tests.support.recount import differences
 from tests.support.rig import rig
-from tests.support.stores import OwnStore
+from tests.support.stores import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,17 +134,6 @@ def test_tables_are_spread_under_daemons_at_work(cluster: Citus, tmp_path: Path)
 # ── all that is done with it ───────────────────────────────────────────────────────────────────────────────────────
 
 
-class OwnStoreOpen(OwnStore):
-    """Open for the length of a block."""
-
-    def __enter__(self) -> Self:
-        self.open()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def rows(engine: Engine, query: str, **values: Any) -> list[Any]:
     with engine.connect() as connection:
         return list(connection.execute(text(query), values))
@@ -158,7 +147,7 @@ def answers(engine: Engine) -> dict[str, list[str]]:
 def test_a_cluster_works_as_one_server_does(cluster: Citus, capsys: pytest.CaptureFixture[str]) -> None:
     """Planned, done, and nothing left to be done; views, sync, audit, erasure, retention, forgetting and readers."""
     spread = upgraded(cluster.create())
-    with OwnStoreOpen(spread, ACCOUNTS[0]) as store:
+    with opened(spread, ACCOUNTS[0]) as store:
         store.save(page(*calls(30), checkpoint=Checkpoint("tail", FIRST.uid + 29)))
     engine = open_engine(spread)
     before = answers(engine)
@@ -189,7 +178,7 @@ def nothing_left_behind(engine: Engine) -> None:
 def many_accounts(url: str, engine: Engine) -> None:
     """New accounts go to several nodes by themselves, each with all that belongs to it."""
     for name in ACCOUNTS:
-        with OwnStoreOpen(url, name) as store:
+        with opened(url, name) as store:
             store.save(page(*calls(30), checkpoint=Checkpoint("tail", FIRST.uid + 29)))
             store.save(page(FIRST._replace(duration=99)))
             too_long = FIRST._replace(uid=1, anumber="".join(random.Random(7).choices("0123456789abcdef", k=20_000)))
@@ -232,7 +221,7 @@ def personal_data_ends(url: str, engine: Engine) -> None:
     assert eraser.erase_number("07921255043").calls == 30
     assert list(Eraser(engine, ACCOUNTS[1], None).prune(FIRST.call_date + timedelta(days=1), DELETE))[-1].calls == 30
     assert rows(engine, "SELECT count(*) FROM number WHERE number = :number", number=FIRST.anumber) == [(1,)]
-    with OwnStoreOpen(url, ACCOUNTS[2]) as store:
+    with opened(url, ACCOUNTS[2]) as store:
         assert store.forget() == 30
     names = {name for (name,) in rows(engine, "SELECT name FROM account")}
     assert names == {*ACCOUNTS, "default"} - {ACCOUNTS[2]}

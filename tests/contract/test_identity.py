@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,28 +14,17 @@ from cdrsync.model import Checkpoint
 from cdrsync.store import forgetting
 from cdrsync.store.databases import port
 from cdrsync.store.schema import tables
+from tests.support import stores
 from tests.support.examples import FIRST, calls, page
-from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cdrsync.store.save import SqlStore
     from tests.conftest import Database
     from tests.support.eyes import Eyes
 
 LOGIN = "boss@example.com at api.example.com"
 OTHER = "clerk@example.com at api.example.com"
 
-
-@contextlib.contextmanager
-def opened(url: str, name: str, login: str | None = LOGIN) -> Iterator[SqlStore]:
-    store = OwnStore(url, name, login=login)
-    try:
-        store.open()
-        yield store
-    finally:
-        store.close()
+opened = partial(stores.opened, login=LOGIN)
 
 
 def names(eyes: Eyes) -> list[str]:
@@ -58,18 +47,18 @@ def test_a_login_under_another_name_is_refused_with_the_remedy(migrated: Databas
 def test_the_same_name_goes_on_whatever_became_of_its_login(migrated: Database, login: str) -> None:
     """The username in other letters, or a new one for the same account: nobody else has it here."""
     for one in (LOGIN, login, LOGIN):
-        with opened(migrated.url, "sales", one):
+        with opened(migrated.url, "sales", login=one):
             pass
 
 
 def test_two_logins_that_change_places_are_refused(migrated: Database) -> None:
     """What one holds must not go on as the other's."""
     for name, login in (("sales", LOGIN), ("support", OTHER)):
-        with opened(migrated.url, name, login):
+        with opened(migrated.url, name, login=login):
             pass
     for name, login in (("sales", OTHER), ("support", LOGIN)):
         with pytest.raises(ConfigError, match="in this database already"):
-            opened(migrated.url, name, login).__enter__()
+            opened(migrated.url, name, login=login).__enter__()
 
 
 def test_a_database_made_before_learns_it_at_the_next_login(migrated: Database, eyes: Eyes) -> None:
@@ -102,7 +91,7 @@ def test_a_rename_keeps_all_that_is_held(migrated: Database, eyes: Eyes) -> None
 
 def test_a_rename_onto_an_account_with_calls_is_refused(migrated: Database, eyes: Eyes) -> None:
     for name, login in (("sales", LOGIN), ("support", OTHER)):
-        with opened(migrated.url, name, login) as store:
+        with opened(migrated.url, name, login=login) as store:
             store.save(page(FIRST))
     with opened(migrated.url, "sales") as store, pytest.raises(ConfigError, match="account support is there already"):
         store.rename("support")
@@ -113,7 +102,7 @@ def test_a_rename_onto_an_account_with_calls_is_refused(migrated: Database, eyes
 def test_forget_deletes_one_account_and_nothing_of_another(migrated: Database, eyes: Eyes) -> None:
     """Numbers that only its calls had go as well; those that another account has stay."""
     shared, own = FIRST, FIRST._replace(uid=FIRST.uid + 1, anumber="7700900123")
-    with opened(migrated.url, "support", OTHER) as store:
+    with opened(migrated.url, "support", login=OTHER) as store:
         store.save(page(shared))
     with opened(migrated.url, "sales") as store:
         store.save(page(shared, own, checkpoint=Checkpoint("tail", own.uid)))

@@ -11,6 +11,7 @@ from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
 from tests.support.canary import LOGIN
 from tests.support.operator import Settings, World, running
+from tests.support.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,3 +48,9 @@ def world() -> World:
 def api(world: World) -> Iterator[str]:
     with running(world) as url:
         yield url
+
+
+@pytest.fixture
+def env(api: str, file: Path) -> dict[str, str]:
+    """The environment of a command with a SQLite database of its own."""
+    return environment(api, f"sqlite:///{file}")

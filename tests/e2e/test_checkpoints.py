@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.support.canary import LOGIN
 from tests.support.operator import Settings, World, running
-from tests.support.processes import cdrsync, environment
+from tests.support.processes import answer, cdrsync, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +38,6 @@ def held(env: dict[str, str]) -> set[int]:
     path = env["CDRSYNC_DATABASE_URL"].removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as connection:
         return {uid for (uid,) in connection.execute("SELECT uid FROM cdr")}
-
-
-def answer(*args: str, env: dict[str, str]) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(cdrsync(*args, "--json", env=env).stdout)
-    return document
 
 
 def test_while_wanted_history_is_unread_everything_says_so(env: dict[str, str], world: World) -> None:

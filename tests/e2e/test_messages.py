@@ -13,7 +13,7 @@ import pytest
 
 from cdrsync.sandbox import Settings, World, running
 from tests.support.canary import DATABASE_PASSWORD, DOORBELL_TOKEN, LOGIN, PASSWORD, VKEY
-from tests.support.processes import cdrsync, environment
+from tests.support.processes import cdrsync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +30,6 @@ def api() -> Iterator[str]:
     world.add_history(calls=30, days=3)
     with running(world) as url:
         yield url
-
-
-@pytest.fixture
-def env(api: str, file: Path) -> dict[str, str]:
-    return environment(api, f"sqlite:///{file}")
 
 
 def unprivileged(*args: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store.replica import Replica
-from tests.support.stores import OwnStore
+from tests.support import stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cdrsync.store.save import SqlStore
-
 QUICK = 1.5  # lease_seconds of the tests that wait for one to end
 
-
-@contextlib.contextmanager
-def opened(url: str, account: str = "main", lease_seconds: float = QUICK) -> Iterator[SqlStore]:
-    store = OwnStore(url, account, lease_seconds=lease_seconds)
-    try:
-        store.open()
-        yield store
-    finally:
-        store.close()
+opened = partial(stores.opened, lease_seconds=QUICK)
 
 
 @contextlib.contextmanager

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cdrsync.errors import CdrsyncError, DatabaseUnavailable
 from cdrsync.store.replica import LEASE_SECONDS, Replica
 from cdrsync.store.save import SqlStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class OwnStore(SqlStore):
@@ -29,3 +32,14 @@ class OwnStore(SqlStore):
         with contextlib.suppress(DatabaseUnavailable):
             super().close()
         self.replica.leave()
+
+
+@contextlib.contextmanager
+def opened(url: str, account: str = "main", **options: Any) -> Iterator[SqlStore]:
+    """A store that is open for the length of a block."""
+    store = OwnStore(url, account, **options)
+    try:
+        store.open()
+        yield store
+    finally:
+        store.close()

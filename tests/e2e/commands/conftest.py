@@ -1,17 +1,11 @@
-"""An operator with more calls than elsewhere, and the environment of a command."""
+"""An operator with more calls than elsewhere."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.canary import LOGIN
 from tests.support.operator import Settings, World
-from tests.support.processes import environment
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -20,9 +14,3 @@ def world() -> World:
     made = World(Settings(), logins=[LOGIN], seed=11)
     made.add_history(calls=400, days=4)
     return made
-
-
-@pytest.fixture
-def env(api: str, file: Path) -> dict[str, str]:
-    """The environment of a command with a SQLite database of its own."""
-    return environment(api, f"sqlite:///{file}")
