@@ -6,12 +6,11 @@ people mean. Every comment here ends up in the database where it has comments.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    CheckConstraint,
     Column,
     Date,
     ForeignKey,
@@ -23,11 +22,7 @@ from sqlalchemy import (
     false,
 )
 
-from cdrsync.store.databases.choose import kind_of
-from cdrsync.store.schema.types import Exact, Instant, JsonText, Number, Pounds, WallTime
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Dialect
+from cdrsync.store.schema.types import Exact, Instant, JsonText, Number, Pounds, WallTime, json_check
 
 ACCOUNT_NAME_LENGTH = 128
 STREAM_LENGTH = 64
@@ -47,10 +42,6 @@ metadata = MetaData(
 
 # SQLite hands out 64-bit ids only for a column declared INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
-
-
-def _checks_json(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return kind_of(dialect.name).json_needs_check
 
 
 def _table(name: str, comment: str, *parts: Any) -> Table:
@@ -305,7 +296,7 @@ operator_totals = _table(
     Column("charge", Pounds(24), comment="ChargeTotal, pounds (SQLite: millionths of a pound)"),
     Column("texts", JsonText, nullable=False, comment="Every figure as sent: element and text"),
     Column("unusable", Exact, comment="Figures that could not be read, one a line"),
-    CheckConstraint("json_valid(texts)", name="texts_json").ddl_if(callable_=_checks_json),
+    json_check("json_valid(texts)", "texts_json"),
     Index(None, "account_id", "fetched_at"),
 )
 
@@ -361,7 +352,7 @@ cdr = _table(
     Column("extra", JsonText, comment="Elements that cdrsync does not know: name and text"),
     Column("first_seen_at", Instant, nullable=False, comment="When the row was first stored, UTC"),
     Column("changed_at", Instant, nullable=False, comment="When a value of the row last changed, UTC"),
-    CheckConstraint("extra IS NULL OR json_valid(extra)", name="extra_json").ddl_if(callable_=_checks_json),
+    json_check("extra IS NULL OR json_valid(extra)", "extra_json"),
     # Each index costs every insert. The first answers audits without touching the rows, and has a day's calls in the
     # order in which they lie; the second is for the view callbacks.
     Index("ix_cdr_day", "call_date", "account_id", "uid", "duration", "user_cost"),

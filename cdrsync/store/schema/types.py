@@ -2,7 +2,7 @@
 
 What databases do differently by default would lose or blur something here: SQLite has neither decimals nor time zones,
 MySQL's text compares without case and trailing spaces, and its JSON is rewritten when stored. What each uses instead
-stands in its file (`databases`).
+stands in its file (`databases`). Migrations use them as well: what one means to a database stays once released.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import DateTime, Numeric, Text, Time, cast
+from sqlalchemy import CheckConstraint, DateTime, Numeric, Text, Time, cast
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from cdrsync.model import COST_PLACES
@@ -73,6 +73,15 @@ class JsonText(TypeDecorator[str]):
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
         """The text itself."""
         del dialect, coltype
+
+
+def json_check(condition: str, name: str) -> Any:
+    """A constraint on a column of JsonText, where the database would hold any text there."""
+    return CheckConstraint(condition, name=name).ddl_if(callable_=_holds_any_text)
+
+
+def _holds_any_text(*_: Any, dialect: Dialect, **__: Any) -> bool:
+    return kind_of(dialect.name).json_needs_check
 
 
 class Instant(TypeDecorator[datetime]):
