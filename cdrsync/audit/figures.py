@@ -13,7 +13,7 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from cdrsync.model import Excess
@@ -198,16 +198,23 @@ def _durations(held: int, stated: Decimal | None) -> list[str]:
     return units
 
 
-_IN_RAW = {name: re.compile(rf"<{name}>\s*([^<]*?)\s*</{name}>") for name in ("calldate", "duration", "user_cost")}
+_IN_RAW = {
+    name: (re.compile(rf"<{name}>\s*([^<]*?)\s*</{name}>"), re.compile(form))
+    for name, form in {
+        "calldate": "[0-9]{4}-[0-9]{2}-[0-9]{2}",
+        "duration": "[0-9]{1,10}",
+        "user_cost": r"-?[0-9]{1,9}(?:\.[0-9]{1,6})?",
+    }.items()
+}
+"""Where a record's figures stand, and what is one: NaN, 1E99999 or a thousand digits are none."""
 
 
 def of_raw(raw: str) -> tuple[date | None, Figures]:
     """The day and the figures of a record in quarantine, as far as they can be read; None: no such day."""
-    found = {name: one[1] for name, pattern in _IN_RAW.items() if (one := pattern.search(raw))}
+    texts = {
+        name: one[1] for name, (place, form) in _IN_RAW.items() if (one := place.search(raw)) and form.fullmatch(one[1])
+    }
     day = None
     with contextlib.suppress(ValueError):
-        day = date.fromisoformat(found.get("calldate", ""))
-    duration, cost = found.get("duration", ""), Decimal(0)
-    with contextlib.suppress(InvalidOperation):
-        cost = Decimal(found.get("user_cost", "0"))
-    return day, Figures(1, int(duration) if duration.isascii() and duration.isdigit() else 0, cost)
+        day = date.fromisoformat(texts.get("calldate", ""))
+    return day, Figures(1, int(texts.get("duration", 0)), Decimal(texts.get("user_cost", 0)))

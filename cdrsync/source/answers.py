@@ -96,6 +96,9 @@ _FIGURE = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,6})?|[0-9]{1,3}(?:,[0-9]{3}){1,4}
 TOO_MUCH = Decimal(10) ** 12
 """Pounds, seconds or minutes that no database needs to hold: SQLite counts in millionths."""
 
+_CREDITED = frozenset({"ChargeTotal"})
+"""What falls below zero where the operator has paid back more than it charged."""
+
 _SIGNS = re.compile(r"[£+\s\u00a0]+")
 
 
@@ -141,11 +144,11 @@ def _figure(texts: dict[str, str], element: str, unusable: list[str]) -> Decimal
         unusable.append(f"{element}: missing")
         return None
     bare = _SIGNS.sub("", text)
-    if not _FIGURE.fullmatch(bare):
+    if not _FIGURE.fullmatch(bare.removeprefix("-") if element in _CREDITED else bare):
         unusable.append(f"{element}: not a figure: {text!r}")
         return None
     figure = Decimal(bare.replace(",", ""))
-    if figure >= TOO_MUCH:
+    if abs(figure) >= TOO_MUCH:
         unusable.append(f"{element}: not a figure that an account can have: {text!r}")
         return None
     return figure

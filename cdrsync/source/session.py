@@ -43,6 +43,8 @@ _PASSING = re.compile(
     re.IGNORECASE,
 )
 _AGAIN = re.compile(r"\bagain\b", re.IGNORECASE)
+_OVER = re.compile(r"session.{0,60}(?:time[d -]*out|expired)|(?:timed[ -]*out|expired) session", re.IGNORECASE)
+"""A session that is over, whatever else is said: "Session timed out" is no outage."""
 
 
 class SessionRefused(Exception):
@@ -104,16 +106,14 @@ def refuses_login(response: Response) -> bool:
 
 def refuses_session(response: Response) -> bool:
     """Say whether the answer to a sibling of no login is a refusal of the session it came with."""
-    if response.ok or _PASSING.search(response.message):
+    if response.ok or (_PASSING.search(response.message) and not _OVER.search(response.message)):
         return False
     return response.code in _AUTH_CODES or bool(_AUTH_WORDS.search(response.message))
 
 
 def refuses_after_login(responses: list[Response]) -> bool:
     """Say whether the answers that came with a successful login refuse all the same, for want of authentication."""
-    return any(refuses_session(one) and not _PASSING_CODE.fullmatch(one.code) for one in responses) and not any(
-        one.ok for one in responses
-    )
+    return any(refuses_session(one) and not passes(one) for one in responses) and not any(one.ok for one in responses)
 
 
 def passes(response: Response) -> bool:

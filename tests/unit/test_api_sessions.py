@@ -42,6 +42,10 @@ def test_a_session_is_renewed_before_it_ends() -> None:
         refusing("400", "Please log in first"),
         refusing("401", "no", status="401 Unauthorized"),
         refusing("500", "Invalid session", status="500 Internal Server Error"),
+        refusing("401", "Session timed out"),
+        refusing("500", "Your session (abc123) has timed out. Please try again after logging in"),
+        refusing("440", "Session time-out: temporary login expired", status="440 Login Time-out"),
+        refusing("500", "timed out session", status="503 Service Unavailable"),
     ],
 )
 def test_a_refused_session_is_renewed_silently(refusal: Callable[[Seen], bytes]) -> None:
@@ -97,6 +101,20 @@ def test_a_session_that_is_never_taken_ends() -> None:
         source.close()
 
     assert len(one.seen) == 3
+
+
+def test_a_new_session_that_has_timed_out_already_is_an_outage() -> None:
+    """Right after a login no words of a session that is over mean that the login is refused: it is tried again."""
+    step = [
+        lambda seen: http(
+            envelope(logged_in(SESSION, seen.ids()[0]), refused("401", "Session timed out", seen.ids()[1]))
+        )
+    ]
+    with peer(*step) as one:
+        source = api(one.url)
+        with pytest.raises(ApiUnreachable, match="Session timed out"):
+            source.ask([ASK])
+        source.close()
 
 
 @pytest.mark.parametrize(

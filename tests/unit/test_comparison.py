@@ -158,6 +158,11 @@ def test_readings_are_stored_as_text_and_read_back() -> None:
         ("<CDR><calldate> 0000-00-00 </calldate>\n<duration>5</duration></CDR>", None, Figures(1, 5)),
         ("<CDR><calldate>2013-02-30</calldate><user_cost>free</user_cost></CDR>", None, Figures(1)),
         ("<CDR><duration>-1</duration><duration>9</duration>&nbsp;", None, Figures(1)),
+        ("<CDR><duration>3.5</duration><user_cost>-0.125</user_cost></CDR>", None, Figures(1, 0, Decimal("-0.125"))),
+        (f"<CDR><duration>{'9' * 5000}</duration><user_cost>1E99999</user_cost></CDR>", None, Figures(1)),
+        ("<CDR><duration>NaN</duration><user_cost>NaN</user_cost></CDR>", None, Figures(1)),
+        ("<CDR><user_cost>sNaN</user_cost></CDR>", None, Figures(1)),
+        ("<CDR><user_cost>Infinity</user_cost></CDR>", None, Figures(1)),
         ("", None, Figures(1)),
     ],
 )
@@ -166,3 +171,4 @@ def test_a_record_in_quarantine_is_counted_with_what_can_be_read_of_it(
 ) -> None:
     """One call, and its seconds and pounds where they are such."""
     assert of_raw(raw) == (day, figures)
+    assert sum([figures, of_raw(raw)[1]], Figures()).calls == 2

@@ -299,6 +299,21 @@ def test_a_figure_that_no_account_has_is_none(element: str, text: str) -> None:
         assert held == (totals.charge if element == "ChargeTotal" else totals.minutes_no_format)
 
 
+@pytest.mark.parametrize(
+    ("text", "charge"),
+    [("-3.48", "-3.48"), ("-£1,003.48", "-1003.48"), ("£ -0.01", "-0.01"), ("--1", None), ("1-", None)],
+)
+def test_a_charge_below_zero_is_read(text: str, charge: str | None) -> None:
+    """The operator pays back, so a period's charge may be negative; seconds are not, and other signs are no figure."""
+    body = golden("page-get-totals").decode().replace("<ChargeTotal>0.00<", f"<ChargeTotal>{text}<")
+    body = body.replace("<MinsTotalNoFormat>0<", "<MinsTotalNoFormat>-5<")
+    (one,) = decode(body.encode(), timezone=LONDON)
+    totals = read_totals(one.totals, TotalsAsk(Period.DAY))
+
+    assert totals.charge == (None if charge is None else Decimal(charge))
+    assert totals.minutes_no_format is None
+
+
 def test_totals_of_another_period_are_refused() -> None:
     """Totals that name another of the operator's periods answer nothing."""
     (one,) = decode(golden("page-get-totals"), timezone=LONDON)
