@@ -53,6 +53,7 @@ class Moment:
     fresh: list[Cdr]  # visible before the totals, not held yet
     behind: bool  # another process is to write them, and may be writing
     arrived: list[Cdr]  # became visible while the document was answered, oldest first
+    operator_clock: datetime | None  # what it says, believed or not; aware, UTC
 
 
 def best(moment: Moment, window: Window, totals: Totals, established: Interpretation) -> Comparison:
@@ -159,6 +160,7 @@ class Look:
             fresh=fresh,
             behind=bool(fresh) and not writer,
             arrived=sorted((cdr for cdr in after if cdr.uid not in seen), key=lambda cdr: cdr.uid),
+            operator_clock=document.operator_clock,
         )
 
     def _judge(
@@ -175,7 +177,9 @@ class Look:
             problem = f"the operator refused: {answer.message}"
             return Finding(period, window, number, Verdict.UNAUDITED, Figures(), None, established, problem)
         totals = _totals_in(answer)
-        comparison = best(moment, window, totals, established)
+        # Calls of all time are also those dated after today, by a slip or by a clock that is ahead of ours.
+        counted = Window(window.first, date.max) if period is Period.ALL else window
+        comparison = best(moment, counted, totals, established)
         finding = Finding(
             period,
             window,
@@ -196,7 +200,7 @@ class Look:
         problem = "; ".join(comparison.differences)
         if excuse:
             return replace(finding, verdict=Verdict.UNAUDITED, problem=f"{problem} ({excuse})")
-        return replace(finding, verdict=Verdict.GAP, problem=problem + self._in_quarantine(period, window, comparison))
+        return replace(finding, verdict=Verdict.GAP, problem=problem + self._in_quarantine(period, counted, comparison))
 
     def _in_quarantine(self, period: Period, window: Window, comparison: Comparison) -> str:
         """How many of the missing calls are in quarantine, with their figures; empty where none can be."""
@@ -223,6 +227,9 @@ class Look:
         for shift in (-MIDNIGHT_MARGIN, MIDNIGHT_MARGIN):
             if (local + shift).date() != local.date():
                 return "too near to midnight to say which day the operator means"
+        clock = moment.operator_clock and moment.operator_clock.astimezone(self._timezone)
+        if clock and clock.date() != local.date() and period is not Period.ALL:
+            return f"the operator's clock says {clock.date()}, this machine's {local.date()}: cdrsync doctor"
         if moment.behind and period is not Period.LAST_MONTH:
             return "new calls are not stored yet"
         return self._not_downloaded(period, window, number)

@@ -57,24 +57,34 @@ def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr
         new = with_known_flags(calls[uid], old)
         if new == old:
             continue
-        if None not in (new.ref, old.ref) and new.ref != old.ref and new.started_at != old.started_at:
-            raise SequenceReset(
-                f"uid {uid} was the call {old.ref} of {old.started_at:%Y-%m-%d %H:%M:%S} UTC and now is {new.ref} of "
-                f"{new.started_at:%Y-%m-%d %H:%M:%S} UTC: the operator's uids have fallen"
-            )
+        _refuse_another(old, new)
         merged.append(new)
         history.extend(_between(old, new))
     return merged, history
 
 
+def _refuse_another(old: Cdr, new: Cdr) -> None:
+    """Raise SequenceReset where the uid of a call is now another call's."""
+    if None not in (new.ref, old.ref) and new.ref != old.ref and new.started_at != old.started_at:
+        raise SequenceReset(
+            f"uid {new.uid} was the call {old.ref} of {old.started_at:%Y-%m-%d %H:%M:%S} UTC and now is {new.ref} of "
+            f"{new.started_at:%Y-%m-%d %H:%M:%S} UTC: the operator's uids have fallen"
+        )
+
+
 def last_words(calls: Sequence[Cdr]) -> dict[int, Cdr]:
-    """Each call once, by uid, as the last of those of its uid says it. A flag that this one leaves out is kept."""
+    """Each call once, by uid, as the last of those of its uid says it. A flag that this one leaves out is kept.
+
+    Raises SequenceReset where a uid is that of two calls.
+    """
     last = dict(zip(map(_UID, calls), calls, strict=True))
     if len(last) == len(calls):  # as nearly always
         return last
     last.clear()
     for call in calls:
         before = last.get(call.uid)
+        if before:
+            _refuse_another(before, call)
         last[call.uid] = with_known_flags(call, before) if before else call
     return last
 

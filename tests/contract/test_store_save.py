@@ -104,6 +104,15 @@ def test_a_uid_that_is_another_call_now_overwrites_nothing(store: SqlStore, eyes
     assert eyes.cdrs() == [old, neighbour]
 
 
+def test_a_uid_of_two_calls_in_a_page_loses_neither(store: SqlStore, eyes: Eyes) -> None:
+    """One of them would be written over the other: nothing of the page is, as where they come in two."""
+    one, neighbour = calls(2)
+    other = one._replace(ref="A" * 16, started_at=one.started_at + timedelta(hours=1))
+    with pytest.raises(SequenceReset, match=f"uid {one.uid} was the call {one.ref} of .* now is AAAAAAAAAAAAAAAA"):
+        store.save(page(one, neighbour, other))
+    assert eyes.cdrs() == []
+
+
 def test_an_absent_flag_never_overwrites_a_known_one(store: SqlStore, eyes: Eyes, clock: Clock) -> None:
     """None is "the operator did not say": nothing is written for it."""
     store.save(page(FIRST))

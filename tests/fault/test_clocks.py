@@ -6,13 +6,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from cdrsync.model import WallClock
+from cdrsync.audit.audit import Audit
+from cdrsync.model import Period, Verdict, WallClock
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.steps import Sync
 from tests.fault.fresh import fresh
 from tests.fault.trouble import SQLITE
+from tests.support.clock import LONDON
 from tests.support.operator import Settings
 from tests.support.rig import rig
 
@@ -66,6 +68,25 @@ def test_the_first_run_ever_on_a_host_whose_clock_is_wrong(migrated: Database, o
         r.clock.advance(DAY + HOUR)
         run(step_our_clock(r, 0.0))
         assert r.assert_equal() == 301
+
+
+@SQLITE
+@pytest.mark.parametrize("days", [-365, -7, -1, 1, 7, 365])
+def test_an_audit_on_a_host_whose_clock_is_days_off(migrated: Database, days: int) -> None:
+    """The operator's day is another one: what is compared with it is no gap, and a call that is missing still is."""
+    with rig(migrated.url, calls=300) as r:
+        r.run()
+        sync = step_our_clock(r, days * DAY)
+        r.source._exchange._clock = sync._clock
+        audit = Audit(r.source, r.ledger, sync.position, timezone=LONDON, page_size=100)
+        report = audit.run(list(Period))
+        assert (report.gaps, report.proven) == ([], True)
+        (day,) = audit.run([Period.DAY]).findings
+        assert day.verdict is Verdict.UNAUDITED
+        assert "the operator's clock says 2024-05-23, this machine's" in day.problem
+        with r.engine.begin() as connection:
+            connection.execute(delete(cdr).where(cdr.c.uid == r.world.records()[0].uid))
+        assert not audit.run([Period.ALL]).clean
 
 
 @pytest.mark.parametrize("night", [SPRING, AUTUMN])

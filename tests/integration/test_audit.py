@@ -301,6 +301,26 @@ def test_a_week_that_begins_on_sunday_is_no_gap(migrated: Database) -> None:
         assert "month, which holds all of its days, agrees" in week.problem
 
 
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("found", ["by date", "by uid"])
+@pytest.mark.parametrize("day", ["2024-05-24", "2024-12-24", "2038-01-19"])
+def test_a_call_dated_after_today_is_among_all_calls(migrated: Database, day: str, found: str) -> None:
+    """The operator counts it, whatever its date: held, it proves; not yet held, it is read by uid before any alarm."""
+    with rig(migrated.url, calls=300) as r:
+        if found == "by date":
+            r.run()
+        uid = r.world.records()[-5].uid
+        r.world.change(uid, calldate=day)
+        if found == "by uid":
+            r.run()
+        else:
+            r.run("look_back")
+        report = r.audit.run(ALL, heal=True)
+        assert (report.gaps, report.proven) == ([], True)
+        with r.engine.connect() as connection:
+            assert connection.scalar(select(cdr.c.call_date).where(cdr.c.uid == uid)) == date.fromisoformat(day)
+
+
 def test_history_that_was_ended_too_early_is_opened_by_healing(migrated: Database) -> None:
     """An earlier version took months that had been read before for empty ones."""
     with rig(migrated.url, calls=450, days=70, start="all") as r:
