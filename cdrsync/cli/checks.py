@@ -264,7 +264,9 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     if path is None:
         yield Finding("disk space", "skipped", "the database server's own matter")
         return
-    directory = next(parent for parent in (path.absolute().parent, *path.absolute().parents) if parent.exists())
+    directory = next(
+        parent for parent in (path.absolute().parent, *path.absolute().parents) if os.access(parent, os.F_OK)
+    )
     free = shutil.disk_usage(directory).free
     detail = f"{free / 1e9:.1f} GB free at {directory}"
     if free < FREE_BYTES:

@@ -14,8 +14,9 @@ import errno
 import os
 import re
 import select
+import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +77,7 @@ class Reading:
     accounts: dict[str, dict[str, Value]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     tables: dict[str, Table] = field(default_factory=dict)  # of the accounts that have one
+    unread: set[Path | None] = field(default_factory=set)  # files that can't be read: what is in them is not missing
 
     def settings(self, *, credentials: bool) -> Settings:
         """Return the settings, or raise a ConfigError with every problem. `credentials`: a login is needed, too."""
@@ -87,6 +89,8 @@ class Reading:
 
     def _missing_credentials(self) -> Iterator[str]:
         for name, found in self.accounts.items():
+            if self.unread & {self.file, self.tables[name].file if name in self.tables else None}:
+                continue
             unset = [key for key in CREDENTIALS if found[key].value == ""]
             if unset:
                 yield self._unset(name, unset)
@@ -148,7 +152,7 @@ class _Reader:
         """Return the TOML file as a dict, empty where there is none."""
         named = self._inputs.environ.get("CDRSYNC_CONFIG")
         asked = self._inputs.config or (Path(named) if named else None)
-        file = self._found.file = asked or next((path for path in DEFAULT_FILES if path.is_file()), None)
+        file = self._found.file = asked or next((path for path in DEFAULT_FILES if self._is(stat.S_ISREG, path)), None)
         return {} if file is None else self._toml(file)
 
     def _toml(self, file: Path) -> dict[str, Any]:
@@ -162,6 +166,7 @@ class _Reader:
             self._problem(f"{file} is not UTF-8 text")
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             self._problem(f"{file} is not valid TOML: {_position(error)}")
+        self._found.unread.add(file)
         return {}
 
     def _secret(self, path: Path, what: str, source: str) -> Value:
@@ -218,7 +223,7 @@ class _Reader:
         return {
             name: self._secret(path, f"credential {path.name}", f"credential {path.name}")
             for name, path in paths.items()
-            if path.is_file()
+            if self._is(stat.S_ISREG, path)
         }
 
     def _account_tables(self, document: Mapping[str, Any]) -> dict[str, Table]:
@@ -246,12 +251,27 @@ class _Reader:
     def _account_files(self) -> list[Path]:
         """The files of the folder beside the configuration file, or beside where one would be."""
         beside = [self._found.file] if self._found.file else DEFAULT_FILES
-        folder = next((f for file in beside if (f := file.parent / ACCOUNTS_FOLDER).is_dir()), None)
+        folder = next((f for file in beside if self._is(stat.S_ISDIR, f := file.parent / ACCOUNTS_FOLDER)), None)
         try:
-            return [] if folder is None else sorted(p for p in folder.glob("*.toml") if not p.name.startswith("."))
+            found = sorted(folder.iterdir()) if folder else []
         except OSError as error:
             self._problem(f"can't read {folder}: {error.strerror}")
             return []
+        return [path for path in found if path.suffix == ".toml" and not path.name.startswith(".")]
+
+    def _is(self, kind: Callable[[int], bool], path: Path) -> bool:
+        """Whether something of a kind is there. That this user may not look is a problem, but for the working folder.
+
+        That one may be anybody's: root's, where root runs a command as another user.
+        """
+        try:
+            return kind(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            if path.parent != Path():
+                self._problem(f"can't read {path}: {error.strerror}")
+            return False
 
     def _is_name(self, name: str) -> bool:
         good = ACCOUNT_NAME.fullmatch(name) is not None

@@ -21,6 +21,7 @@ from tests.support.operator import World, running
 from tests.support.processes import REPOSITORY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -162,14 +163,55 @@ def test_a_configuration_that_may_not_be_read_is_a_configuration_error(tmp_path:
     """Exit 78 as for one that is missing, with the reason. Where the suite runs as root, without root's privilege."""
     config = tmp_path / "cdrsync.toml"
     config.touch(mode=0o000)
-    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-    run = subprocess.run(
-        [*unprivileged, sys.executable, "-m", "cdrsync", "db", "current", "--config", str(config)],
+    run = unprivileged(["db", "current", "--config", str(config)])
+    assert (run.returncode, run.stderr.splitlines()[0]) == (78, f"error: can't read {config}: Permission denied")
+
+
+@pytest.mark.parametrize("what", ["configuration", "accounts.d", "credentials"])
+def test_a_folder_of_the_configuration_that_may_not_be_entered_or_listed_is_a_configuration_error(
+    what: str, tmp_path: Path
+) -> None:
+    """No account that stands in it may silently be missing, and nobody sees an internal error."""
+    config, accounts = tmp_path / "etc/cdrsync.toml", tmp_path / "etc/accounts.d"
+    accounts.mkdir(parents=True)
+    config.write_text('api_url = "https://127.0.0.1/"\n', encoding="utf-8")
+    closed = accounts if what == "accounts.d" else config.parent
+    arguments = ["config", "check", *(["--config", str(config)] if what != "credentials" else [])]
+    closed.chmod(0o000)
+    try:
+        run = unprivileged(arguments, CREDENTIALS_DIRECTORY=str(closed) if what == "credentials" else "")
+    finally:
+        closed.chmod(0o700)
+    first = {"configuration": config, "accounts.d": accounts, "credentials": closed / "password"}[what]
+    assert run.returncode == 78
+    assert f"error: can't read {first}: Permission denied" in run.stderr.splitlines()
+
+
+def test_a_working_folder_that_may_not_be_entered_is_no_obstacle(tmp_path: Path) -> None:
+    """As where root runs a command as another user: nothing of ours stands there, and the configuration is named."""
+    config, closed = tmp_path / "cdrsync.toml", tmp_path / "root"
+    config.write_text('username = "u"\npassword = "p"\nvkey = "v"\n', encoding="utf-8")
+    closed.mkdir()
+    enter = f"import os, runpy, sys; os.chdir({str(closed)!r}); os.chmod('.', 0); sys.argv[0] = 'cdrsync'; "
+    for arguments in (["config", "check", "--config", str(config)], ["config", "show"]):
+        closed.chmod(0o700)
+        run = unprivileged(arguments, program=["-c", enter + "runpy.run_module('cdrsync', run_name='__main__')"])
+        assert (run.returncode, run.stderr) == (0, "")
+    closed.chmod(0o700)
+
+
+def unprivileged(
+    arguments: list[str], *, program: Sequence[str] = ("-m", "cdrsync"), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A command without root's privilege to read what it may not, where the suite runs as root."""
+    dropped = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    return subprocess.run(
+        [*dropped, sys.executable, *program, *arguments],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (run.returncode, run.stderr.splitlines()[0]) == (78, f"error: can't read {config}: Permission denied")
 
 
 @pytest.mark.usefixtures("_login")

@@ -232,6 +232,19 @@ def test_a_broken_file_is_explained_without_its_secrets(toml: str, start: str) -
     assert first.startswith(start)
 
 
+@pytest.mark.parametrize("content", [b'password = "', b"\xff", None])
+def test_what_stands_in_a_file_that_can_not_be_read_is_not_called_missing(content: bytes | None) -> None:
+    """One problem, and no advice to set what is set."""
+    if content is None:
+        Path("cdrsync.toml").unlink(missing_ok=True)
+        Path("cdrsync.toml").mkdir()
+    else:
+        Path("cdrsync.toml").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(Inputs(config=Path("cdrsync.toml"), environ={}))
+    assert len(caught.value.problems) == 1
+
+
 def test_a_file_that_is_not_there_is_a_problem_only_when_asked_for() -> None:
     """The default places may be empty."""
     Path("cdrsync.toml").unlink(missing_ok=True)

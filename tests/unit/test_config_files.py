@@ -98,6 +98,9 @@ def test_every_problem_of_every_file_at_once() -> None:
         "unknown key 'user' in accounts.d/e.toml; did you mean username?",
     }
     assert "no username, password, vkey for account e: write them into accounts.d/e.toml" in said
+    assert not [
+        line for line in said if "account b:" in line
+    ]  # what stands in a file that can't be read is not missing
 
 
 @pytest.mark.parametrize(
