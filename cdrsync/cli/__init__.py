@@ -148,8 +148,15 @@ def _invoke(args: Sequence[str]) -> int:
     except CdrsyncError as error:
         return _failed(error, args)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug of ours must not print secrets or 60 lines
-        _report_bug(error)
-        return EXIT_BUG
+        return _unforeseen(error, args)
+
+
+def _working_folder_is_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - asks no more than that
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _interrupted() -> int:
@@ -175,10 +182,14 @@ def report(error: CdrsyncError, args: Sequence[str]) -> None:
         output.emit(command, error=output.error_object(error))
 
 
-def _report_bug(error: Exception) -> None:
-    """Print one line; the traceback (never with locals) only on request."""
+def _unforeseen(error: Exception, args: Sequence[str]) -> int:
+    """Say in one line what nobody foresaw; the traceback (never with locals) only on request."""
+    if isinstance(error, FileNotFoundError) and _working_folder_is_gone():
+        hint = "cd to a folder that is there, or give full paths"
+        return _failed(ConfigError(["the working folder is gone"], hint=hint), args)
     traceback = logs.traceback_of(error)
     if traceback:
         click.echo(traceback, err=True)
-        return
+        return EXIT_BUG
     output.note(f"internal error: {logs.one_line(error)}. Run with CDRSYNC_DEBUG=1 for the traceback")
+    return EXIT_BUG

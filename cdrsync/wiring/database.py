@@ -144,9 +144,15 @@ def is_missing(path: Path) -> bool:
 
 
 def open_to_others(path: Path) -> list[Path]:
-    """Of SQLite's file and those beside it: which others may read, change or lock. Callers' numbers are in them."""
-    beside = [*sorted(path.parent.glob(f"{path.name}-*")), *sorted(path.parent.glob(f"{path.name}.*.lock"))]
-    return [one for one in (path, *beside) if one.is_file() and one.stat().st_mode & 0o066]
+    """Of SQLite's file and those beside it: which others may read, change or lock. Callers' numbers are in them.
+
+    None where this user may not look, or a file goes meanwhile: whoever opens the database says what is wrong with it.
+    """
+    try:
+        beside = [*sorted(path.parent.glob(f"{path.name}-*")), *sorted(path.parent.glob(f"{path.name}.*.lock"))]
+        return [one for one in (path, *beside) if one.is_file() and one.stat().st_mode & 0o066]
+    except OSError:
+        return []
 
 
 def sqlite_file(database_url: str) -> Path | None:

@@ -200,6 +200,35 @@ def test_a_working_folder_that_may_not_be_entered_is_no_obstacle(tmp_path: Path)
     closed.chmod(0o700)
 
 
+@pytest.mark.usefixtures("_login")
+@pytest.mark.parametrize(
+    "arguments", [["sync"], ["doctor"], ["demo"], ["export", "-o", "calls.csv"], ["db", "upgrade"]]
+)
+def test_a_working_folder_that_is_gone_is_said(arguments: list[str], tmp_path: Path) -> None:
+    """As after a deployment that replaced it under an open shell: one line, and no internal error."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    leave = f"import os, runpy, sys; os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); sys.argv[0] = 'cdrsync'; "
+    program = ["-c", leave + "runpy.run_module('cdrsync', run_name='__main__')"]
+    run = unprivileged(arguments, program=program, CDRSYNC_API_URL="http://127.0.0.1:9/")
+    assert "internal error" not in run.stderr
+    said = "there is no database" if arguments[0] == "export" else "error: the working folder is gone"
+    assert (run.returncode in {69, 78}, said in run.stderr) == (True, True)
+
+
+def test_a_daemon_outlives_a_database_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    """What it warns of at its start, files that others may read, it can't see: that ends nothing."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o000)
+    look = (
+        "import pathlib; from cdrsync.wiring.database import open_to_others; print(open_to_others(pathlib.Path({!r})))"
+    )
+    run = unprivileged([], program=["-c", look.format(str(closed / "calls.db"))])
+    closed.chmod(0o700)
+    assert (run.stdout, run.stderr) == ("[]\n", "")
+
+
 def unprivileged(
     arguments: list[str], *, program: Sequence[str] = ("-m", "cdrsync"), **environment: str
 ) -> subprocess.CompletedProcess[str]:
