@@ -42,7 +42,10 @@ KINDS = ("sqlite", "postgresql", "mariadb")
 NAMED_BY = 80  # characters or bytes of a parameter, at most
 
 # Fixtures of a module that are dear: the tests of one run in one process
-SHARED = {"browser", "odd", "calls_database", "prometheus", "leaking_run", "installed", "questioned", "views"}
+SHARED = {
+    *("browser", "odd", "calls_database", "prometheus", "leaking_run", "installed", "questioned", "views"),
+    "charted",
+}
 
 
 @dataclass(frozen=True)

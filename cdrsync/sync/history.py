@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cdrsync.sync.position import Position
 
 EMPTY_MONTHS = 12
-"""Months in a row without a call after which the operator is asked whether there is any older one."""
+"""Months in a row without a call before which no older one is believed in, where the operator does not show any."""
 
 
 class History:
@@ -54,20 +54,16 @@ class History:
         reached = Window(today, today) if walk is None or walk.window is None else walk.window
         oldest, busy = reached.first, reached.last  # read back to the one; no calls seen between it and the other
         yield from read(Window(oldest, today - timedelta(days=1)))
-        while True:
-            while _months(oldest, busy) < EMPTY_MONTHS:
-                last = oldest - timedelta(days=1)
-                oldest = last.replace(day=1)
-                month, records = Window(oldest, last), 0
-                for saved in read(month):
-                    records += saved.records
-                    yield saved
-                if records or self._store.holds_calls(month):  # whoever had read it before
-                    busy = oldest
-                yield self._walked(oldest, busy)
-            if not self._goes_on_before(oldest):
-                break
-            busy = oldest
+        while not self._ends_before(oldest, busy):
+            last = oldest - timedelta(days=1)
+            oldest = last.replace(day=1)
+            month, records = Window(oldest, last), 0
+            for saved in read(month):
+                records += saved.records
+                yield saved
+            if records or self._store.holds_calls(month):  # whoever had read it before
+                busy = oldest
+            yield self._walked(oldest, busy)
         yield self._walked(oldest, busy, done=True)
 
     def reopen(self) -> bool:
@@ -78,13 +74,22 @@ class History:
         self._walked(first, first)
         return True
 
-    def _goes_on_before(self, oldest: date) -> bool:
+    def _ends_before(self, oldest: date, busy: date) -> bool:
+        """Whether nothing is older. The operator is asked behind each month without a call, so that few are read."""
+        empty = _months(oldest, busy)
+        if not empty:
+            return False
+        goes_on = self._goes_on_before(oldest)
+        return empty >= EMPTY_MONTHS if goes_on is None else not goes_on
+
+    def _goes_on_before(self, oldest: date) -> bool | None:
+        """Whether the operator has older calls; None where it answers no such question."""
         if oldest <= BEGINNING:
             return False
         try:
             return calls_before(self._source, oldest, self._position.numbers, self._page_size)
-        except RequestRefused:  # an operator that answers no such question; the empty months have to do
-            return False
+        except RequestRefused:
+            return None
 
     def _walked(self, oldest: date, busy: date, *, done: bool = False) -> PageSaved:
         checkpoint = Checkpoint(HISTORY_STREAM, window=Window(oldest, busy), begun_at=self._clock(), done=done)
@@ -94,18 +99,27 @@ class History:
 def calls_before(source: Source, day: date, numbers: Sequence[str | None], page_size: int) -> bool:
     """Whether the operator has calls to the numbers before a day. Raises RequestRefused.
 
-    Whether EndDate is included is not documented: both are asked.
+    Whether EndDate is included is not documented: both are asked. Nor is how long a window may be: the months before
+    the day are asked for one by one as well.
     """
     eve = day - timedelta(days=1)
-    asks = [
-        ask
-        for number in numbers
-        for ask in (
-            CdrsAsk(limit=1, start_date=BEGINNING, end_date=eve, number=number),
-            CdrsAsk(limit=page_size, start_date=eve, end_date=day, number=number),
+    firsts = [eve]
+    for _ in range(EMPTY_MONTHS):
+        firsts.append((firsts[-1] - timedelta(days=1)).replace(day=1))
+    windows = [(BEGINNING, eve), *zip(firsts[1:], firsts, strict=False)]
+    for number in numbers:
+        *older, last = batches(
+            source.ask(
+                [
+                    *(CdrsAsk(limit=1, start_date=first, end_date=end, number=number) for first, end in windows),
+                    CdrsAsk(limit=page_size, start_date=eve, end_date=day, number=number),
+                ]
+            )
         )
-    ]
-    return any(cdr.call_date < day for batch in batches(source.ask(asks)) for cdr in batch.cdrs)
+        dated = (cdr for batch in (*older, last) for cdr in batch.cdrs)
+        if any(cdr.call_date < day for cdr in dated) or any(batch.rejects for batch in older):
+            return True
+    return False
 
 
 def counted(source: Source) -> int | None:

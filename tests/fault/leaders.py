@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 PATIENCE = 60.0
+RATE = 6.0  # calls a second: each look-back reads all of the last two hours again
 
 
 @dataclass
@@ -88,7 +89,7 @@ def contest(
     `url` has today's tables and nothing in them; each daemon has a way of its own there.
     """
     figures, rng, begun = Figures(), random.Random(seed), time.monotonic()
-    with _engine(url) as engine, StandIn(calls=300, days=2, seed=seed, rate=20.0) as operator:
+    with _engine(url) as engine, StandIn(calls=300, days=2, seed=seed, rate=RATE) as operator:
         witness.call(engine)
         stop = stop_between_writes if engine.dialect.name == "sqlite" else _stop
         told = {

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Database
 
-ACCOUNTS = 12
+ACCOUNTS = 8
 LEASE_SECONDS = 4
 STALL = 6  # seconds that a busy machine may add
 POLL_SECONDS = 2
@@ -66,7 +66,7 @@ def env(world: World, migrated: Database, tmp_path: Path) -> Iterator[dict[str, 
 
 
 def told(api_url: str, database_url: str, path: Path, logins: list[tuple[str, str, str]]) -> dict[str, str]:
-    """A dozen accounts, polls and leases of a few seconds."""
+    """Several accounts, polls and leases of a few seconds."""
     folder = path / "accounts.d"
     folder.mkdir()
     for number, (username, password, vkey) in enumerate(logins):

@@ -80,7 +80,7 @@ def query(chart: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def engine(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Engine]:
+def charted(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Engine]:
     """A database with calls of two days, and the ledger of the days that `sync` read and `audit` proved."""
     server = servers.get(request.param)
     url = server.create()
@@ -89,6 +89,11 @@ def engine(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Engine]
     yield made
     made.dispose()
     server.drop(url)
+
+
+@pytest.fixture
+def engine(charted: Engine) -> Engine:
+    return charted
 
 
 class Truth:

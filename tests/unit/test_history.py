@@ -7,7 +7,8 @@ from itertools import islice
 
 import pytest
 
-from cdrsync.model import Window
+from cdrsync.model import BEGINNING, Batch, CdrsAsk, Refusal, Reject, TotalsAsk, Window
+from cdrsync.sync.history import calls_before
 from cdrsync.sync.position import HISTORY_STREAM
 from tests.support.account import MemoryAccount, run
 from tests.support.examples import call
@@ -15,15 +16,48 @@ from tests.support.examples import call
 # ── start_date = "all" ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_all_walks_back_until_a_year_is_empty() -> None:
+def test_all_walks_back_until_the_operator_has_nothing_older() -> None:
     world = MemoryAccount(
         [call(1, "2025-01-15 10:00:00"), call(2, "2025-12-24 10:00:00"), call(3)], start="all", workers=2
     )
     run(world.sync.poll())
     run(world.sync.backfill())
     assert world.held() == [1, 2, 3]
-    assert world.sync.position.start_day() == date(2024, 1, 1)
+    assert world.sync.position.start_day() == date(2024, 12, 1)
     assert world.sync.position.pending_days() == []
+
+
+def test_a_young_account_takes_few_requests() -> None:
+    """Not one for each day of a year without a call."""
+    world = MemoryAccount([call(1, "2026-05-08 10:00:00"), call(3)], start="all")
+    run(world.sync.catch_up())
+    assert world.held() == [1, 3]
+    assert len(world.source.asked) < 70
+
+
+@pytest.mark.parametrize("wide", [Batch([]), Refusal("500", "too long")], ids=["nothing", "a refusal"])
+def test_an_operator_that_answers_no_wide_window_hides_no_call(
+    monkeypatch: pytest.MonkeyPatch, wide: Batch | Refusal
+) -> None:
+    """Less than a year without a call hides nothing, whatever it says of thirty years."""
+    calls = [call(1, "2024-08-31 23:59:59"), call(2, "2025-07-01 00:00:00"), call(3)]
+    world = MemoryAccount(calls, start="all")
+    answer = world.source._answer
+
+    def narrow(ask: CdrsAsk | TotalsAsk) -> Batch | Refusal:
+        is_wide = isinstance(ask, CdrsAsk) and ask.start_date == BEGINNING
+        return wide if is_wide else answer(ask)
+
+    monkeypatch.setattr(world.source, "_answer", narrow)
+    run(world.sync.catch_up())
+    assert world.held() == [1, 2, 3]
+
+
+def test_records_that_can_not_be_typed_are_older_calls_as_well() -> None:
+    """The newest one before months without a call, behind which there are others."""
+    world = MemoryAccount([call(1, "2025-01-15 10:00:00"), call(3)], start="all")
+    world.source.records.insert(0, Reject(None, "<CDR/>", "no uid"))
+    assert calls_before(world.source, date(2025, 3, 1), [None], 1000)
 
 
 def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None:
@@ -38,7 +72,7 @@ def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None
             break
     checkpoint = world.store.checkpoint(HISTORY_STREAM)
     assert checkpoint is not None
-    assert (checkpoint.done, checkpoint.window) == (True, Window(date(2025, 5, 1), date(2026, 5, 10)))
+    assert (checkpoint.done, checkpoint.window) == (True, Window(date(2026, 4, 1), date(2026, 5, 10)))
 
 
 def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
@@ -79,7 +113,7 @@ def test_years_without_a_call_do_not_hide_what_lies_before_them() -> None:
     )
     run(world.sync.catch_up())
     assert world.held() == [1, 2, 3]
-    assert world.sync.position.start_day() == date(2011, 7, 1)
+    assert world.sync.position.start_day() == date(2012, 6, 1)
 
 
 def test_a_walk_that_ended_too_early_can_be_opened_again() -> None:
@@ -87,7 +121,7 @@ def test_a_walk_that_ended_too_early_can_be_opened_again() -> None:
     world = MemoryAccount([call(3)], start="all")
     run(world.sync.catch_up())
     assert run(world.sync.reopen_history()) == 0
-    assert world.sync.position.start_day() == date(2025, 5, 1)
+    assert world.sync.position.start_day() == date(2026, 4, 1)
     world.source.records.append(call(1, "2012-07-10 10:00:00"))
     next(iter(world.sync.reopen_history()))
     assert world.sync.position.start_day() is None
