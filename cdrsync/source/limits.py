@@ -48,7 +48,7 @@ class Limits:
         failure = None
         try:
             document = persistent(asks)
-            if not _refused(document, asks):
+            if not _refused(document):
                 return document
         except ApiUnreachable as error:
             if not error.answered or error.retry_after:
@@ -109,15 +109,11 @@ def _answer(asks: Asks, asking: Asking) -> Document | None:
         document = asking(asks)
     except ApiUnreachable:
         return None
-    return None if _refused(document, asks) else document
+    return None if _refused(document) else document
 
 
-def _refused(document: Document, asks: Asks) -> bool:
-    """Whether records were refused. Totals are as large as they are."""
-    return any(
-        isinstance(answer, Refusal) and (isinstance(ask, CdrsAsk) or len(asks) > 1)
-        for ask, answer in zip(asks, document.answers, strict=True)
-    )
+def _refused(document: Document) -> bool:
+    return any(isinstance(answer, Refusal) for answer in document.answers)
 
 
 def joined(documents: Sequence[Document]) -> Document:

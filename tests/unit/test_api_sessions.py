@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -9,15 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.errors import ApiUnreachable, LoginRefused
-from cdrsync.model import Batch
+from cdrsync.model import Batch, CdrsAsk, Period, Refusal, TotalsAsk
 from tests.support.answers import envelope, logged_in, refused
-from tests.support.api import ASK, AT_ONCE, SESSION, answering, api, obliging, refusing
+from tests.support.api import ASK, AT_ONCE, ONCE, SESSION, answering, api, obliging, refusing
 from tests.support.peer import Seen, http, peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdrsync.source.exchange import RequestDone
+    from cdrsync.source.retry import RetryPolicy
 
 
 def test_a_session_is_renewed_before_it_ends() -> None:
@@ -101,6 +103,34 @@ def test_a_session_that_is_never_taken_ends() -> None:
         source.close()
 
     assert len(one.seen) == 3
+
+
+@pytest.mark.parametrize("retry", [ONCE, AT_ONCE])
+@pytest.mark.parametrize(
+    ("code", "words"), [("403", "GetTotals is not allowed for this VKey"), ("401", "Unauthorised")]
+)
+def test_totals_that_a_login_may_not_read_are_refused_and_the_login_is_not(
+    code: str, words: str, retry: RetryPolicy
+) -> None:
+    """In one document with calls and alone, with an old session and a new one: calls are read all the same."""
+
+    def step(seen: Seen) -> bytes:
+        body = answering(seen).decode()
+        for totals in re.findall(r"<Response [^>]*GetTotals.*?</Response>", body, re.DOTALL):
+            request_id = re.findall('RequestId="([^"]*)"', totals)[0]
+            body = body.replace(totals, refused(code, words, request_id, "NoveroCDR", "GetTotals"))
+        return http(body.encode())
+
+    with peer(step) as one:
+        totals = TotalsAsk(Period.DAY)
+        every: list[list[CdrsAsk | TotalsAsk]] = [[totals], [ASK, totals, ASK], [ASK]]
+        for first in every:
+            source = api(one.url, retry=retry)
+            for asks in (first, *every):
+                answers = source.ask(asks).answers
+                assert [type(answer) for answer in answers] == [Batch if a is ASK else Refusal for a in asks]
+            assert source.limits.told() == []
+            source.close()
 
 
 def test_a_new_session_that_has_timed_out_already_is_an_outage() -> None:
