@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -117,6 +118,14 @@ def test_tls_is_verified(odd: OddServer, odd_url: str, ca: str, query: str, work
         return
     with pytest.raises(Exception, match="certificate verify failed"):
         engine.connect()
+
+
+def test_tls_is_used_where_it_is_offered(odd_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a word in the URL; and nobody's certificates are read for it, since none is looked at."""
+    monkeypatch.setattr(ssl, "create_default_context", None)
+    with open_engine(odd_url).connect() as connection:
+        (cipher,) = connection.exec_driver_sql("SHOW STATUS LIKE 'Ssl_cipher'").all()
+        assert cipher[1]
 
 
 @pytest.mark.parametrize(
