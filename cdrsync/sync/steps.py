@@ -2,8 +2,7 @@
 
 The operator's "Downloading CDRs", and what it leaves open. Every method is a generator of `PageSaved`: it reads pages
 ahead, saves them through the one write path and yields what each commit did. A caller may stop between any
-two pages. Nothing is remembered between calls: every method reads its position from the database, so after an error
-the caller just calls again.
+two pages. Every method reads its position from the database, so after an error the caller just calls again.
 
     bootstrap   no checkpoint yet     Window today..today (growing steps back to the start date while empty)
     tail        every poll            LastId = high-water mark, until an empty page
@@ -77,6 +76,7 @@ class Sync:
         self._settings = settings
         self._clock = clock
         self._read_ahead = read_ahead
+        self._in_doubt = True  # answers may have come that nobody has saved, such as those to a process that was killed
         self.position = Position(store, settings, clock)
         self._numbers = self.position.numbers
         self._deep = DeepSweep(source, store, self.position, self._save_all, page_size=settings.page_size, clock=clock)
@@ -93,6 +93,7 @@ class Sync:
                 uid = self.position.high_water_uid(TAIL_STREAM, number)
             if uid is not None:
                 yield from self._tail(number, uid, Origin.TAIL)
+        self._in_doubt = False
 
     def look_back(self) -> Iterator[PageSaved]:
         """Read the recent tail again, and today's first page: late, out-of-order and changed records.
@@ -278,18 +279,23 @@ class Sync:
             mark=mark,
             limit=self._settings.page_size,
             number=number,
+            in_doubt=self._in_doubt,
         )
         first = next(pages, None)  # an idle poll ends here, without a thread
         if first is not None:
             yield from self._save_all(pages, self._store.checkpoint(stream), first)
 
-    def _save_all(
-        self, pages: Iterator[Page], mark: Checkpoint | None, first: Page | None = None
-    ) -> Iterator[PageSaved]:
+    def _save_all(self, pages: Iterator[Page], mark: Checkpoint | None, *first: Page) -> Iterator[PageSaved]:
         """Save pages that are read ahead, unless they show that the uids have fallen."""
-        for page in itertools.chain([first] if first is not None else (), self._read_ahead([pages])):
+        for page in itertools.chain(first, self._ahead([pages])):
             self._refuse_reset(page, mark)
             yield self._store.save(page)
+
+    def _ahead(self, streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
+        """Pages that are read ahead: what was read and is not taken, where this ends early, leaves a doubt."""
+        before, self._in_doubt = self._in_doubt, True
+        yield from self._read_ahead(streams)
+        self._in_doubt = before
 
     def _todays_first_page(self, number: str | None) -> PageSaved:
         """The one question by date of a look-back: LastId alone would never show that the uids have fallen."""
@@ -347,7 +353,7 @@ class Sync:
         ]
         marks = [self._store.checkpoint(stream_of(TAIL_STREAM, number)) for number in self._numbers]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
-        for page in self._read_ahead(lanes):
+        for page in self._ahead(lanes):
             self._refuse_reset(page, mark)
             if see is not None:
                 see(page)

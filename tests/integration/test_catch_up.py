@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import func, select
 
+from cdrsync.errors import DatabaseUnavailable
 from cdrsync.model import TAIL_STREAM, Origin
 from cdrsync.store.schema.tables import cdr, cdr_change, reject
-from tests.support.operator import Settings
+from cdrsync.sync.steps import Sync
+from tests.support.operator import Fault, Settings
 from tests.support.rig import rig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cdrsync.model import Page
     from tests.conftest import Database
     from tests.support.rig import Rig
 
@@ -194,6 +199,31 @@ def test_a_first_run_that_was_cut_off_does_not_count_as_look_back_and_sweep(migr
         r.run()
         assert late.uid < today.uid
         assert r.assert_equal() == 302
+
+
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("ended", ["killed", "failed"])
+def test_an_answer_that_an_earlier_run_did_not_save_proves_nothing(migrated: Database, ended: str) -> None:
+    """A run that ends early has asked for pages ahead. One of them may come once more, as if it were the next one."""
+    with rig(migrated.url, calls=RECORDS, days=3, page_size=5) as r:
+        r.run()
+        for _ in range(20):
+            r.world.add()
+        failures = [DatabaseUnavailable("it went away")]
+
+        def failing_once(streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
+            asked = [page for stream in streams for page in stream]
+            if failures:
+                raise failures.pop()
+            yield from asked
+
+        failed = Sync(r.source, r.store, r.settings, clock=r.clock, read_ahead=failing_once)
+        with pytest.raises(DatabaseUnavailable):
+            list(failed.poll())
+        r.world.faults.script(Fault.REPEATED_PAGE)
+        list((r.under().sync if ended == "killed" else failed).poll())
+        assert r.world.faults.fired[Fault.REPEATED_PAGE] == 1
+        r.assert_equal()
 
 
 def test_no_call_today(migrated: Database) -> None:
