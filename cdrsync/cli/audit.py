@@ -8,7 +8,7 @@ import click
 
 from cdrsync.cli import output
 from cdrsync.cli.each import for_each
-from cdrsync.cli.options import DAY, account_report_options, settings_of
+from cdrsync.cli.options import DAY, account_report_options, number_option, settings_of
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import Period, Verdict
@@ -36,7 +36,7 @@ MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS"}  # the others are wo
     type=click.Choice([period.value for period in Period]),
     help="Compare this period; may be repeated. All five by default.",
 )
-@click.option("--number", metavar="N", help="Only calls to this number of the account.")
+@number_option("Only calls to this number of the account.")
 @click.option("--heal", is_flag=True, help="Read the days at fault again, by date and by uid, then compare once more.")
 @click.option("--explain", type=DAY, metavar="DAY", help="Name the calls of a day that are held or listed alone.")
 @account_report_options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import account_report_options, settings_of
+from cdrsync.cli.options import account_report_options, number_option, settings_of
 from cdrsync.config.values import Start
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import BEGINNING, MAX_UID, TAIL_STREAM
@@ -53,7 +53,7 @@ def show(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
 
 @checkpoint.command("set", short_help="Go on after another uid, or want less or more history")
 @click.option("--uid", type=click.IntRange(0, MAX_UID), metavar="N", help="The tail goes on after this uid.")
-@click.option("--number", metavar="N", help="Only the tail of this number, where the account is limited to numbers.")
+@number_option("Only the tail of this number, where the account is limited to numbers.")
 @click.option("--start", metavar="DATE", help='History is wanted from this date on; "all": from the first call on.')
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the runs.")
 @account_report_options

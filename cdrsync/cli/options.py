@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cdrsync.config import Inputs, Settings, load
+from cdrsync.config import Inputs, Settings, load, values
+from cdrsync.model import MAX_UID
 from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
@@ -16,7 +18,37 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Any]
 
-DAY = click.DateTime(["%Y-%m-%d"])
+FIRST_DAY, LAST_DAY = date(1990, 1, 1), date(2100, 12, 31)  # a call outside is a broken record
+
+
+class _Day(click.DateTime):
+    """A day that a call can have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        day = super().convert(value, param, ctx)
+        if not FIRST_DAY <= day.date() <= LAST_DAY:
+            self.fail(f"{value} is not between {FIRST_DAY} and {LAST_DAY}", param, ctx)
+        return day
+
+
+def _number(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """A telephone number, written as in the configuration."""
+    if value is None:
+        return None
+    try:
+        (number,) = values.numbers([value])
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no phone number (digits, with or without a leading +)") from None
+    return number
+
+
+def number_option(meaning: str) -> Callable[[Command], Command]:
+    """An option `--number` of one of the account's numbers."""
+    return click.option("--number", metavar="N", callback=_number, help=meaning)
+
+
+DAY = _Day(["%Y-%m-%d"])
+REJECT = click.IntRange(1, MAX_UID)  # a number of the quarantine; a larger one no database takes
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 account_option = click.option(

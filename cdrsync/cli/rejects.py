@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.cli import output
-from cdrsync.cli.options import account_report_options, report_options, settings_of
+from cdrsync.cli.options import REJECT, account_report_options, report_options, settings_of
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
 from cdrsync.model import utc_now
 from cdrsync.wiring import accounts, database
@@ -46,7 +46,7 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
 
 
 @rejects.command("show", short_help="Print one record as sent")
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=REJECT)
 @report_options
 def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
     """Print one record as the operator sent it, and what is wrong with it.
@@ -69,7 +69,7 @@ def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
 
 
 @rejects.command("dismiss", short_help="Say that nothing more is to be done about one")
-@click.argument("number", type=click.IntRange(min=1))
+@click.argument("number", type=REJECT)
 @click.option("--note", required=True, metavar="TEXT", help="Why; it is kept.")
 @report_options
 def dismiss(inputs: Inputs, number: int, *, note: str, as_json: bool) -> int:

@@ -9,7 +9,7 @@ import click
 
 from cdrsync.cli import output
 from cdrsync.cli.each import for_each
-from cdrsync.cli.options import account_report_options, settings_of
+from cdrsync.cli.options import account_report_options, number_option, settings_of
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_OK
 from cdrsync.model import Period, Totals
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="As the operator means it: its days, its weeks.",
 )
-@click.option("--number", metavar="N", help="Only calls to this number of the account.")
+@number_option("Only calls to this number of the account.")
 @account_report_options
 def totals(inputs: Inputs, names: tuple[str, ...], *, period: str, number: str | None, as_json: bool) -> int:
     """Ask the operator for its totals (GetTotals), print them as sent, and keep them in the database.
