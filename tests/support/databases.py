@@ -30,9 +30,13 @@ class NotInstalled(Exception):
 
 
 class DatabaseServer(Protocol):
-    """What tests may do with a server. `kind` is the dialect: sqlite, postgresql or mariadb."""
+    """What tests may do with a server. `kind` is the dialect: sqlite, postgresql or mariadb.
+
+    `template` is the URL of a database with today's tables that is copied; empty until somebody makes it.
+    """
 
     kind: str
+    template: str
 
     def create(self) -> str:
         """A new, empty database: its URL."""
@@ -72,6 +76,7 @@ class SqliteFiles:
     kind = "sqlite"
 
     def __init__(self) -> None:
+        self.template = ""
         self.directory = new_directory("cdrsync-sqlite-")
 
     def create(self) -> str:
@@ -259,6 +264,7 @@ class GivenMysqlServer(MariadbServer):
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
         self.shared = True
+        self.template = ""
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self)

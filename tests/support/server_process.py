@@ -39,6 +39,7 @@ class ServerProcess:
     def __init__(self, prefix: str) -> None:
         self.directory = new_directory(prefix)
         self.shared = False  # by tests that would miss it if it were stopped
+        self.template = ""
         self.user = UNPRIVILEGED if os.geteuid() == 0 else None
         self.port = free_port()
         self.environment: dict[str, str] = {}  # beside the suite's own

@@ -41,7 +41,6 @@ class Servers:
         self._own: dict[str, DatabaseServer] = {}
         self._started: list[str] = []
         self._used: dict[str, BinaryIO] = {}
-        self._templates: dict[DatabaseServer, str] = {}
 
     def get(self, kind: str) -> DatabaseServer:
         """The server that all share. Skips the test where it is not installed, fails it if CDRSYNC_REQUIRE_ALL=1."""
@@ -57,10 +56,9 @@ class Servers:
 
     def migrated(self, server: DatabaseServer) -> str:
         """The URL of a new database with today's schema: a copy, which is faster than making the tables anew."""
-        template = self._templates.get(server)
-        if template is None:
-            template = self._templates[server] = _upgraded(server.create())
-        return server.copy(template)
+        if not server.template:
+            server.template = self._template(server)
+        return server.copy(server.template)
 
     def close(self) -> None:
         """Stop what this process started, once the others have finished with it."""
@@ -75,6 +73,18 @@ class Servers:
         self._started.clear()
         for server in (*self._own.values(), *(one for one in self._shared.values() if isinstance(one, SqliteFiles))):
             server.close()
+
+    def _template(self, server: DatabaseServer) -> str:
+        """The URL of a database to copy. On a server that is shared the first process that asks makes it for all."""
+        if server.kind not in self._used or server is not self._shared[server.kind]:
+            return _upgraded(server.create())
+        path = self._folder / server.kind
+        with _alone(self._folder / f"{server.kind}.lock"):
+            known: DatabaseServer = pickle.loads(path.read_bytes())
+            if not known.template:
+                known.template = _upgraded(server.create())
+                path.write_bytes(pickle.dumps(known))
+            return known.template
 
     def _join(self, kind: str) -> DatabaseServer:
         """The server that another process has started, or a new one."""
