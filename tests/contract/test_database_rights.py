@@ -107,7 +107,7 @@ def read_as_somebody_else(url: str) -> str:
         try:
             with translated(), open_engine(url).connect() as connection:
                 send.send(str(connection.exec_driver_sql("SELECT count(*) FROM cdr").scalar()))
-        except ConfigError as error:
+        except (ConfigError, DatabaseUnavailable) as error:
             send.send(f"{error.exit_code}: {error}")
 
     process = multiprocessing.get_context("fork").Process(target=read)
@@ -134,4 +134,24 @@ def test_a_reader_of_sqlite_who_may_not_write() -> None:
         assert read_as_somebody_else(url) == "1"
         store.close()
     finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("name", ["calls.db", "calls.db-wal", "calls.db-shm"])
+def test_a_file_of_sqlite_that_another_user_left_is_named(name: str) -> None:
+    """As after one command of root's: SQLite says only that it can't open the database."""
+    folder = Path(tempfile.mkdtemp(prefix="cdrsync-read-", dir="/tmp"))
+    folder.chmod(0o777)
+    url = f"sqlite:///{folder}/calls.db"
+    synced(url)
+    store = OwnStore(url, "main")
+    store.open()
+    for file in folder.iterdir():
+        file.chmod(0o666)
+    (folder / name).chmod(0o600)
+    try:
+        assert read_as_somebody_else(url).startswith(f"69: you may not read {folder}/{name}")
+    finally:
+        store.close()
         shutil.rmtree(folder)

@@ -288,8 +288,9 @@ def _check_access(path: Path) -> None:
     except OSError as error:
         raise DatabaseUnavailable(f"you may not read {path}: {error.strerror}", hint=OTHER_USER) from None
     there = os.access(path, os.F_OK)
-    if not os.access(path.parent, os.X_OK) or (there and not os.access(path, os.R_OK)):
-        raise DatabaseUnavailable(f"you may not read {path}", hint=OTHER_USER)
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):  # another user's command may have left them
+        if not os.access(path.parent, os.X_OK) or (os.access(file, os.F_OK) and not os.access(file, os.R_OK)):
+            raise DatabaseUnavailable(f"you may not read {file}", hint=OTHER_USER)
     if not there and not os.access(path.parent, os.W_OK):
         raise DatabaseUnavailable(f"you may not make {path}", hint=f"Let this user write in {path.parent}")
 
