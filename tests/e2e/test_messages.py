@@ -87,6 +87,16 @@ class TestFiles:
         run = unprivileged("doctor", env=told)
         assert (run.returncode, f"{missing} is read-only for this user" in run.stdout) == (69, True)
 
+    @pytest.mark.parametrize("left", ["", "-wal", "-shm"])
+    def test_doctor_names_the_file_that_another_user_left_read_only(
+        self, left: str, env: dict[str, str], tmp_path: Path
+    ) -> None:
+        """As after one command of root's: a sync would end with "attempt to write a readonly database"."""
+        file = tmp_path / f"calls.db{left}"
+        file.touch(mode=0o444)
+        run = unprivileged("doctor", env={**env, "CDRSYNC_DATABASE_URL": f"sqlite:///{tmp_path / 'calls.db'}"})
+        assert (run.returncode, f"{file} is read-only for this user" in run.stdout) == (69, True)
+
     @pytest.mark.parametrize(
         ("mode", "content", "said"),
         [
