@@ -93,7 +93,8 @@ class TestFiles:
     ) -> None:
         """As after one command of root's: a sync would end with "attempt to write a readonly database"."""
         file = tmp_path / f"calls.db{left}"
-        file.touch(mode=0o444)
+        file.touch()
+        file.chmod(0o444)
         run = unprivileged("doctor", env={**env, "CDRSYNC_DATABASE_URL": f"sqlite:///{tmp_path / 'calls.db'}"})
         assert (run.returncode, f"{file} is read-only for this user" in run.stdout) == (69, True)
 
