@@ -59,7 +59,7 @@ def page(uid: int) -> Page:
 
 def test_two_upgraders_of_an_empty_schema_both_end_well(nodes: list[GaleraNode]) -> None:
     """One on each node, at once, again and again."""
-    for _ in range(10):
+    for _ in range(5):
         failures: list[BaseException] = []
         threads = [threading.Thread(target=upgrade, args=(url, failures)) for url in urls(nodes)]
         for thread in threads:
@@ -128,58 +128,50 @@ def _can_write(replica: Replica, name: str) -> bool:
         return False
 
 
-@pytest.fixture
-def fleet(nodes: list[GaleraNode], tmp_path: Path) -> Iterator[Fleet]:
-    """Two daemons on different nodes, seen on the third."""
-    ways = urls(nodes)
-    seen = nodes[2].url(database_name(ways[0]))
-    with Fleet(seen, ways, tmp_path, accounts=8, rate=5.0, poll_interval="1s", lease_seconds="5") as made:
-        until(made.settled, "every account has a replica")
-        yield made
-
-
-def well_ended(fleet: Fleet) -> None:
-    outcome = fleet.finish()
-    assert (outcome.double, outcome.differences) == ([], [])
-    assert outcome.compared > 0
-
-
-def test_a_paused_daemon_is_replaced_and_commits_nothing_when_it_wakes_up(fleet: Fleet) -> None:
-    """Each in turn, on either node."""
-    for member in fleet.members * 2:
+def pause_a_daemon(fleet: Fleet, nodes: list[GaleraNode]) -> None:
+    """Each in turn, on either node; it is replaced, and commits nothing when it wakes up."""
+    del nodes
+    for member in fleet.members:
         before = fleet.beats(member)
         member.pause()
         fleet.arrive()
         member.go_on()
         fleet.until_back(member, before)
-    well_ended(fleet)
 
 
-def test_a_killed_node_loses_nothing(fleet: Fleet, nodes: list[GaleraNode]) -> None:
+def kill_a_node(fleet: Fleet, nodes: list[GaleraNode]) -> None:
     """Its daemon goes on when the node is back; the other one works for both."""
     nodes[0].stop(signal.SIGKILL)
     fleet.arrive()
     nodes[0].start()
-    until_synced(nodes)
-    fleet.arrive()
-    well_ended(fleet)
 
 
-def test_a_node_without_the_majority_loses_nothing(fleet: Fleet, nodes: list[GaleraNode]) -> None:
-    """It refuses whoever still reaches it."""
+def cut_off_a_node(fleet: Fleet, nodes: list[GaleraNode]) -> None:
+    """Without the majority, it refuses whoever still reaches it."""
     nodes[1].isolate(isolated=True)
     fleet.arrive()
     nodes[1].isolate(isolated=False)
-    until_synced(nodes)
-    fleet.arrive()
-    well_ended(fleet)
 
 
-def test_a_frozen_node_loses_nothing(fleet: Fleet, nodes: list[GaleraNode]) -> None:
+def freeze_a_node(fleet: Fleet, nodes: list[GaleraNode]) -> None:
     """The others wait for it until they give it up."""
     nodes[0].pause()
     fleet.arrive()
     nodes[0].go_on()
-    until_synced(nodes)
-    fleet.arrive()
-    well_ended(fleet)
+
+
+def test_whatever_befalls_a_daemon_or_a_node_nothing_is_lost_or_doubled(
+    nodes: list[GaleraNode], tmp_path: Path
+) -> None:
+    """Two daemons on different nodes, seen on the third: one event after the other, and every account is polled on."""
+    ways = urls(nodes)
+    seen = nodes[2].url(database_name(ways[0]))
+    with Fleet(seen, ways, tmp_path, accounts=4, rate=5.0, poll_interval="2s", lease_seconds="5") as fleet:
+        for befall in (pause_a_daemon, kill_a_node, cut_off_a_node, freeze_a_node):
+            until(fleet.settled, "every account has a replica")
+            befall(fleet, nodes)
+            until_synced(nodes)
+            fleet.arrive()
+        outcome = fleet.finish()
+    assert (outcome.double, outcome.differences) == ([], [])
+    assert outcome.compared > 0

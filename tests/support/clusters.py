@@ -40,7 +40,7 @@ class GaleraNode(MariadbServer):
         self._shim = shim
         options = (
             f"gmcast.listen_addr=tcp://127.0.0.1:{ports[number]};ist.recv_addr=127.0.0.1:{ports[nodes + number]};"
-            "gcache.size=32M"
+            "gcache.size=16M"
         )
         here = {
             "wsrep_node_address": "127.0.0.1",
@@ -48,6 +48,7 @@ class GaleraNode(MariadbServer):
             "wsrep_provider_options": options,
             "wsrep_sst_receive_address": f"127.0.0.1:{free_port()}",
             "innodb_flush_log_at_trx_commit": "2",
+            "innodb_log_file_size": "16M",
         }
         self._told = guide.settings("cnf", "mariadb") | here
         super().__init__()

@@ -86,7 +86,7 @@ class Member:
 class Fleet:
     """`ways` are the database's URL as each replica sees it, `url` is ours. `settings` are the program's.
 
-    Where nobody is to be `witnessed`, the outcome knows no writes.
+    Each account has `history` calls of so many `days`. Where nobody is to be `witnessed`, the outcome knows no writes.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Fleet:
         accounts: int = 6,
         rate: float = 0.3,
         history: int = 0,
+        days: int = 3,
         operator: Settings | None = None,
         witnessed: bool = True,
         seed: int = 1,
@@ -110,7 +111,7 @@ class Fleet:
         self._witnessed = witnessed
         self.world = World(operator or Settings(), logins=self.logins, seed=seed)
         for one in self.logins:
-            self.world.add_history(history, 3, username=one.username) if history else None
+            self.world.add_history(history, days, username=one.username) if history else None
             self.world.add(username=one.username)
         self.world.configure(rate=rate)
         told = {
@@ -218,17 +219,24 @@ class Fleet:
 
     # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def finish(self) -> Outcome:
-        """Make no more calls, wait for those there are, stop every replica, read once more, and compare everything."""
-        self.world.configure(rate=0)
+    def finish(self, *, by_sync: bool = False) -> Outcome:
+        """Make no more calls, wait for those there are, stop every replica, read once more, and compare everything.
+
+        `by_sync`: that last reading is not waited for, but does what the replicas have left.
+        """
+        self.world.configure(rate=0, latency=0)
         wanted = sum(len(self.world.records(one.username)) for one in self.logins)
-        until(
-            lambda: self.held() >= wanted, lambda: f"all {wanted} calls, of which {self.held()} are held", 3 * DEADLINE
-        )
+        if not by_sync:
+            until(
+                lambda: self.held() >= wanted,
+                lambda: f"all {wanted} calls, of which {self.held()} are held",
+                3 * DEADLINE,
+            )
         for member in self.members:
             member.stop()
         time.sleep(0.1)
-        sync = Start(("sync",), self._environment(self._ways[0]), str(self._folder / "sync.log"), quick=False)
+        told = {**self._environment(self._ways[0]), "CDRSYNC_PAGE_SIZE": "1000"}
+        sync = Start(("sync",), told, str(self._folder / "sync.log"), quick=False)
         assert sync.run(3 * DEADLINE) == EXIT_OK, sync.said()
         calls = {name: self.world.records(one.username) for name, one in zip(self.names, self.logins, strict=True)}
         found = [line for name in self.names for line in recount.differences(self.engine, name, calls[name])]

@@ -32,6 +32,7 @@ POSTGRESQL = Path("/usr/lib/postgresql")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 LEADS = ("master", "primary")  # as this version calls it, and newer ones
 READY_SECONDS = 120.0  # for a cluster on a busy machine
+LOOK_SECONDS = 0.5  # seconds between two: Patroni works for each
 MOST_LAG = 1 << 20  # bytes, of a replica that may become the leader
 
 
@@ -170,7 +171,10 @@ class Node(ServerProcess):
             },
             # As proxies: else it learns etcd's own address, and goes past the link.
             "etcd3": {"hosts": [f"127.0.0.1:{self.etcd.port}"], "use_proxies": True},
-            "bootstrap": {"dcs": dict(settings), "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"]},
+            "bootstrap": {
+                "dcs": dict(settings),
+                "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, {"wal-segsize": "1"}, "data-checksums"],
+            },
             "postgresql": server,
         }
 
@@ -190,7 +194,7 @@ class Patroni:
 
     def leader(self) -> Node:
         """Who leads now."""
-        found: Node = until(self._leader, "a leader", READY_SECONDS)
+        found: Node = until(self._leader, "a leader", READY_SECONDS, LOOK_SECONDS)
         return found
 
     def successor(self, leader: Node) -> Node:
@@ -200,7 +204,7 @@ class Patroni:
             others = (node for node in self.nodes if node is not leader)
             return next((node for node in others if node.says("patroni").get("role") in LEADS), None)
 
-        node: Node = until(found, lambda: f"another leader: {self._said()}", READY_SECONDS)
+        node: Node = until(found, lambda: f"another leader: {self._said()}", READY_SECONDS, LOOK_SECONDS)
         return node
 
     def others(self) -> list[Node]:
@@ -210,7 +214,7 @@ class Patroni:
 
     def until_healthy(self) -> None:
         """Wait until there is a leader, and all others follow it closely enough to become one."""
-        until(self._healthy, self._said, READY_SECONDS)
+        until(self._healthy, self._said, READY_SECONDS, LOOK_SECONDS)
 
     def url(self, name: str, ports: Sequence[int]) -> str:
         """The URL of a database by every node."""

@@ -78,14 +78,17 @@ def answer(*args: str, env: dict[str, str], code: int = 0) -> dict[str, Any]:
     return document
 
 
-def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE) -> Any:
-    """Wait for a condition and return what it gave; fail with `what` was waited for: a text, or who tells it then."""
+def until(condition: Callable[[], Any], what: object, deadline: float = DEADLINE, pause: float = 0.02) -> Any:
+    """Wait for a condition and return what it gave; fail with `what` was waited for: a text, or who tells it then.
+
+    It looks again after a `pause` at least: one that is long spares what is dear to look at.
+    """
     begun = time.monotonic()
     while (waited := time.monotonic() - begun) < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(min(0.02 + waited / 20, 0.2))  # who has waited for long need not look so often
+        time.sleep(max(pause, min(0.02 + waited / 20, 0.2)))  # who has waited for long need not look so often
     raise AssertionError(f"waited {deadline:.0f} s for {what() if callable(what) else what}")
 
 
