@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cdrsync.model import Batch
 
-SEEDS = 60
+SEEDS = 40
 PARTS = 2  # so that two processes share them
 TROUBLES = (
     *("outage", "unreachable", "bad answer", "refused", "duplicate", "repeated", "crashes"),

@@ -306,7 +306,7 @@ def _template() -> Path:
 
 TestAccount = Account.TestCase
 TestAccount.settings = settings(
-    max_examples=20,
+    max_examples=15,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
