@@ -13,6 +13,7 @@ from cdrsync.audit.explain import Explanation, explain, suspects
 from cdrsync.audit.figures import Figures
 from cdrsync.audit.findings import AuditReport, walked, within
 from cdrsync.audit.look import Look
+from cdrsync.errors import RequestRefused
 from cdrsync.model import Cdr, Period, Verdict
 
 if TYPE_CHECKING:
@@ -57,10 +58,15 @@ class Audit:
     def run(self, periods: Sequence[Period], *, number: str | None = None, heal: bool = False) -> AuditReport:
         """Compare the periods; with `heal`, read the days at fault once more and compare again.
 
-        Raises RequestRefused where the operator refuses every period.
+        Raises RequestRefused where the operator refuses every period; it is kept that nothing could be compared.
         """
         healer = self._healer if heal else None
-        observed, days = self._settle(periods, number, healer)
+        try:
+            observed, days = self._settle(periods, number, healer)
+        except RequestRefused as refused:
+            if number is None:
+                self._ledger.record_audit(self._look.refused(periods, refused.message), {})
+            raise
         if healer is not None and observed.gaps:
             observed, days = self._heal(observed, periods, number, healer)
         if number is None:

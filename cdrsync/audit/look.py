@@ -128,6 +128,15 @@ class Look:
         )
         return report, verdicts(holdings.ledger, of_periods, gaps)
 
+    def refused(self, periods: Sequence[Period], words: str) -> AuditReport:
+        """The report of a look that the operator refused."""
+        windows = {period: period_window(period, self._position.today()) for period in periods}
+        held, meaning = Figures(), Interpretation()
+        return AuditReport(
+            self._position.now(),
+            [Finding(one, windows[one], None, Verdict.UNAUDITED, held, None, meaning, words) for one in periods],
+        )
+
     def _numbers(self, number: str | None) -> tuple[str | None, ...]:
         return self._position.numbers if number is None else (number,)
 

@@ -63,9 +63,13 @@ class Position:
         self._clock = clock
         self.numbers: tuple[str | None, ...] = settings.numbers or (None,)
 
+    def now(self) -> datetime:
+        """The moment, UTC."""
+        return self._clock()
+
     def today(self) -> date:
         """The current day of the account's time zone."""
-        return self._clock().astimezone(self._settings.timezone).date()
+        return self.now().astimezone(self._settings.timezone).date()
 
     # ── wanted and missing ─────────────────────────────────────────────────────────────────────────────────────────
 

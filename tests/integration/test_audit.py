@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from cdrsync.audit.audit import Audit
 from cdrsync.audit.figures import Interpretation
 from cdrsync.errors import ApiUnreachable, ConfigError, RequestRefused
-from cdrsync.model import Checkpoint, Origin, Page, Period, Refusal, Verdict, Window
+from cdrsync.model import Checkpoint, Origin, Page, Period, Verdict, Window
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import cdr, coverage
 from cdrsync.sync.position import HISTORY_STREAM
@@ -23,9 +22,6 @@ from tests.support.operator import Fault, Settings
 from tests.support.rig import rig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cdrsync.model import CdrsAsk, Document, TotalsAsk
     from tests.conftest import Database
     from tests.support.rig import Rig
 
@@ -257,25 +253,6 @@ def test_a_refused_period_does_not_stop_the_others(migrated: Database) -> None:
         refused = [finding for finding in report.findings if "refused" in finding.problem]
         assert len(refused) == 1
         assert refused[0].verdict is Verdict.UNAUDITED
-
-
-@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(("passing", "error"), [(True, ApiUnreachable), (False, RequestRefused)])
-def test_a_refusal_of_its_question_for_new_calls(
-    migrated: Database, monkeypatch: pytest.MonkeyPatch, passing: bool, error: type[Exception]
-) -> None:
-    """One that passes is tried again later, as everywhere; another one is the operator's last word."""
-    with rig(migrated.url, calls=30) as r:
-        r.run()
-        ask = r.source.ask
-
-        def refused(asks: Sequence[CdrsAsk | TotalsAsk]) -> Document:
-            document = ask(asks)
-            return replace(document, answers=[Refusal("500", "later", passing=passing), *document.answers[1:]])
-
-        monkeypatch.setattr(r.source, "ask", refused)
-        with pytest.raises(error):
-            r.audit.run(ALL)
 
 
 def test_readings_that_missing_calls_suggested_do_not_last(migrated: Database) -> None:
