@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-ACCOUNTS = [f"account-{n}" for n in range(6)]
+ACCOUNTS = [f"account-{n}" for n in range(4)]
 KEY = Key("a long random text")
 
 pytestmark = [pytest.mark.waits, pytest.mark.xdist_group("citus")]  # one cluster for all

@@ -32,10 +32,11 @@ ADDRESSES = {"coordinator": "127.0.0.1", "worker1": "127.0.0.2", "worker2": "127
 
 SETTINGS = {
     "shared_preload_libraries": "citus",
-    "citus.shard_count": "8",  # of 32: each costs files and statements
+    "citus.shard_count": "4",  # of 32: each costs files and statements
     "max_connections": "300",
     "max_prepared_transactions": "300",  # Citus' own default is twice the connections
     "shared_buffers": "32MB",
+    "max_wal_size": "256MB",  # small segments would make it 64
     "fsync": "off",
     "log_checkpoints": "off",
 }
@@ -53,7 +54,7 @@ class CitusNode(ServerProcess):
         data = self.directory / "data"
         self.run(
             f"{binaries}/initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
-            "--no-sync",
+            "--no-sync", "--wal-segsize=1",
         )  # fmt: skip
         with (data / "pg_hba.conf").open("a", encoding="ascii") as rules:
             rules.write("host all all 127.0.0.0/8 trust\n")
