@@ -79,7 +79,7 @@ def set_up(log_format: str, level: str, *, numbers: bool = False, stream: TextIO
     structlog.configure(
         processors=[_stamp, _clean if numbers else _clean_and_mask, render],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Sink(target))),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Sink(target))),  # a line is one write
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

@@ -47,6 +47,18 @@ def test_json_lines_begin_with_event_and_account() -> None:
     assert (event["event"], event["account"], event["level"], event["inserted"]) == ("page saved", "default", "info", 3)
 
 
+def test_a_line_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who logs by the configuration of before a reload may do so at the same moment: no two lines become one."""
+    written: list[str] = []
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "write", written.append)
+    logs.set_up("json", "info", numbers=False, stream=stream)
+    for message in ("one", "two"):
+        logs.get("default").info(message)
+    assert [json.loads(line)["event"] for line in written] == ["one", "two"]
+    assert all(line.endswith("}\n") for line in written)
+
+
 def test_journal_lines_carry_their_priority() -> None:
     """The journal reads <6> and drops it; time and level are the journal's own."""
     assert logged("journal", inserted=3) == "<6>page saved account=default inserted=3\n"
