@@ -88,7 +88,7 @@ class Offsets:
         self._pages.add(hash(tuple(page)))
         self.position += len(page)
         if self._arrivals(batch.cdrs, answered_at):
-            self.ended = True
+            self._end()
         return True
 
     def _repetition(self, page: list[int | str], *, known: bool) -> bool:

@@ -42,8 +42,8 @@ def tail_pages(
     ask = CdrsAsk(limit=limit, after_uid=after_uid, number=number)
     document, trusted = source.ask([ask]), origin is Origin.TAIL
     if trusted and in_doubt and follows(after_uid, batches(document)[0].cdrs):
-        first, document = document, source.ask([ask])
-        trusted = _begin_alike(first, document)
+        around = source.ask([CdrsAsk(limit=limit, after_uid=max(after_uid - 1, 0), number=number)])
+        trusted = _goes_on_behind(after_uid, document, around)
     while trusted and follows(after_uid, batches(document)[0].cdrs):
         (batch,) = batches(document)
         if not theirs(batch) or not high.see(batch, document.answered_at):
@@ -83,10 +83,10 @@ def by_offset(
         document = source.ask([CdrsAsk(limit=limit, offset=offsets.position, after_uid=after_uid, number=number)])
 
 
-def _begin_alike(one: Document, other: Document) -> bool:
-    """Whether the first calls of two answers are the same."""
-    firsts = [[cdr.uid for cdr in batches(document)[0].cdrs[:1]] for document in (one, other)]
-    return firsts[0] == firsts[1]
+def _goes_on_behind(uid: int, document: Document, around: Document) -> bool:
+    """Whether an answer begins with the call next to one, as another answer shows, which begins with that one."""
+    (page,), (shown,) = batches(document), batches(around)
+    return [cdr.uid for cdr in shown.cdrs[:2]] == [uid, page.cdrs[0].uid]
 
 
 def follows(uid: int, cdrs: Sequence[Cdr]) -> bool:

@@ -68,6 +68,16 @@ def test_known_records_in_another_place_are_not() -> None:
     assert (offsets.ended, offsets.position) == (False, 0)
 
 
+def test_calls_that_arrive_meanwhile_end_no_reading_in_which_a_page_was_repeated() -> None:
+    """The page of 5 and 6 was never shown: calls as young as 7 and 8 end the next reading, which shows it."""
+    offsets = Offsets("it")
+    arrived = Batch([call(uid)._replace(started_at=NOW + timedelta(minutes=uid)) for uid in (7, 8)])
+    asked = walk([of(1, 2), of(3, 4), of(1, 2), of(1, 2), arrived], offsets)
+    assert (asked, offsets.ended, offsets.position) == ([0, 2, 4, 4, 6], False, 0)
+    walk([of(1, 2), of(3, 4), of(5, 6), arrived, of()], offsets)
+    assert offsets.ended
+
+
 def test_a_set_that_never_comes_to_rest_is_given_up() -> None:
     offsets = Offsets("it")
     with pytest.raises(NoProgress, match="it move while"):
