@@ -125,8 +125,11 @@ def backfill(
 @click.command("fetch", short_help="Fetch, store and print one record")
 @click.option("--uid", type=click.IntRange(min=1), metavar="N", help="The record's uid.")
 @click.option("--ref", metavar="R", help="The record's ref.")
+@click.option("--replace", is_flag=True, help="Also in the place of another call that is held under its uid.")
 @account_report_options
-def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | None, *, as_json: bool) -> int:
+def fetch(
+    inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | None, *, replace: bool, as_json: bool
+) -> int:
     """Fetch one record from the operator (GetCDR), store it and print it. Exit 1: the operator has none.
 
     JSON: {"account", "record": {column: value} or null, "rejected": problem or null, "stored": "inserted", "updated",
@@ -137,7 +140,7 @@ def fetch(inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | No
     settings = settings_of(inputs, names)
     account = accounts.only_account(settings)
     with accounts.open_account(settings, account, stop=INTERRUPT.event, told=output.note) as parts:
-        batch, saved = parts.sync.fetch(uid=uid, ref=ref)
+        batch, saved = parts.sync.fetch(uid=uid, ref=ref, over=replace)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
     problem = batch.rejects[0].problem if batch.rejects else None
     stored = next((word for word in ("inserted", "updated", "unchanged", "rejected") if getattr(saved, word)), None)

@@ -49,7 +49,6 @@ def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr
     """Merge the page's calls with the stored ones that differ: the calls to write, and the history of their changes.
 
     A flag that is absent never overwrites a known one; a value that becomes known is no change of a known value.
-    Raises SequenceReset where a uid now is another call's.
     """
     merged: list[Cdr] = []
     history: list[Change] = []
@@ -57,18 +56,35 @@ def apply(stored: Mapping[int, Cdr], calls: Mapping[int, Cdr]) -> tuple[list[Cdr
         new = with_known_flags(calls[uid], old)
         if new == old:
             continue
-        _refuse_another(old, new)
         merged.append(new)
         history.extend(_between(old, new))
     return merged, history
 
 
-def _refuse_another(old: Cdr, new: Cdr) -> None:
+REPLACED_HINT = (
+    "Ask the operator. If it put the one in the place of the other: cdrsync fetch --account NAME --uid N --replace, "
+    "its daemon stopped, takes that over, keeps the values of before in cdr_change, and the account goes on. Else: "
+    f"{SequenceReset.default_hint}"
+)
+TWO_CALLS_HINT = (
+    "Ask the operator which of the two it is, and to give the other one a uid of its own. Nothing of the answer was "
+    "stored; once it has one call of each uid, cdrsync account retry NAME goes on at once"
+)
+
+
+def refuse_others(stored: Mapping[int, Cdr], changed: Iterable[Cdr]) -> None:
+    """Raise SequenceReset where a changed call is another one than that which is stored by its uid."""
+    for new in changed:
+        _refuse_another(stored[new.uid], new, REPLACED_HINT)
+
+
+def _refuse_another(old: Cdr, new: Cdr, hint: str) -> None:
     """Raise SequenceReset where the uid of a call is now another call's."""
     if None not in (new.ref, old.ref) and new.ref != old.ref and new.started_at != old.started_at:
         raise SequenceReset(
             f"uid {new.uid} was the call {old.ref} of {old.started_at:%Y-%m-%d %H:%M:%S} UTC and now is {new.ref} of "
-            f"{new.started_at:%Y-%m-%d %H:%M:%S} UTC: the operator's uids have fallen"
+            f"{new.started_at:%Y-%m-%d %H:%M:%S} UTC: the operator's uids have fallen, or two calls have one",
+            hint=hint,
         )
 
 
@@ -84,7 +100,7 @@ def last_words(calls: Sequence[Cdr]) -> dict[int, Cdr]:
     for call in calls:
         before = last.get(call.uid)
         if before:
-            _refuse_another(before, call)
+            _refuse_another(before, call, TWO_CALLS_HINT)
         last[call.uid] = with_known_flags(call, before) if before else call
     return last
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import and_, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from cdrsync.model import Page, PageSaved, Reject, Verdict, utc_now
-from cdrsync.store.changes import DayDelta, apply, deltas, last_words, said_again
+from cdrsync.model import Origin, Page, PageSaved, Reject, Verdict, utc_now
+from cdrsync.store.changes import DayDelta, apply, deltas, last_words, refuse_others, said_again
 from cdrsync.store.compare import compare, write_back
 from cdrsync.store.databases.choose import kind_of, kind_of_error
 from cdrsync.store.databases.port import Collision, TooLarge
@@ -191,6 +191,8 @@ class SqlStore(Identity, Positions, Runs):
                 self._learn_rules(connection)
             rejects = self._rules.quarantine(page.rejects)
             written = self._write(connection, page.cdrs, now, page.forms)
+            if page.origin is not Origin.PERSON:
+                refuse_others(written.different, written.changed)
             days = deltas(written.new, written.changed, written.different)
             opened = days.keys() - self._open_days
             months = months_of(opened) - self._open_months

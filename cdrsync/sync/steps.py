@@ -201,10 +201,10 @@ class Sync:
         if self.position.wants_all and self._history.reopen():
             yield from self.backfill()
 
-    def fetch(self, *, uid: int | None = None, ref: str | None = None) -> tuple[Batch, PageSaved]:
-        """One record by uid or ref (GetCDR), stored like any other. An empty Batch where the operator has none."""
+    def fetch(self, *, uid: int | None = None, ref: str | None = None, over: bool = False) -> tuple[Batch, PageSaved]:
+        """Store one record (GetCDR); `over`: over another call of its uid, too. An empty Batch: there is none."""
         batch = self._source.fetch(uid=uid, ref=ref)
-        return batch, self._store.save(Page(Origin.FETCH, batch.cdrs, batch.rejects))
+        return batch, self._store.save(Page(Origin.PERSON if over else Origin.FETCH, batch.cdrs, batch.rejects))
 
     def set_mark(self, uid: int, number: str | None = None) -> PageSaved:
         """Have the tail go on after a uid, whatever was read before: a person's word."""

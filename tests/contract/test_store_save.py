@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, text
 
 from cdrsync.errors import SequenceReset
-from cdrsync.model import Checkpoint, Origin, PageSaved, Reject, Window
+from cdrsync.model import Checkpoint, Origin, Page, PageSaved, Reject, Window
 from cdrsync.store.schema import tables
 from cdrsync.store.spelling import NumberFacts
 from tests.support.examples import FIRST, calls, page
@@ -104,11 +104,25 @@ def test_a_uid_that_is_another_call_now_overwrites_nothing(store: SqlStore, eyes
     assert eyes.cdrs() == [old, neighbour]
 
 
+def test_a_person_may_have_another_call_in_the_place_of_the_one_held(store: SqlStore, eyes: Eyes) -> None:
+    """What was held stays in the history, and the ledger follows the call to its day."""
+    old, neighbour = calls(2)
+    store.save(page(old, neighbour))
+    later = old.call_date + timedelta(days=1)
+    other = old._replace(ref="A" * 16, started_at=old.started_at + timedelta(days=1), call_date=later)
+    assert store.save(Page(Origin.PERSON, [other])).updated == 1
+    assert eyes.cdrs() == [other, neighbour]
+    before = {row.column_name: row.old_value for row in eyes.rows(tables.cdr_change)}
+    assert (before["ref"], before["call_date"]) == (old.ref, str(old.call_date))
+    assert {row.call_date: row.calls for row in eyes.rows(tables.coverage)} == {old.call_date: 1, later: 1}
+    assert store.save(page(other, neighbour)).unchanged == 2
+
+
 def test_a_uid_of_two_calls_in_a_page_loses_neither(store: SqlStore, eyes: Eyes) -> None:
     """One of them would be written over the other: nothing of the page is, as where they come in two."""
     one, neighbour = calls(2)
     other = one._replace(ref="A" * 16, started_at=one.started_at + timedelta(hours=1))
-    with pytest.raises(SequenceReset, match=f"uid {one.uid} was the call {one.ref} of .* now is AAAAAAAAAAAAAAAA"):
+    with pytest.raises(SequenceReset, match=f"uid {one.uid} was the call {one.ref} of .* now is A{{16}} .*two calls"):
         store.save(page(one, neighbour, other))
     assert eyes.cdrs() == []
 

@@ -42,6 +42,22 @@ def test_fetch_stores_and_prints_one_record(env: dict[str, str], world: World) -
     assert answer("fetch", "--uid", "5", env=env, code=1)["record"] is None
 
 
+def test_a_call_that_the_operator_has_replaced_is_taken_over_on_a_persons_word(
+    env: dict[str, str], world: World
+) -> None:
+    """A uid that is another call stops everything, in a line that names both and the command; with that it goes on."""
+    old = world.records()[7]
+    answer("fetch", "--uid", str(old.uid), env=env)
+    world.change(old.uid, ref="A" * 16, calltime="00:00:01")
+    refused = cdrsync("fetch", "--uid", str(old.uid), env=env)
+    assert refused.returncode == 1
+    assert str(old.ref) in refused.stderr
+    assert "A" * 16 in refused.stderr
+    assert "--replace" in refused.stderr
+    assert answer("fetch", "--uid", str(old.uid), "--replace", env=env)["stored"] == "updated"
+    assert answer("fetch", "--uid", str(old.uid), env=env)["record"]["ref"] == "A" * 16
+
+
 def test_money_is_exact_in_json(env: dict[str, str], world: World) -> None:
     """A text with its decimals, not a binary fraction."""
     uid = world.add(user_cost=Decimal("0.123"), duration=60).uid
