@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 QUICKLY = {"ttl": 10, "loop_wait": 2, "retry_timeout": 3}
 FAR = 64 << 20  # bytes: more than is written while replication is cut, so that a replica may take over
-ACCOUNTS = 4
+ACCOUNTS = 3
 HISTORY, DAYS = 700, 35  # calls of an account: more than are read before the last event
 SLOW, SLOWER = 1.5, 5.0  # seconds of an answer of the operator; while a leader comes back, however long that takes
 PATIENCE = 120.0  # seconds until every account is polled again, on a busy machine
