@@ -109,7 +109,7 @@ def mend(leader: Node, event: Any) -> None:
 EVENTS = (kill, switch_over, pause, isolate)
 
 
-@pytest.mark.waits
+@pytest.mark.waits(minutes=True)
 def test_whatever_befalls_the_leader_nothing_is_lost_or_doubled(bed: Bed, tmp_path: Path) -> None:
     """One event after the other, amid history and polls; by every server's name and by HAProxy."""
     cluster = bed.cluster

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 
 
 def place(item: pytest.Item) -> int:
-    """A test's place in the queue: tests that one process runs together are long, and so stand at the two ends."""
+    """A test's place in the queue: tests that one process runs together are long, and so stand at the two ends.
+
+    Those that take minutes (`waits(minutes=True)`) come first of all, lest one process have two of them, one behind
+    the other.
+    """
     together = item.get_closest_marker("xdist_group") is not None
-    if item.get_closest_marker("waits") is not None:
-        return 0 if together else 1
-    return 3 if together else 2
+    waits = item.get_closest_marker("waits")
+    if waits is None:
+        return 4 if together else 3
+    if waits.kwargs.get("minutes"):
+        return 0
+    return 1 if together else 2
 
 
 class FromBothEnds(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types

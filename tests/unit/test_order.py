@@ -5,7 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from tests.support.order import FromBothEnds
+import pytest
+
+from tests.support.order import FromBothEnds, place
 
 
 class Process:
@@ -36,6 +38,21 @@ def test_every_second_process_takes_from_the_other_end() -> None:
         scheduler.add_node_collection(process, tests)
     scheduler.schedule()
     assert [process.given for process in processes] == [[0, 1, 2], [5, 6, 4]]
-    for process, place in zip(processes, (0, 5), strict=True):
-        scheduler.mark_test_complete(process, place)
-    assert sorted(place for process in processes for place in process.given) == list(range(len(tests)))
+    for process, first in zip(processes, (0, 5), strict=True):
+        scheduler.mark_test_complete(process, first)
+    assert sorted(given for process in processes for given in process.given) == list(range(len(tests)))
+
+
+def test_what_takes_minutes_begins_first_and_groups_stand_at_the_ends() -> None:
+    marks = {
+        "minutes": [pytest.mark.waits(minutes=True).mark, pytest.mark.xdist_group("a").mark],
+        "waits together": [pytest.mark.waits.mark, pytest.mark.xdist_group("b").mark],
+        "waits": [pytest.mark.waits.mark],
+        "works": [],
+        "works together": [pytest.mark.xdist_group("c").mark],
+    }
+    items: dict[str, Any] = {
+        name: SimpleNamespace(get_closest_marker=lambda name, have=have: {one.name: one for one in have}.get(name))
+        for name, have in marks.items()
+    }
+    assert sorted(items, key=lambda name: place(items[name])) == list(items)
