@@ -115,7 +115,8 @@ def forget(inputs: Inputs, name: str, *, yes: bool, as_json: bool) -> int:
     """Delete an account from the database: its calls, their history, its quarantine, its ledger and its runs.
 
     Its daemon has to be stopped. If the configuration still names it, the next sync reads all of it again. It goes
-    piece by piece; after an interruption the same command goes on.
+    piece by piece; after an interruption the same command goes on. Where a person's number was erased, the name stays
+    in the list, without calls: the number must not come back if the account is read again.
 
     JSON: {"name", "calls"}.
     """
@@ -129,5 +130,8 @@ def forget(inputs: Inputs, name: str, *, yes: bool, as_json: bool) -> int:
         (held,) = status.overview(engine, [name])
         with progress.counting(f"forgetting {name}", held.calls) as show:
             calls = store.forget(show)
+        stays = name in status.names(engine)
     text = f"account {name} is gone, with {calls} calls"
+    if stays:
+        text = f"the {calls} calls of account {name} are gone; its name stays, for a person's number is erased there"
     return output.told("account forget", text, as_json=as_json, name=name, calls=calls)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, select, update
 
 from cdrsync.model import Verdict
+from cdrsync.store.accounts import delete_account
 from cdrsync.store.databases import port
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.schema.tables import (
@@ -22,7 +23,6 @@ from cdrsync.store.schema.tables import (
     cdr_change,
     checkpoint,
     coverage,
-    metadata,
     number,
 )
 from cdrsync.store.summaries import months_of, open_days, open_months
@@ -144,11 +144,3 @@ class Forgetting:
                     last = connection.scalar(select(func.max(some.c.uid)))
                     found.update(connection.execute(select(some.c.dialled).distinct()).scalars())
         return found
-
-
-def delete_account(connection: Connection, account_id: int) -> None:
-    """Delete an account that has no calls any more, with its rows of every table."""
-    for table in reversed(metadata.sorted_tables):
-        if "account_id" in table.c:
-            connection.execute(delete(table).where(table.c.account_id == account_id))
-    connection.execute(delete(account).where(account.c.id == account_id))

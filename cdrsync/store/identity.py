@@ -10,10 +10,11 @@ from sqlalchemy.exc import IntegrityError
 
 from cdrsync.errors import ConfigError
 from cdrsync.model import utc_now
+from cdrsync.store.accounts import delete_account
 from cdrsync.store.databases.errors import translated
-from cdrsync.store.forgetting import Forgetting, delete_account
+from cdrsync.store.forgetting import Forgetting
 from cdrsync.store.runs import COUNTS
-from cdrsync.store.schema.tables import account, cdr, sync_run
+from cdrsync.store.schema.tables import NUMBER, account, cdr, erasure, sync_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -71,8 +72,11 @@ class Identity:
                         [f"an account {new} is there already, and holds calls"],
                         hint=f"cdrsync account forget {new} deletes what it holds",
                     )
+                numbers = (erasure.c.account_id == taken, erasure.c.what == NUMBER)
+                connection.execute(update(erasure).where(*numbers).values(account_id=self._session.account_id))
                 delete_account(connection, taken)
-            connection.execute(update(account).where(account.c.id == self._session.account_id).values(name=new))
+            renamed = {"name": new, "erasures": account.c.erasures + 1}
+            connection.execute(update(account).where(account.c.id == self._session.account_id).values(renamed))
             self._told(connection, "rename", f"was {self.account}")
 
     def retire(self, note: str) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import CdrsyncError
 from cdrsync.model import utc_now
+from cdrsync.store.accounts import hand_down
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.engine import POOL, open_engine
 from cdrsync.store.databases.errors import again, translated
@@ -232,7 +233,9 @@ class Replica:
             with self.engine.begin() as connection:
                 made = [{"name": name, "created_at": self._clock()} for name in missing]
                 connection.execute(insert(account), made)
-                ids |= _ids(connection, missing)
+                new = _ids(connection, missing)
+                hand_down(connection, list(new.values()), self._clock())
+                ids |= new
         return self._take_ids(ids)
 
     def _take_ids(self, ids: Mapping[str, int]) -> dict[str, Holder]:

@@ -18,6 +18,7 @@ from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.databases.errors import translated
 from tests.contract.first_sync import synced, troubles
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
+from tests.support.examples import calls
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -66,6 +67,25 @@ def test_postgresql_without_the_right_to_make_tables(database: Database) -> None
     assert "names no schema that is there" in troubles(nowhere)
     with pytest.raises((ConfigError, DatabaseUnavailable), match="no schema"):
         synced(nowhere)
+
+
+def test_a_schema_whose_name_must_be_quoted(database: Database) -> None:
+    """Capitals and blanks: named in the URL as it is, or by what the server has set for the user."""
+    if not isinstance(database.server, PostgresqlServer):
+        pytest.skip("PostgreSQL's schemas")
+    user = f"quoted_{database_name(database.url)}"
+    database.server.execute(f"CREATE ROLE {user} LOGIN")
+    database.server.execute(f'ALTER ROLE {user} SET search_path = "Set For The User"')
+    url = database.url.replace("postgres@", f"{user}@")
+    engine = open_engine(database.url)
+    for schema, written in (("Big Calls", f"{url}&schema=Big%20Calls"), ("Set For The User", url)):
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f'CREATE SCHEMA "{schema}" AUTHORIZATION {user}')
+        assert synced(written, *calls(3)).inserted == 3
+        assert troubles(written) == ""
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql(f'SELECT count(*) FROM "{schema}".calls').scalar() == 3
+    engine.dispose()
 
 
 def test_the_owner_of_a_database_grants_without_owning_the_server(migrated: Database) -> None:

@@ -83,6 +83,17 @@ def test_quotes_of_other_databases(odd_url: str) -> None:
     assert synced(odd_url, *calls(5)).inserted == 5
 
 
+def test_limits_against_people_who_type(odd: OddServer, odd_url: str) -> None:
+    """A server that cuts each answer off, and refuses an UPDATE without a key: nothing is taken for missing."""
+    odd.execute("SET GLOBAL sql_select_limit = 2, GLOBAL sql_safe_updates = 1, GLOBAL sql_big_selects = 0")
+    try:
+        assert synced(odd_url, *calls(5)).inserted == 5
+        again = synced(odd_url, *(call._replace(duration=99) for call in calls(5)))
+        assert (again.inserted, again.updated, again.rejected) == (0, 5, 0)
+    finally:
+        odd.execute("SET GLOBAL sql_select_limit = DEFAULT, GLOBAL sql_safe_updates = 0, GLOBAL sql_big_selects = 1")
+
+
 def test_an_upgrade_connects_as_the_url_says(odd: OddServer, odd_url: str) -> None:
     """Each of its connections, the lease's too: to a user that may not log in without TLS the server takes no other."""
     odd.execute("CREATE OR REPLACE USER tls@'127.0.0.1' REQUIRE SSL")

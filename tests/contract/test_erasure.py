@@ -16,7 +16,7 @@ from cdrsync.store.privacy.eraser import Eraser
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.schema import tables
 from tests.support.examples import FIRST, page
-from tests.support.stores import OwnStore
+from tests.support.stores import OwnStore, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +113,47 @@ def test_no_spelling_is_left_in_any_table(store: SqlStore, eraser: Eraser, eyes:
         store.save(page(*calls, *strangers, rejects=rejects))  # nothing comes back
     (log,) = eyes.rows(tables.erasure)
     assert "cdr.anumber" in log.found
+
+
+@pytest.mark.parametrize("how", ["another account", "read anew", "under the name of one that is gone"])
+def test_what_is_erased_stays_so_in_whatever_account_comes(
+    store: SqlStore, eraser: Eraser, migrated: Database, eyes: Eyes, clock: Clock, how: str
+) -> None:
+    """One that is new, the same one after it was forgotten, and one that takes its name."""
+    keyed = {"classify": classify, "pseudonym_key": SECRET, "clock": clock}
+    if how == "under the name of one that is gone":
+        with opened(migrated.url, "other", **keyed):
+            pass
+    store.save(page(*spelt()))
+    eraser.erase_number(NUMBER)
+    name = "main"
+    if how != "another account":
+        assert store.forget() == len(spelt())
+        assert eyes.cdrs() == []
+    store.close()
+    if how == "another account":
+        name = "another"
+    if how == "under the name of one that is gone":
+        with opened(migrated.url, "other", **keyed) as other:
+            other.rename("main")
+    with opened(migrated.url, name, **keyed) as again:
+        again.save(page(*spelt()))
+    left = everything(eyes)
+    assert [text for text in SPELLINGS if re.search(rf"(?<!\d){re.escape(text)}(?!\d)", left)] == []
+
+
+def test_what_is_erased_in_one_of_several_accounts_is_no_rule_of_a_new_one(
+    store: SqlStore, migrated: Database, eyes: Eyes, clock: Clock
+) -> None:
+    """As with --account: the others go on holding the number."""
+    for name in ("sold", "third"):
+        with opened(migrated.url, name, pseudonym_key=SECRET, clock=clock):
+            if name == "sold":
+                Eraser(eyes.engine, "sold", Key(SECRET), clock=clock).erase_number(NUMBER)
+    with opened(migrated.url, "third", pseudonym_key=SECRET, clock=clock) as third:
+        third.save(page(FIRST._replace(anumber=NUMBER)))
+    assert [call.anumber for call in eyes.cdrs()] == [NUMBER]
+    assert store.account == "main"
 
 
 def test_not_a_digit_is_left_in_a_file(store: SqlStore, eraser: Eraser, migrated: Database) -> None:

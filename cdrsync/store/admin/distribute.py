@@ -42,7 +42,8 @@ _OWNER = "SELECT tableowner FROM pg_tables WHERE schemaname = current_schema() A
 _READERS = text(
     "SELECT rolname AS role, quote_ident(rolname) AS quoted, bool_or(relname = ANY(:beyond)) AS tables"
     " FROM pg_class, LATERAL aclexplode(relacl) AS given JOIN pg_roles ON pg_roles.oid = given.grantee"
-    " WHERE relnamespace = current_schema()::regnamespace AND relname = ANY(:names) AND grantee <> relowner"
+    " WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = ANY(:names)"
+    " AND grantee <> relowner"
     " GROUP BY 1 ORDER BY 1"
 )
 """Who has rights on tables and views of ours beside their owner, and whether on tables `beyond` what views read."""
@@ -178,8 +179,9 @@ def _spread(connection: Connection) -> dict[str, str]:
         text(
             "SELECT relname, partmethod = 'n' AS reference, colocationid,"
             " column_to_column_name(logicalrelid, partkey) AS by FROM pg_dist_partition"
-            " JOIN pg_class ON pg_class.oid = logicalrelid WHERE relnamespace = current_schema()::regnamespace"
-            " AND relname = ANY(:names) AND NOT (partmethod = 'n' AND repmodel = 's')"
+            " JOIN pg_class ON pg_class.oid = logicalrelid"
+            " WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = ANY(:names)"
+            " AND NOT (partmethod = 'n' AND repmodel = 's')"
         ),
         {"names": list(metadata.tables)},
     ).all()

@@ -54,6 +54,9 @@ UIDS = 1_000  # of one statement
 
 SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
+NO_GUARDS = "sql_select_limit = 18446744073709551615, sql_safe_updates = 0, sql_big_selects = 1"
+"""What a server may have set against people who type: answers that are cut off without a word, statements refused."""
+
 READ_ONLY = (1290, 1792, 1836)
 
 COLLISIONS = (1213, 1020, 3101)  # deadlocks and failed certification: InnoDB, MariaDB, group replication
@@ -233,7 +236,7 @@ def _leave_read_only(context: ExceptionContext) -> None:
 
 
 def _settings(writer: bool) -> str:  # noqa: FBT001 - a matter of this file
-    settings = f"time_zone = '+00:00', sql_mode = '{SQL_MODE}'"
+    settings = f"time_zone = '+00:00', sql_mode = '{SQL_MODE}', {NO_GUARDS}"
     if writer:
         limits = ("innodb_lock_wait_timeout", "lock_wait_timeout", "net_read_timeout", "net_write_timeout")
         settings += "".join(f", {limit} = {port.SILENT_SECONDS}" for limit in limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from psycopg.pq import Conninfo
@@ -28,7 +29,7 @@ OWNER_HINT = "Give --database-url a user that owns the tables"
 _OWNER = "(SELECT relowner FROM pg_class WHERE oid = to_regclass('cdr'))"
 
 _DENIED = (
-    "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname IN"
+    "SELECT relname FROM pg_class WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname IN"
     " ('account', 'cdr', 'checkpoint', 'coverage', 'number', 'reject', 'alembic_version') AND relkind IN ('r', 'p')"
     " AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')"
     " AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')) ORDER BY 1"
@@ -46,11 +47,18 @@ _MODES = {
 """libpq's sslmode, by that name and by those of other clients."""
 
 
+def _search_path(names: str) -> str:
+    """A list of schemas, each by its exact name, as an option of the server's command."""
+    named = [name if name.startswith('"') else '"' + name.replace('"', '""') + '"' for name in _NAME.findall(names)]
+    return "-csearch_path=" + re.sub(r"([\\\s])", r"\\\1", ",".join(named))
+
+
+_NAME = re.compile(r'"(?:[^"]|"")*"|[^",\s][^,]*(?<!\s)')
 _NO = ("false", "0", "no", "off")
 _TRANSLATED: dict[str, Callable[[str], dict[str, str]]] = {
     **dict.fromkeys(("ssl-mode", "ssl_mode", "sslMode"), lambda mode: {"sslmode": _MODES.get(mode.upper(), mode)}),
     **dict.fromkeys(("ssl", "useSSL"), lambda yes: {"sslmode": "disable" if yes.lower() in _NO else "require"}),
-    **dict.fromkeys(("schema", "currentSchema", "search_path"), lambda name: {"options": f"-csearch_path={name}"}),
+    **dict.fromkeys(("schema", "currentSchema", "search_path"), lambda names: {"options": _search_path(names)}),
     # For clients that would keep something in a session, or many of them open: cdrsync does neither.
     **dict.fromkeys(("pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size"), lambda _: {}),
 }

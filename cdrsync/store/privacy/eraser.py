@@ -25,8 +25,8 @@ from cdrsync.store.lease import intervene
 from cdrsync.store.numbering import FINAL
 from cdrsync.store.privacy import quarantine
 from cdrsync.store.privacy.person import Person, normal_form
-from cdrsync.store.privacy.rules import DELETE, ERASED, NUMBER, PSEUDONYMISE, TEXTS, Key, Rules, check_key
-from cdrsync.store.schema.tables import account, cdr, cdr_change, coverage, erasure, number
+from cdrsync.store.privacy.rules import DELETE, ERASED, PSEUDONYMISE, TEXTS, Key, Rules, check_key
+from cdrsync.store.schema.tables import NUMBER, account, cdr, cdr_change, coverage, erasure, number
 from cdrsync.store.summaries import mark
 
 if TYPE_CHECKING:

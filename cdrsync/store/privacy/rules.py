@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from cdrsync.model import Cdr, Reject
 
-PSEUDONYMISE, DELETE, NUMBER = "pseudonymise", "delete", "number"
+PSEUDONYMISE, DELETE = "pseudonymise", "delete"
 ERASED = "~erased"
 """Stands for the number of a person who had it erased."""
 

@@ -300,6 +300,9 @@ operator_totals = _table(
     Index(None, "account_id", "fetched_at"),
 )
 
+NUMBER = "number"
+"""Of an erasure (`what`): one person's number, for good."""
+
 erasure = _table(
     "erasure",
     "Log of what was erased, and the rules by which it stays so",
