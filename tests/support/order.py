@@ -12,6 +12,7 @@ from xdist.scheduler import LoadGroupScheduling
 
 if TYPE_CHECKING:
     import pytest
+    from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
 
@@ -32,6 +33,10 @@ def place(item: pytest.Item) -> int:
 
 class FromBothEnds(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
     """pytest-xdist's way of keeping groups together, with a queue that has two ends."""
+
+    def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
+        config.option.loadscopereorder = False  # it would put the largest groups in front of what takes longest
+        super().__init__(config, log)
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         number = int(node.gateway.id.removeprefix("gw"))

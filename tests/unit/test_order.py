@@ -29,7 +29,7 @@ def test_every_second_process_takes_from_the_other_end() -> None:
     """And a group stays with one of them."""
     tests = ["waits[a]@own", "waits[b]@own", "waits", "short", "works", "page@browser", "look@browser"]
     config: Any = SimpleNamespace(
-        getvalue=lambda _: ["popen", "popen"], option=SimpleNamespace(loadscopereorder=False, debug=False)
+        getvalue=lambda _: ["popen", "popen"], option=SimpleNamespace(loadscopereorder=True, debug=False)
     )
     scheduler = FromBothEnds(config)
     processes = [Process("gw0"), Process("gw1")]
