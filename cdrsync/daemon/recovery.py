@@ -119,7 +119,7 @@ class Recovery:
             phase=Phase.FAILING,
             last_error=f"internal error: {message}",
             last_error_kind=BUG_KIND,
-            last_error_at=utc_now(),
+            failing_since=utc_now(),
         )
         if self.troubles.fail(task, BUG_KIND):
             self._log.error("internal error", task=task, message=message, traceback=logs.traceback_of(error))
@@ -128,5 +128,5 @@ class Recovery:
         kind = type(error).__name__
         self._metrics.failed(self._account, kind)
         self._activity.publish(
-            self._account, last_error=logs.redact(str(error)), last_error_kind=kind, last_error_at=utc_now()
+            self._account, last_error=logs.redact(str(error)), last_error_kind=kind, failing_since=utc_now()
         )

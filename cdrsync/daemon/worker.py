@@ -166,7 +166,7 @@ class Worker:
             self._database.replica.release([self.account.name])  # it was claimed with all others, and never used
         else:
             self._work.leave()
-        nothing = dict.fromkeys(("last_success", "read_until", "last_error", "last_error_kind", "last_error_at"))
+        nothing = dict.fromkeys(("last_success", "read_until", "last_error", "last_error_kind", "failing_since"))
         self._activity.publish(self.account.name, phase=Phase.STANDING_BY, lease_held=False, next_runs={}, **nothing)
         logs.get(self.account.name).info("standing by", message="another replica works on it")
 

@@ -59,7 +59,7 @@ class AccountState:
     read_until: datetime | None = None  # when that poll began: everything the operator showed by then is held
     last_error: str | None = None  # one line, without secrets; None once a poll has succeeded again
     last_error_kind: str | None = None  # class of that error: ApiUnreachable, LoginRefused, …
-    last_error_at: datetime | None = None
+    failing_since: datetime | None = None  # when the first error came that no success has followed
     high_water_uid: int | None = None
     newest_call: datetime | None = None  # start of the youngest call saved
     inserted: int = 0
@@ -88,7 +88,7 @@ class Snapshot:
     reload_refused_at: datetime | None = None
 
 
-INSTANTS = frozenset({"last_success", "read_until", "last_error_at"})  # fields of the past, whose age matters
+INSTANTS = frozenset({"last_success", "read_until", "failing_since"})  # fields of the past, whose age matters
 
 
 class Activity:
@@ -127,6 +127,8 @@ class Activity:
         with self._lock:
             if name not in self._states:
                 return
+            if self._states[name].last_error is not None and changes.get("failing_since"):
+                del changes["failing_since"]  # it went on
             for key in INSTANTS & changes.keys():
                 if changes[key] is not None:
                     self._instants[name][key] = self._monotonic() - (self._clock() - changes[key]).total_seconds()

@@ -53,7 +53,7 @@ def of_account(summary: Summary, *, failing: bool = True) -> Iterator[Trouble]:
         records = "1 record" if summary.rejects_open == 1 else f"{summary.rejects_open:,} records"
         text = f"{records} in quarantine"
         yield Trouble(summary.name, Weight.WARNING, text, "cdrsync rejects list", short="quarantine")
-    if summary.history is not None and not summary.history.complete and summary.read_at is not None:
+    if summary.history is not None and not summary.history.complete:
         text = f"history is not held yet: {summary.history}"
         yield Trouble(
             summary.name, Weight.WARNING, text, "cdrsync sync, or the daemon, reads it", short="history unread"

@@ -79,12 +79,12 @@ def _of_worker(state: AccountState, now: Snapshot) -> Iterator[Trouble]:
     kind = state.last_error_kind
     short = of_database.in_short(kind) if kind else ""
     if state.phase is Phase.PARKED:
-        text, since = state.last_error or "waits for a person", state.last_success or state.last_error_at
+        text, since = state.last_error or "waits for a person", state.last_success or state.failing_since
         yield Trouble(state.name, Weight.BAD, text, since=since, short=short or "parked")
     elif state.phase is Phase.STANDING_BY:
         return  # another replica works on it
     elif late and state.last_error is not None:
-        since = state.last_success or state.last_error_at
+        since = state.last_success or state.failing_since
         yield Trouble(state.name, Weight.BAD, state.last_error, "It tries again by itself", since, short)
     elif state.last_success is None:
         yield Trouble(state.name, Weight.WARNING, "no poll has succeeded yet", short="starting")

@@ -105,7 +105,7 @@ def refused(name: str = "sales") -> AccountState:
         last_error="the operator refused the login (Code 403: not authorised). Check username, password and vkey, and "
         "that this machine's public address is on the VKey's allow-list in the operator's control panel",
         last_error_kind="LoginRefused",
-        last_error_at=AT - timedelta(days=2),
+        failing_since=AT - timedelta(days=2),
         high_water_uid=1_084_001_000,
     )
 

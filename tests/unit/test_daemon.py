@@ -295,6 +295,21 @@ def test_history_does_not_make_the_youngest_call_older() -> None:
     assert (state.newest_call, state.inserted) == (NOW - timedelta(minutes=3), 4)
 
 
+def test_a_trouble_has_lasted_since_its_first_error() -> None:
+    """Not since the latest attempt; a success ends it, and the next one is another."""
+    moment = [NOW]
+    activity = Activity(lambda: moment[0], lambda: (moment[0] - NOW) / timedelta(seconds=1))
+    activity.reset([AccountState("default")])
+    began = []
+    for error in ("away", "refused", "refused", None, "away"):
+        moment[0] += timedelta(hours=1)
+        activity.publish("default", last_error=error, **({"failing_since": moment[0]} if error else {}))
+        (state,) = activity.snapshot().accounts
+        began.append(state.failing_since if state.last_error else None)
+    first, later = NOW + timedelta(hours=1), NOW + timedelta(hours=5)
+    assert began == [first, first, first, None, later]
+
+
 def test_the_board_keeps_what_it_knows_of_accounts_that_stay() -> None:
     """A new configuration forgets only accounts that are gone."""
     activity = Activity(lambda: NOW, lambda: 5.0)

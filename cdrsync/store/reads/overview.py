@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, case, func, or_, select
 
 from cdrsync import errors
-from cdrsync.model import BEGINNING, Verdict, utc_now
+from cdrsync.model import BACKFILL_STREAM, BEGINNING, Verdict, utc_now
 from cdrsync.monitor.status import RECENTLY, Failure, Summary
 from cdrsync.store.process import Process
 from cdrsync.store.reads.ledger import still_open
 from cdrsync.store.schema.tables import account, audit_result, checkpoint, coverage, lease, reject, replica, sync_run
-from cdrsync.sync.position import HISTORY_STREAM, START_STREAM, WANTED_STREAM, HistoryRead
+from cdrsync.sync.position import BOOTSTRAP_STREAM, HISTORY_STREAM, START_STREAM, WANTED_STREAM, HistoryRead
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
+
+INTENDED = (BOOTSTRAP_STREAM, START_STREAM)
+"""Marks of what is wanted, as are those of `wanted` and of a job not done: they come before any answer."""
 
 ENDED_WELL = ("ok", "stopped")  # outcomes of a run that are no failure
 
@@ -118,11 +121,13 @@ def _read() -> Select[Any]:
         return func.max(case((checkpoint.c.stream == stream, value)))
 
     begun = and_(checkpoint.c.stream == HISTORY_STREAM, checkpoint.c.done)
+    undone = ~checkpoint.c.done
     wanted = or_(checkpoint.c.stream == WANTED_STREAM, checkpoint.c.stream.startswith(f"{WANTED_STREAM}:"))
+    intended = or_(wanted, checkpoint.c.stream.in_(INTENDED), and_(checkpoint.c.stream == BACKFILL_STREAM, undone))
     return select(
         checkpoint.c.account_id,
-        func.max(checkpoint.c.updated_at).label("updated_at"),
-        func.max(checkpoint.c.begun_at).label("begun_at"),
+        func.max(case((~intended, checkpoint.c.updated_at))).label("updated_at"),
+        func.max(case((~intended, checkpoint.c.begun_at))).label("begun_at"),
         of(START_STREAM, checkpoint.c.window_first).label("start"),
         func.max(case((begun, checkpoint.c.window_first))).label("reached"),
         func.max(case((wanted, checkpoint.c.begun_at))).label("wanted_since"),
@@ -176,7 +181,7 @@ def _failures(connection: Connection, runs: Mapping[int, Any], marks: Mapping[in
     return {
         number: _failure(of_account)
         for number, of_account in lines.items()
-        if number not in marks or marks[number].updated_at <= of_account[-1].ended_at
+        if not (mark := marks.get(number)) or not mark.updated_at or mark.updated_at <= of_account[-1].ended_at
     }
 
 

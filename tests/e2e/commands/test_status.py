@@ -50,6 +50,18 @@ def test_a_refused_login_shows_in_status(env: dict[str, str]) -> None:
     assert (account["failure"], account["last_success"] is not None) == (None, True)
 
 
+def test_an_operator_that_never_answered_was_never_read(env: dict[str, str]) -> None:
+    """What is wanted is put down before anybody is asked, and is no reading."""
+    away = {**env, "CDRSYNC_API_URL": "http://127.0.0.1:9/api/"}
+    assert cdrsync("sync", env=away).returncode == 69
+    (account,) = answer("status", env=env)["accounts"]
+    assert (account["read_at"], account["lag_seconds"]) == (None, None)
+    assert account["failure"]["kind"] == "ApiUnreachable"
+    assert "last read        never" in cdrsync("status", env=env).stdout
+    assert cdrsync("sync", env=env).returncode == 0
+    assert answer("status", env=env)["accounts"][0]["read_at"] is not None
+
+
 def test_a_refused_login_of_a_daemon_shows_in_status(api: str, tmp_path: Path) -> None:
     """Another process sees why no call comes, and that it was mended."""
     env = environment(api, f"sqlite:///{tmp_path / 'calls.db'}", poll_interval="1s", log_format="json", http_listen="")
