@@ -14,10 +14,11 @@ from sqlalchemy import event, insert, text, update
 from sqlalchemy.engine import Connection, Engine
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
+from cdrsync.model import Reject
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases import port, sqlite
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.schema.tables import coverage, number
+from cdrsync.store.schema.tables import coverage, number, reject
 from tests.support.clock import Clock
 from tests.support.databases import PostgresqlServer, database_name
 from tests.support.examples import FIRST, calls, page
@@ -66,6 +67,23 @@ def test_a_lock_wait_passes_by_itself(migrated: Database, eyes: Eyes, monkeypatc
     assert eyes.cdrs() == []
     assert store.save(page(*cdrs)).inserted == 10
     store.close()
+
+
+def test_a_table_that_is_gone_for_a_while(store: SqlStore, eyes: Eyes) -> None:
+    """As while a backup is restored: no fault of ours, and it goes on when the table is there again."""
+    rejected = page(FIRST, rejects=[Reject(5, "<CDR/>", "bad")])
+    rename(eyes, "reject", "away")
+    with pytest.raises(DatabaseUnavailable, match="reject") as gone:
+        store.save(rejected)
+    assert "restored" in gone.value.hint
+    rename(eyes, "away", "reject")
+    store.open()
+    assert (store.save(rejected).inserted, len(eyes.rows(reject))) == (1, 1)
+
+
+def rename(eyes: Eyes, table: str, to: str) -> None:
+    with eyes.engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {to}")
 
 
 def test_a_deadlock_is_over_before_anybody_hears_of_it(store: SqlStore, eyes: Eyes, migrated: Database) -> None:

@@ -22,6 +22,7 @@ from cdrsync.store.databases.port import (
     COLUMNS,
     CONNECT_SECONDS,
     NUMBER_COLUMNS,
+    RESTORED_HINT,
     Collision,
     DatabaseKind,
     TooLarge,
@@ -58,6 +59,7 @@ NO_GUARDS = "sql_select_limit = 18446744073709551615, sql_safe_updates = 0, sql_
 """What a server may have set against people who type: answers that are cut off without a word, statements refused."""
 
 READ_ONLY = (1290, 1792, 1836)
+PASSING = {**dict.fromkeys(READ_ONLY, mysql_access.STANDBY_HINT), 1146: RESTORED_HINT}  # a table that is not there
 
 COLLISIONS = (1213, 1020, 3101)  # deadlocks and failed certification: InnoDB, MariaDB, group replication
 
@@ -217,8 +219,8 @@ class Mysql(DatabaseKind):
             return ConfigError(
                 [f"the database server is not set up for this: {said} ({number})"], hint=SETTINGS[number]
             )
-        if number in READ_ONLY:
-            return unavailable(error, hint=mysql_access.STANDBY_HINT)
+        if number in PASSING:
+            return unavailable(error, hint=PASSING[number])
         if number in COLLISIONS:
             return unavailable(error, Collision)
         if number in TOO_LARGE or (number == UNKNOWN and "write" in str(said).lower()):

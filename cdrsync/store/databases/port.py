@@ -49,6 +49,8 @@ SILENT_SECONDS = 10
 """A transaction whose client says nothing for so long is ended by the server: sooner than its lease goes to another, so
 that whoever takes it over does not wait for rows that a stopped or vanished process has locked."""
 
+RESTORED_HINT = "While a backup is restored it passes by itself; else something dropped it: restore it from a backup"
+
 
 def pieces(items: Iterable[T], size: int = AT_ONCE) -> Iterator[list[T]]:
     """So many of the items at a time."""

@@ -16,6 +16,7 @@ from cdrsync.store.databases.port import (
     CONNECT_SECONDS,
     KEEPALIVE,
     NUMBER_COLUMNS,
+    RESTORED_HINT,
     Collision,
     DatabaseKind,
     driver,
@@ -47,6 +48,7 @@ PERSONS_MATTER = {
     "42P16": ("a view can't be replaced by ours", postgresql_access.OTHER_COLUMNS_HINT),
 }
 READ_ONLY = "25006"
+HINTS = {READ_ONLY: postgresql_access.STANDBY_HINT, "42P01": RESTORED_HINT}  # a table that is not there
 APPLICATION = "cdrsync {}"  # by which a replica's sessions are known
 COLLISIONS = ("40001", "40P01")  # serialisation, deadlocks
 
@@ -218,8 +220,8 @@ class Postgresql(DatabaseKind):
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """By SQLSTATE."""
         state = getattr(error.orig, "sqlstate", None)
-        if state == READ_ONLY:
-            return unavailable(error, hint=postgresql_access.STANDBY_HINT)
+        if state in HINTS:
+            return unavailable(error, hint=HINTS[state])
         if state is None or error.connection_invalidated:
             return super().meaning(error)
         if state == NO_PRIVILEGE:

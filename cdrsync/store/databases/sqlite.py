@@ -27,11 +27,13 @@ from cdrsync.model import COST_PLACES, Cdr
 from cdrsync.store.databases.port import (
     COLUMNS,
     NUMBER_COLUMNS,
+    RESTORED_HINT,
     WRITER,
     DatabaseKind,
     driver,
     micro,
     one_line,
+    unavailable,
 )
 from cdrsync.tuning import clocks, each, instants
 
@@ -234,6 +236,8 @@ class Sqlite(DatabaseKind):
         if code in BROKEN_FILES:
             problem, hint = BROKEN_FILES[code]
             return ConfigError([f"the database's file {problem}: {one_line(original or error)}"], hint=hint)
+        if str(original).startswith("no such table"):
+            return unavailable(error, hint=RESTORED_HINT)
         if str(original).startswith(("no such ", "near ", "table ", "duplicate column")):
             return None
         return super().meaning(error)
