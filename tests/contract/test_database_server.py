@@ -83,6 +83,20 @@ def test_quotes_of_other_databases(odd_url: str) -> None:
     assert synced(odd_url, *calls(5)).inserted == 5
 
 
+def test_every_table_knows_transactions(odd: OddServer, odd_url: str) -> None:
+    """Also where the server makes other tables by itself: a lease that is not rolled back would be no fence."""
+    odd.execute("SET GLOBAL default_storage_engine = MyISAM")
+    try:
+        assert synced(odd_url, *calls(5)).inserted == 5
+    finally:
+        odd.execute("SET GLOBAL default_storage_engine = InnoDB")
+    query = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND engine <> 'InnoDB'"
+    engine = open_engine(odd_url)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(query).all() == []
+    engine.dispose()
+
+
 def test_limits_against_people_who_type(odd: OddServer, odd_url: str) -> None:
     """A server that cuts each answer off, and refuses an UPDATE without a key: nothing is taken for missing."""
     odd.execute("SET GLOBAL sql_select_limit = 2, GLOBAL sql_safe_updates = 1, GLOBAL sql_big_selects = 0")

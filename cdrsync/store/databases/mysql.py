@@ -238,7 +238,7 @@ def _leave_read_only(context: ExceptionContext) -> None:
 
 
 def _settings(writer: bool) -> str:  # noqa: FBT001 - a matter of this file
-    settings = f"time_zone = '+00:00', sql_mode = '{SQL_MODE}', {NO_GUARDS}"
+    settings = f"time_zone = '+00:00', sql_mode = '{SQL_MODE}', default_storage_engine = InnoDB, {NO_GUARDS}"
     if writer:
         limits = ("innodb_lock_wait_timeout", "lock_wait_timeout", "net_read_timeout", "net_write_timeout")
         settings += "".join(f", {limit} = {port.SILENT_SECONDS}" for limit in limits)
