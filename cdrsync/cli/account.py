@@ -83,7 +83,9 @@ def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
     JSON: {"old", "new"}.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
     if not ACCOUNT_NAME.fullmatch(new):
-        raise click.UsageError(f"account name {new[:40]!r} must be letters, digits, '_', '-' or '.', at most 63")
+        raise click.UsageError(
+            f"account name {new[:40]!r} must begin with a letter or digit; then '_', '-' and '.' too, at most 63"
+        )
     with accounts.held_account(settings_of(inputs, credentials=False), old) as store:
         store.rename(new)
     return output.told("account rename", f"account {old} is now {new}", as_json=as_json, old=old, new=new)

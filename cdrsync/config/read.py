@@ -276,7 +276,9 @@ class _Reader:
     def _is_name(self, name: str) -> bool:
         good = ACCOUNT_NAME.fullmatch(name) is not None
         if not good:
-            self._problem(f"account name {name[:40]!r} must be letters, digits, '_', '-' or '.', at most 63")
+            self._problem(
+                f"account name {name[:40]!r} must begin with a letter or digit; then '_', '-' and '.' too, at most 63"
+            )
         return good
 
     def _table(self, table: Table, *, accounts: bool) -> Layer:

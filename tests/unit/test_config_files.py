@@ -90,7 +90,7 @@ def test_every_problem_of_every_file_at_once() -> None:
     )
     said = problems()
     assert set(said) >= {
-        "account name 'c d' must be letters, digits, '_', '-' or '.', at most 63",
+        "account name 'c d' must begin with a letter or digit; then '_', '-' and '.' too, at most 63",
         "accounts.d/b.toml is not valid TOML: look at end of document (texts need quotes)",
         "account sales stands in cdrsync.toml [accounts.sales] and in accounts.d/sales.toml: keep one",
         "auto_migrate in accounts.d/a.toml is for the whole program: write it into cdrsync.toml, above all tables",
