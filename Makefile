@@ -15,8 +15,8 @@ itself := $(python) $(pip) --no-build-isolation --editable .
 KILLS ?= 1000
 # The suite starts the program thousands of times: each would compile it again where an environment forbids to keep that.
 unit test cluster campaign: export PYTHONDONTWRITEBYTECODE =
-# Tests wait for daemons and servers: units run in half as many processes again as there are processors, the whole suite in
-# three times as many, of which every second one begins with tests that mostly wait (tests/support/order.py).
+# Tests wait for daemons and servers: units run in twice as many processes as there are processors, the whole suite in three
+# times as many, of which every second one begins with tests that mostly wait (tests/support/order.py).
 processes = $(or $(WORKERS),$(shell $(firstword $(PYTHONS)) -c 'import os; print(round($(1) * (os.cpu_count() or 1)))'))
 
 help: ## this list
@@ -36,7 +36,7 @@ check: .venv/development ## lint, format, types and architecture
 	else echo "hadolint: no wheel for this machine, the Dockerfile is not linted"; fi
 
 unit: .venv/development ## the part of the suite that needs no database server
-	@$(python) -m pytest -n $(call processes,1.5) --dist loadgroup -m "not server" tests/unit tests/contract tests/integration tests/property $(ARGS)
+	@$(python) -m pytest -n $(call processes,2) --dist loadgroup -m "not server" tests/unit tests/contract tests/integration tests/property $(ARGS)
 
 test: .venv/development ## the whole suite, on all processors; ARGS='-k lease -x' goes to pytest
 	@$(python) -m pytest -n $(call processes,3) --dist loadgroup $(ARGS)

@@ -58,6 +58,7 @@ def test_of_many_openers_one_gets_it(migrated: Database) -> None:
     taken[0].close()
 
 
+@pytest.mark.waits
 def test_a_quiet_holder_keeps_it(migrated: Database) -> None:
     """Beats tell the others that a holder without work is alive."""
     with opened(migrated.url) as store:

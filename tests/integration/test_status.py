@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+import pytest
 from sqlalchemy import func, select
 
 from cdrsync.audit.figures import Figures
@@ -93,6 +94,7 @@ def test_page_of_a_real_daemon(tmp_path: Path) -> None:
             assert process.stop() == 0
 
 
+@pytest.mark.waits
 def test_doorbell_brings_a_call_in_at_once(tmp_path: Path) -> None:
     """From the ring to the committed row, a hundred times, while the next ordinary poll is an hour away."""
     world = World(Settings(), logins=[LOGIN])

@@ -202,7 +202,14 @@ def test_a_working_folder_that_may_not_be_entered_is_no_obstacle(tmp_path: Path)
 
 @pytest.mark.usefixtures("_login")
 @pytest.mark.parametrize(
-    "arguments", [["sync"], ["doctor"], ["demo"], ["export", "-o", "calls.csv"], ["db", "upgrade"]]
+    "arguments",
+    [
+        ["sync"],
+        pytest.param(["doctor"], marks=pytest.mark.waits),
+        ["demo"],
+        ["export", "-o", "calls.csv"],
+        ["db", "upgrade"],
+    ],
 )
 def test_a_working_folder_that_is_gone_is_said(arguments: list[str], tmp_path: Path) -> None:
     """As after a deployment that replaced it under an open shell: one line, and no internal error."""

@@ -75,6 +75,7 @@ def test_what_is_no_http_is_refused_in_so_many_words(said: bytes, caplog: pytest
     assert [record for record in caplog.records if record.name != "waitress.queue"] == []
 
 
+@pytest.mark.waits
 def test_an_unfinished_request_is_ended_although_its_client_goes_on() -> None:
     """A byte now and then (slowloris) buys no more time: ten seconds from its beginning it is closed."""
     with serving(healthy()) as server, ExitStack() as stack:
@@ -95,6 +96,7 @@ def test_an_unfinished_request_is_ended_although_its_client_goes_on() -> None:
         assert time.monotonic() - began > 8
 
 
+@pytest.mark.waits
 def test_hanging_database_leaves_the_rest_answering() -> None:
     """Twenty probes wait for a database that hangs; /livez answers while they do, and none waits for long."""
     shown = healthy()
