@@ -139,8 +139,8 @@ class SqlStore(Identity, Positions, Runs):
             if not _value_error(error):
                 raise
             unholdable = self._unholdable(page.cdrs)
-            if not unholdable:
-                raise
+            if not unholdable:  # it was of that moment: written anew, all of them went well
+                return self._commit_again(page)
         rejects = [Reject(call.uid, as_xml(call), problem) for call, problem in unholdable]
         bad = {id(call) for call, _ in unholdable}
         rest = [call for call in page.cdrs if id(call) not in bad]

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from cdrsync.model import Checkpoint, Origin, Page
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.replica import Replica
+from tests.fault.fresh import upgraded
 from tests.support.clusters import galera, until_synced
 from tests.support.databases import database_name
 from tests.support.fleet import Fleet
@@ -40,6 +42,8 @@ def nodes() -> Iterator[list[GaleraNode]]:
 def urls(nodes: list[GaleraNode]) -> list[str]:
     """A new database, by each of two nodes. The third one keeps the majority."""
     name = database_name(nodes[2].create())
+    for node in nodes[:2]:
+        until(partial(node.execute, f"SHOW DATABASES LIKE '{name}'"), "the database is there", DEADLINE)
     return [node.url(name) for node in nodes[:2]]
 
 
@@ -72,7 +76,7 @@ def test_two_upgraders_of_an_empty_schema_both_end_well(nodes: list[GaleraNode])
 def test_one_lease_for_all_nodes(nodes: list[GaleraNode]) -> None:
     """Who takes it on one node is seen on the other; who lost it there commits nothing here."""
     one, two = urls(nodes)
-    upgrade(one, [])
+    upgraded(one)
     first, second = OwnStore(one, "main", lease_seconds=6.0), OwnStore(two, "main", lease_seconds=6.0)
     first.open()
     first.save(page(1))
@@ -97,7 +101,7 @@ def test_one_lease_for_all_nodes(nodes: list[GaleraNode]) -> None:
 def test_of_takers_on_both_nodes_one_gets_each_lease(nodes: list[GaleraNode]) -> None:
     """At the same moment, a hundred at a time: certification lets one through, and the other is told who has them."""
     one, two = urls(nodes)
-    upgrade(one, [])
+    upgraded(one)
     names = [f"account-{n}" for n in range(100)]
     replicas = [Replica(one), Replica(two)]
     replicas[0].take(names)

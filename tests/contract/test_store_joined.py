@@ -184,3 +184,20 @@ def test_what_a_page_says_twice_of_a_call_is_kept_as_over_two_pages(
     assert of_account(eyes, "main") == of_account(eyes, "other")
     changes = [(row.column_name, row.old_value, row.new_value) for row in eyes.rows(tables.cdr_change)]
     assert ("alias", "first", "second") in changes
+
+
+def test_a_row_that_came_between_is_no_fault_of_the_page(
+    store: SqlStore, eyes: Eyes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a call that is there although the comparison did not see it: what was written anew, goes well."""
+    insert, collisions = store._kind.insert, [1]
+
+    def insert_twice_at_first(*told: Any) -> None:
+        insert(*told)
+        if collisions:
+            collisions.clear()
+            insert(*told)
+
+    monkeypatch.setattr(store._kind, "insert", insert_twice_at_first)
+    saved = store.save(page(*calls(3)))
+    assert (saved.inserted, saved.rejected, len(eyes.rows(tables.cdr))) == (3, 0, 3)
