@@ -20,6 +20,7 @@ TAIL_STREAM = "tail"
 BACKFILL_STREAM = "backfill"
 
 BEGINNING = date(1990, 1, 1)  # before any call that the API can have
+LAST_DAY = date(2100, 12, 31)  # a call that is said to be later, or before the beginning, is a broken record
 COST_PLACES = 6  # decimal places kept of a cost in pounds; the operator prints three
 MAX_UID = 2**63 - 1
 MAX_INT = 2**31 - 1

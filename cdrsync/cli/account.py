@@ -8,7 +8,7 @@ import click
 
 from cdrsync.cli import output, progress
 from cdrsync.cli.options import report_options, settings_of
-from cdrsync.config.read import ACCOUNT_NAME
+from cdrsync.config.read import problem_of_name
 from cdrsync.errors import EXIT_OK
 from cdrsync.wiring import accounts, database
 
@@ -82,10 +82,8 @@ def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
 
     JSON: {"old", "new"}.
     """  # noqa: D301 - \b is click's mark for lines that keep their breaks
-    if not ACCOUNT_NAME.fullmatch(new):
-        raise click.UsageError(
-            f"account name {new[:40]!r} must begin with a letter or digit; then '_', '-' and '.' too, at most 63"
-        )
+    if problem := problem_of_name(new):
+        raise click.UsageError(problem)
     with accounts.held_account(settings_of(inputs, credentials=False), old) as store:
         store.rename(new)
     return output.told("account rename", f"account {old} is now {new}", as_json=as_json, old=old, new=new)

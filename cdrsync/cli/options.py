@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cdrsync.config import Inputs, Settings, load, values
-from cdrsync.model import MAX_UID
+from cdrsync.model import BEGINNING, LAST_DAY, MAX_UID
 from cdrsync.monitor import logs
 
 if TYPE_CHECKING:
@@ -18,16 +17,14 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Any]
 
-FIRST_DAY, LAST_DAY = date(1990, 1, 1), date(2100, 12, 31)  # a call outside is a broken record
-
 
 class _Day(click.DateTime):
     """A day that a call can have."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         day = super().convert(value, param, ctx)
-        if not FIRST_DAY <= day.date() <= LAST_DAY:
-            self.fail(f"{value} is not between {FIRST_DAY} and {LAST_DAY}", param, ctx)
+        if not BEGINNING <= day.date() <= LAST_DAY:
+            self.fail(f"{value} is not between {BEGINNING} and {LAST_DAY}", param, ctx)
         return day
 
 

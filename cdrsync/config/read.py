@@ -40,6 +40,13 @@ SERVICE_LINKS = re.compile(  # what Kubernetes and Docker set in every container
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
+def problem_of_name(name: str) -> str | None:
+    """What is wrong with the name of an account."""
+    if ACCOUNT_NAME.fullmatch(name):
+        return None
+    return f"account name {name[:40]!r} must begin with a letter or digit; then '_', '-' and '.' too, at most 63"
+
+
 class Value(NamedTuple):
     """A value with its source: as it is written, or read, then None where that can't be (`problems` says why)."""
 
@@ -274,12 +281,10 @@ class _Reader:
             return False
 
     def _is_name(self, name: str) -> bool:
-        good = ACCOUNT_NAME.fullmatch(name) is not None
-        if not good:
-            self._problem(
-                f"account name {name[:40]!r} must begin with a letter or digit; then '_', '-' and '.' too, at most 63"
-            )
-        return good
+        problem = problem_of_name(name)
+        if problem:
+            self._problem(problem)
+        return problem is None
 
     def _table(self, table: Table, *, accounts: bool) -> Layer:
         """Return the keys of one TOML table; `accounts`: of an account's."""

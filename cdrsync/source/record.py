@@ -11,14 +11,14 @@ from datetime import date, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from cdrsync.model import COST_PLACES, FIELDS, Cdr, Field, Kind
+from cdrsync.model import BEGINNING, COST_PLACES, FIELDS, LAST_DAY, Cdr, Field, Kind
 from cdrsync.source.clock import started_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from zoneinfo import ZoneInfo
 
-FIRST_YEAR, LAST_YEAR = 1990, 2100
+FIRST_YEAR, LAST_YEAR = BEGINNING.year, LAST_DAY.year
 """A year outside is a broken record, not a call."""
 
 _SPACE = " \t\r\n"
