@@ -86,6 +86,8 @@ class Sharing:
         peers = {peer.id[: len(replica.name)]: str(peer.process) for peer in replica.living() if peer.shares}
         ours = {name for name in names if chosen(name, peers) == replica.name}
         holders = replica.holders()
+        in_doubt = {name for name, holder in holders.items() if holder == replica.name} - replica.held()
+        replica.release_in_doubt(in_doubt - ours)  # an error came in the moment in which they were given to others
         ours |= self._unclaimed(set(names) - ours, holders)
         replica.take(sorted(ours - replica.held()))
         self._assign(ours & replica.held(), set(names) - ours)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def hand_down(connection: Connection, new: Collection[int], now: datetime) -> None:
     """Have the numbers that are erased in every other account be so in new ones, too: a person calls any of them."""
-    others = connection.scalar(select(func.count()).where(account.c.id.not_in(new)))
+    others = select(func.count(account.c.id)).where(account.c.id.not_in(new)).scalar_subquery()
     erased = (erasure.c.token, erasure.c.key_check)
     in_all = func.count(erasure.c.account_id.distinct()) == others
     query = select(*erased).where(erasure.c.what == NUMBER, erasure.c.account_id.not_in(new)).group_by(*erased)

@@ -124,6 +124,16 @@ class Replica:
         if ids:
             self._write(lambda connection: connection.execute(update(lease).where(*here).values(_FREE)))
 
+    def release_in_doubt(self, names: Iterable[str]) -> None:
+        """Free leases that we use no more (`forget`), where the database still has them as ours."""
+        with self._taking:
+            with self._lock:
+                unused = set(names) - self._leases.keys()
+            of_them = lease.c.account_id.in_(select(account.c.id).where(account.c.name.in_(unused)))
+            freed = update(lease).where(of_them, lease.c.replica_id == self.id).values(_FREE)
+            if unused:
+                self._write(lambda connection: connection.execute(freed))
+
     # ── replicas ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def join(self) -> None:

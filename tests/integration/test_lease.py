@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event, insert, select
 
+from cdrsync import config
+from cdrsync.daemon.sharing import Sharing, chosen
 from cdrsync.errors import LeaseHeld
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.replica import BEATS, Replica
 from cdrsync.store.schema.tables import account, lease
+from cdrsync.wiring import database as wiring
 from tests.integration.leases import QUICK, opened, page, replicas
-from tests.support.processes import until
+from tests.support.processes import environment, until
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -120,6 +124,23 @@ def test_a_lease_without_a_beat_is_not_shown_as_held(migrated: Database) -> None
         first.take(["main"])
         first._leaving.set()
         until(lambda: not first.held(), "the end of its lease")
+
+
+def test_a_lease_in_doubt_that_is_to_be_anothers_is_free_with_the_next_look(migrated: Database) -> None:
+    """An error came in the very moment in which the account was given to another replica: nobody uses the lease."""
+    read = config.load(config.Inputs(environ=environment("http://127.0.0.1:1/", migrated.url)))
+    ours, theirs = wiring.Database(read, shares=True), wiring.Database(read, shares=True)
+    with contextlib.closing(ours), contextlib.closing(theirs):
+        first, second = ours.replica, theirs.replica
+        names = [f"account-{n}" for n in range(8)]
+        first.take(names)
+        for name in names:
+            first.forget(name)
+        second.join()
+        Sharing(ours, lambda: names, lambda *_: None, lambda _: None, lambda _: None)._share()
+        its = {name for name in names if chosen(name, [first.name, second.name]) == second.name}
+        held = second.take(sorted(its))
+        assert (held, first.held()) == ({}, set(names) - its)
 
 
 def test_a_lease_of_nobody_is_free(migrated: Database) -> None:
