@@ -1,9 +1,9 @@
 """${message}.
 
 House rules: a released migration never changes. Of cdrsync it imports the types of columns, whose meaning stays as well,
-and the views: they are no history, the newest migration makes them all. Revision ids are the file's name, NNNN_topic. It
-may be cut off anywhere and run again (MySQL commits each statement by itself). Add columns as NULL or with a default;
-long work on `cdr` goes in steps.
+the views (they are no history, the newest migration makes them all) and `migrate.add_column`. Revision ids are the file's name,
+NNNN_topic. It may be cut off anywhere and run again (MySQL commits each statement by itself). Columns are added at the
+table's end, as NULL or with a default; long work on `cdr` goes in steps.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 from cdrsync.source import brake
+from tests.support.databases import SERVERLESS, SERVERS
 from tests.support.order import FromBothEnds, place
 from tests.support.server_process import roomy
 from tests.support.servers import Servers
@@ -37,7 +38,7 @@ share_among_engines()
 # Where pytest makes its temporary folders. A disk that others write to makes every commit to a file slow.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy()))
 
-KINDS = ("sqlite", "postgresql", "mariadb")
+KINDS = tuple(SERVERS)
 
 NAMED_BY = 80  # characters or bytes of a parameter, at most
 
@@ -69,7 +70,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
         kinds = [value for value in params if value in KINDS]
         fixtures = set(getattr(item, "fixturenames", ()))
-        if set(kinds) - {"sqlite"} or "odd" in fixtures or ("servers" in fixtures and not kinds):
+        if set(kinds) - SERVERLESS or "odd" in fixtures or ("servers" in fixtures and not kinds):
             item.add_marker(pytest.mark.server)
         if item.get_closest_marker("own_server") is not None:
             item.add_marker(pytest.mark.xdist_group(f"own {kinds[0]}"))

@@ -65,6 +65,7 @@ class LazyGroup(click.Group):
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
+        command.short_help = COMMANDS[cmd_name][1]
         return command
 
     def resolve_command(

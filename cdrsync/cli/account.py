@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs
 
 
-@click.group("account", short_help="The accounts: list, retry, rename, retire, forget")
+@click.group("account")
 def account() -> None:
     """Look at the accounts of the database, have one tried at once, give one another name, or delete one.
 

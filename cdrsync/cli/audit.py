@@ -28,7 +28,7 @@ REPORTED = (  # null where it failed
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS"}  # the others are words themselves
 
 
-@click.group("audit", short_help="Prove completeness against the operator's totals", invoke_without_command=True)
+@click.group("audit", invoke_without_command=True)
 @click.option(
     "--period",
     "periods",

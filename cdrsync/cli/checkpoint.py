@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cdrsync.model import Checkpoint
 
 
-@click.group("checkpoint", short_help="How far an account is read, and where it is to go on")
+@click.group("checkpoint")
 def checkpoint() -> None:
     """Look at how far each stream of an account is read, or say where it is to go on."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs, Reading, Value
 
 
-@click.group("config", short_help="Show the configuration, or check it")
+@click.group("config")
 def config_group() -> None:
     """Show every value with its source, or check everything at once.
 

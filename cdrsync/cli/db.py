@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs
 
 
-@click.group("db", short_help="The schema: upgrade, check, describe, grant-reader, distribute")
+@click.group("db")
 def db() -> None:
     """Look after the schema of the database, and who may read it. No login is needed.
 

@@ -82,7 +82,7 @@ class Demo:
         return inherited | {f"CDRSYNC_{key}": value for key, value in told.items()}
 
 
-@click.command("demo", short_help="Watch the whole thing work against a stand-in operator")
+@click.command("demo")
 @click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=Path("demo"), show_default=True,
               help="Where the database goes; an earlier demo's is replaced.")  # fmt: skip
 @click.option("--calls", type=click.IntRange(1), default=50_000, show_default=True, help="Calls in the history.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs
 
 
-@click.command("doctor", short_help="Check that everything is reachable, and say what to do")
+@click.command("doctor")
 @account_report_options
 def doctor(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """Check configuration, DNS, TLS, login, clock, database, schema, permissions and disk space.

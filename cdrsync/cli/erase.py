@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cdrsync.store.privacy.eraser import Erased
 
 
-@click.command("erase", short_help="Erase one person's number, or what is too old to keep")
+@click.command("erase")
 @click.option("--number", metavar="N", help="This number, as caller and destination, for good.")
 @click.option("--expired", is_flag=True, help="What is older than retention_months, as retention_policy says.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -24,7 +24,7 @@ SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".xlsx": "xl
 BINARY = ("parquet", "xlsx")
 
 
-@click.command("export", short_help="Write the calls to a CSV, Excel or Parquet file")
+@click.command("export")
 @click.option("--since", type=DAY, metavar="DATE", help="First day, yyyy-mm-dd; from the beginning by default.")
 @click.option("--until", type=DAY, metavar="DATE", help="Last day, included.")
 @click.option(

@@ -19,7 +19,7 @@ TIMEOUT = 5.0  # seconds
 MAX_BYTES = 4096
 
 
-@click.command("healthcheck", short_help="Ask a running daemon whether it is well")
+@click.command("healthcheck")
 @click.option("--live", is_flag=True, help="Only whether it runs; by default whether it works, too, as /readyz says.")
 @report_options
 def healthcheck(inputs: Inputs, *, live: bool, as_json: bool) -> int:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cdrsync.store.reads.quarantine import Kept
 
 
-@click.group("rejects", short_help="Records that can't be read: list, show, retry, dismiss")
+@click.group("rejects")
 def rejects() -> None:
     """Look at records that could not be read or stored. They are kept as sent, and stop no others."""
 

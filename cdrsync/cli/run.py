@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cdrsync.config import Inputs
 
 
-@click.command("run", short_help="Stay current: the daemon, in the foreground")
+@click.command("run")
 @config_options
 @account_option
 def run(inputs: Inputs, names: tuple[str, ...]) -> int:

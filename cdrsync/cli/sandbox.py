@@ -7,7 +7,7 @@ import sys
 import click
 
 
-@click.command("sandbox", short_help="Serve a stand-in for the operator's API")
+@click.command("sandbox")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=9811, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."

@@ -39,7 +39,7 @@ NOT_READ = "·"
 LEGEND = "■ agrees with the operator  ◆ healed  ▲ accepted  □ unaudited  ✗ gap  · not read to its end yet"
 
 
-@click.command("status", short_help="Show what is held and how current it is")
+@click.command("status")
 @account_report_options
 def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """Show how every account is, the troubled first; up to five, or those named by --account, in full.

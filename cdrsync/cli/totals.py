@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cdrsync.config import AccountSettings, Inputs
 
 
-@click.command("totals", short_help="Print the operator's own totals")
+@click.command("totals")
 @click.option(
     "--period",
     type=click.Choice([period.value for period in Period]),

@@ -53,7 +53,7 @@ give_up_option = click.option(
 )
 
 
-@click.command("sync", short_help="Catch up once, then exit")
+@click.command("sync")
 @give_up_option
 @account_report_options
 def sync(inputs: Inputs, names: tuple[str, ...], *, give_up_after: float, as_json: bool) -> int:
@@ -76,7 +76,7 @@ def sync(inputs: Inputs, names: tuple[str, ...], *, give_up_after: float, as_jso
     )
 
 
-@click.command("backfill", short_help="(Re)read a range of days")
+@click.command("backfill")
 @click.option("--since", type=DAY, required=True, metavar="DATE", help="First day, yyyy-mm-dd.")
 @click.option("--until", type=DAY, metavar="DATE", help="Last day, included; yesterday by default.")
 @give_up_option
@@ -122,7 +122,7 @@ def backfill(
     )
 
 
-@click.command("fetch", short_help="Fetch, store and print one record")
+@click.command("fetch")
 @click.option("--uid", type=click.IntRange(min=1), metavar="N", help="The record's uid.")
 @click.option("--ref", metavar="R", help="The record's ref.")
 @click.option("--replace", is_flag=True, help="Also in the place of another call that is held under its uid.")

@@ -29,7 +29,7 @@ LANDLINE_RATE = 15
 
 
 class Call(NamedTuple):
-    """One record as the operator prints it (reference page, GetCDRs), down to the flags in its order.
+    """One record, as far as `started` in the order in which the operator prints it (reference page, GetCDRs).
 
     A text that is None is left out, a flag that is None likewise; a number that is None is printed empty.
     """
@@ -66,6 +66,14 @@ class Call(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """All fields by name; the cost is text (exact), `extra` a list of pairs."""
         return self._asdict() | {"user_cost": str(self.user_cost), "extra": [list(pair) for pair in self.extra]}
+
+
+SOMETIMES = {
+    "has_recorded_call": "HasRecordedCall",
+    "has_voicemail_recording": "HasVoicemailRecording",
+    "has_fax_document": "HasFaxDocument",
+}
+"""The last fields before `started`: not every answer has them. The others are called as their elements."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """The usual form of an answer → responses: fast, and only where nothing is in doubt.
 
-One regular expression reads a record exactly as the operator's page prints it: the elements in their order, no
-attributes, nothing but white space between them. All of a document must have that form, to the last byte; wherever it
-has not, `responses` gives None, and `xml_any` reads the whole. What is read here, `xml_any` reads alike: a property
-test holds that on mutated answers, so that a shortcut never lets through what is not well-formed.
+One regular expression reads a record as the operator's page prints it: the elements in their order, some missing
+where they are not required, no attributes, nothing but white space between them. All of a document must have that form,
+to the last byte; wherever it has not, `responses` gives None, and `xml_any` reads the whole. What is read here,
+`xml_any` reads alike: a property test holds that on mutated answers, so that a shortcut never lets through what is not
+well-formed.
 
 Without this file everything works, and a catch-up takes about twice as long.
 """
@@ -52,7 +53,7 @@ def _record(gap: str, any_text: str) -> re.Pattern[str]:
 
     def element(field: Field) -> str:
         text = f"{gap}<{field.element}>({_pattern(field, any_text)})</{field.element}>"
-        return f"(?:{text})?+" if field.kind is Kind.FLAG else text
+        return text if field.required else f"(?:{text})?+"
 
     return re.compile(f"<CDR>{''.join(map(element, FIELDS))}{_SPACE}</CDR>{_SPACE}")
 
@@ -172,13 +173,21 @@ def _records(piece: str, timezone: ZoneInfo) -> Iterable[Cdr]:
 
 def _typed(columns: list[list[str]], timezone: ZoneInfo) -> Iterable[Cdr]:
     """Read column by column: one call per column, not per value."""
-    values = {field.column: _READ[field.kind](column) for field, column in zip(FIELDS, columns, strict=True)}
+    values = {field.column: _read(field, column) for field, column in zip(FIELDS, columns, strict=True)}
     values["started_at"], values["wall_clock"] = started_column(
         values["call_date"], values["call_time"], values["ref"], timezone
     )
     values["extra"] = [None] * len(columns[0])
     rows = zip(*(values[column] for column in Cdr._fields), strict=True)
     return map(partial(tuple.__new__, Cdr), rows)  # what `Cdr._make` does, without counting the columns of each
+
+
+def _read(field: Field, column: list[Any]) -> Any:
+    """The values of a column; None where a record has not this element."""
+    if field.required or field.kind is Kind.FLAG or None not in column:
+        return _READ[field.kind](column)
+    said = iter(_READ[field.kind]([text for text in column if text is not None]))
+    return [None if text is None else next(said) for text in column]
 
 
 def _texts(column: list[str]) -> list[str]:

@@ -160,7 +160,7 @@ def test_a_read_only_database_may_become_writable_again(migrated: Database) -> N
     ("url", "words"),
     [
         ("nonsense", "can't be read"),
-        ("oracle://host/name", "knows SQLite, PostgreSQL, MySQL and MariaDB"),
+        ("oracle://host/name", "names oracle: cdrsync knows sqlite, postgresql, mysql, mariadb"),
         ("nosuch://host/name", "can't be read"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),

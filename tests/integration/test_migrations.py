@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic import command
-from sqlalchemy import event, inspect, text
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Column, event, inspect, text
 from sqlalchemy.engine import make_url
 
 from cdrsync.errors import ConfigError, SchemaMismatch
@@ -18,6 +20,7 @@ from cdrsync.store.admin import migrate, views
 from cdrsync.store.databases.engine import open_engine, url_of
 from cdrsync.store.schema import versions
 from cdrsync.store.schema.tables import metadata
+from cdrsync.store.schema.types import Exact
 from tests.support.databases import MariadbServer, database_name
 from tests.support.processes import environment
 
@@ -94,6 +97,15 @@ def test_down_and_up_again(engine: Engine) -> None:
     assert migrate.current(engine) is None
     migrate.upgrade(engine)
     assert versions.head() == migrate.current(engine)
+
+
+def test_a_column_that_is_there_already_is_added_once(engine: Engine) -> None:
+    """A migration that adds a column may be cut off behind it, and run again: MySQL has committed it by then."""
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE calls (uid integer)"))
+        for _ in range(2):
+            migrate.add_column(Operations(MigrationContext.configure(connection)), "calls", Column("tariff", Exact()))
+        assert [column["name"] for column in inspect(connection).get_columns("calls")] == ["uid", "tariff"]
 
 
 def test_ensure_upgrades_once(engine: Engine) -> None:

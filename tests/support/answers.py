@@ -6,8 +6,11 @@ from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LONDON = ZoneInfo("Europe/London")
 FOLDER = Path(__file__).parents[1] / "data" / "answers"
@@ -88,12 +91,17 @@ def envelope(*responses: str) -> bytes:
     return f'  <?xml version="1.0"?>\n  <NoveroResponse>\n{"".join(responses)}  </NoveroResponse>\n'.lstrip().encode()
 
 
+def said(named: Mapping[str, Any]) -> dict[str, Any]:
+    """What has a value: a field that is None may as well not be named."""
+    return {name: value for name, value in named.items() if value is not None}
+
+
 def as_json(value: object) -> Any:
-    """Anything that comes out of `decode`, as JSON can say it."""
+    """Anything that comes out of `decode`, as JSON can say it: what is None is not said."""
     if is_dataclass(value):
-        return {one.name: as_json(getattr(value, one.name)) for one in fields(value)}
+        return said({one.name: as_json(getattr(value, one.name)) for one in fields(value)})
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: as_json(one) for name, one in value._asdict().items()}
+        return said({name: as_json(one) for name, one in value._asdict().items()})
     if isinstance(value, (list, tuple)):
         return [as_json(one) for one in value]
     if isinstance(value, dict):

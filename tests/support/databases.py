@@ -292,14 +292,17 @@ class GivenMysqlServer(MariadbServer):
         """It goes on."""
 
 
+SERVERS: dict[str, type[SqliteFiles | PostgresqlServer | MariadbServer]] = {
+    server.kind: server for server in (SqliteFiles, PostgresqlServer, MariadbServer)
+}
+"""Every kind of database that the tests run on."""
+
+SERVERLESS = {kind for kind, server in SERVERS.items() if not issubclass(server, ServerProcess)}
+
+
 def open_server(kind: str) -> DatabaseServer:
     """Start the server of a kind. Raises NotInstalled where this machine has none."""
-    servers: dict[str, type[SqliteFiles | PostgresqlServer | MariadbServer]] = {
-        "sqlite": SqliteFiles,
-        "postgresql": PostgresqlServer,
-        "mariadb": MariadbServer,
-    }
-    return servers[kind]()
+    return SERVERS[kind]()
 
 
 @contextlib.contextmanager

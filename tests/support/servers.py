@@ -18,14 +18,13 @@ import pytest
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
 from tests.support.databases import (
+    SERVERLESS,
     DatabaseServer,
     GivenMysqlServer,
-    MariadbServer,
     NotInstalled,
-    PostgresqlServer,
-    SqliteFiles,
     open_server,
 )
+from tests.support.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +44,7 @@ class Servers:
     def get(self, kind: str) -> DatabaseServer:
         """The server that all share. Skips the test where it is not installed, fails it if CDRSYNC_REQUIRE_ALL=1."""
         if kind not in self._shared:
-            self._shared[kind] = _installed(kind) if kind == "sqlite" else self._join(kind)
+            self._shared[kind] = _installed(kind) if kind in SERVERLESS else self._join(kind)
         return self._shared[kind]
 
     def own(self, kind: str) -> DatabaseServer:
@@ -71,7 +70,7 @@ class Servers:
                 path.unlink()
                 self._shared[kind].close()
         self._started.clear()
-        for server in (*self._own.values(), *(one for one in self._shared.values() if isinstance(one, SqliteFiles))):
+        for server in (*self._own.values(), *(one for kind, one in self._shared.items() if kind in SERVERLESS)):
             server.close()
 
     def _template(self, server: DatabaseServer) -> str:
@@ -96,7 +95,7 @@ class Servers:
                 return running
             given = os.environ.get("CDRSYNC_TEST_MYSQL_URL") if kind == "mariadb" else None
             server = GivenMysqlServer(given) if given else _installed(kind)
-            assert isinstance(server, PostgresqlServer | MariadbServer)
+            assert isinstance(server, ServerProcess)
             server.shared = True
             path.write_bytes(pickle.dumps(server))
             self._started.append(kind)

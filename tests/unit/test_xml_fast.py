@@ -31,11 +31,13 @@ def test_the_operators_pages_have_the_usual_form(name: str) -> None:
         {"alias": "line\nend\ttab \x85 \u2028 \xa0"},
         {"HasRecordedCall": None},
         {"HasFaxDocument": None},
+        {"alias": None, "ring_time": None},
+        {"ref": None, "anumber": None, "anumber_location": None, "reason": None, "reason_q805": None},
         {"user_cost": "123456789.123456"},
     ],
 )
 def test_still_of_the_usual_form(changes: dict[str, str | None]) -> None:
-    """Escaped and foreign text and absent flags don't leave the fast road, and mean the same on both."""
+    """Escaped and foreign text and absent elements don't leave the fast road, and mean the same on both."""
     body = envelope(response(*records(2), record(**changes), *records(2, 900)))
     found = xml_fast.responses(body, LONDON)
 

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import update
+from sqlalchemy import inspect, update
 
 from cdrsync.errors import CdrsyncError, DatabaseUnavailable, LeaseLost
 from cdrsync.store.admin import views
@@ -34,6 +34,7 @@ from cdrsync.store.schema.versions import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sqlalchemy import Column
     from sqlalchemy.engine import Connection, Engine
 
     from cdrsync.store.lease import Lease
@@ -121,6 +122,13 @@ def downgrade(engine: Engine, revision: str) -> None:
     """Take the schema back to an older version; "base" removes every table of ours."""
     current(engine)
     _alembic(engine, "downgrade", revision)
+
+
+def add_column(op: Any, table: str, column: Column[Any]) -> None:
+    """For migrations: add a column, unless an upgrade that was cut off has left it (MySQL commits each statement)."""
+    offline = op.get_context().as_sql
+    if offline or column.name not in {one["name"] for one in inspect(op.get_bind()).get_columns(table)}:
+        op.add_column(table, column)
 
 
 def alembic_config() -> Any:

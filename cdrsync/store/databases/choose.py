@@ -16,7 +16,7 @@ class _Known(NamedTuple):
     """Where a kind is described, and what it needs."""
 
     file: str  # a module of this package, with KIND in it
-    driver: str  # the driver's module
+    driver: str  # the driver's module, by which SQLAlchemy's URLs name it, too: postgresql+psycopg
     extra: str  # of pyproject.toml, which brings the driver
 
 
@@ -33,7 +33,7 @@ def kind_of(dialect: str) -> DatabaseKind:
     """The kind of database that a dialect speaks to. Raises ConfigError for an unknown one, or without its driver."""
     known = _KNOWN.get(dialect)
     if known is None:
-        raise ConfigError([f"database_url names {dialect}: cdrsync knows SQLite, PostgreSQL, MySQL and MariaDB"])
+        raise ConfigError([f"database_url names {dialect}: cdrsync knows {', '.join(_KNOWN)}"])
     try:
         import_module(known.driver)
     except ModuleNotFoundError:
