@@ -37,7 +37,6 @@ NUMBER_IN_TEXT = re.compile(  # uids have nine digits today
 )
 SHOWN_DIGITS = 3
 LONGEST_MESSAGE = 300
-DRIVERS = frozenset({"sqlalchemy", "psycopg", "pymysql", "sqlite3"})
 MOST_CAUSES = 5  # of an error, that a traceback tells
 REPEAT_SECONDS = 60.0  # between two lines of one cause of a library's
 PATIENCE = 1.0  # seconds that a line waits for its reader
@@ -235,7 +234,8 @@ def one_line(error: BaseException) -> str:
     A driver's words may hold values of the row in hand, so only its code is told.
     """
     name = type(error).__name__
-    if type(error).__module__.partition(".")[0] in DRIVERS:
+    module = type(error).__module__.partition(".")[0]
+    if module == "sqlalchemy" or hasattr(sys.modules.get(module), "apilevel"):  # as PEP 249 has it in every driver
         cause = getattr(error, "orig", None) or error
         code = getattr(cause, "sqlstate", None) or next(iter(cause.args), None)
         return f"{name} ({code})" if isinstance(code, int) or re.fullmatch(r"[0-9A-Z]{5}", str(code)) else name

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from cdrsync.config import values
 from cdrsync.errors import ConfigError
+from cdrsync.store.databases import choose
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.databases.errors import translated
@@ -20,6 +22,13 @@ def arguments(url: str) -> dict[str, Any]:
     """What the driver is told by a URL."""
     engine = open_engine(url)
     return dict(engine.dialect.create_connect_args(engine.url)[1])
+
+
+def test_the_configuration_takes_every_known_database() -> None:
+    """A scheme that `choose` knows is one that `database_url` may begin with, alone and with its driver's name."""
+    for dialect, known in choose._KNOWN.items():
+        schemes = {dialect, f"{dialect}+{known.driver}" if known.extra else dialect}
+        assert schemes <= set(values.DATABASE_SCHEMES), f"{dialect} is missing in cdrsync/config/values.py"
 
 
 @pytest.mark.parametrize(
