@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from cdrsync.cli import output
 from cdrsync.model import FIELDS, TAIL_STREAM, Kind
+from cdrsync.sandbox.calls import SOMETIMES
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema import tables
 
@@ -30,6 +31,7 @@ DIFFERENCES_SHOWN = 5
 BLOCKS = " ▁▂▃▄▅▆▇█"
 BLOCKS_ASCII = " .:#"
 
+NAMES = {element: name for name, element in SOMETIMES.items()}  # that a stand-in's Call has for elements
 COMPARED = (*(field.column for field in FIELDS), "started_at", "extra")
 
 QUERIES = {
@@ -86,7 +88,7 @@ def _row_of(call: Call, held: Sequence[Any]) -> tuple[Any, ...]:
     known = dict(zip(COMPARED, held, strict=True))
     row: dict[str, Any] = {}
     for field in FIELDS:
-        sent = getattr(call, field.column if field.kind is Kind.FLAG else field.element)
+        sent = getattr(call, NAMES.get(field.element, field.element))
         match field.kind:
             case Kind.DATE:
                 row[field.column] = date.fromisoformat(sent)

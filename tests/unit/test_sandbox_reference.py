@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cdrsync.sandbox.calls import SOMETIMES
 from tests.support.clock import Clock
 from tests.support.operator import Call, Login, World
 from tests.unit.sandbox_client import Client, nested, printed, world
@@ -37,8 +38,8 @@ CHELMSFORD: dict[str, Any] = {
     "bnumber": "1211234567",
     "alias": "-",
 }
-FLAGS: dict[str, Any] = {"has_recorded_call": True, "has_voicemail_recording": False, "has_fax_document": False}
-NO_FLAGS: dict[str, Any] = dict.fromkeys(FLAGS)
+NO_FLAGS: dict[str, Any] = dict.fromkeys(SOMETIMES)
+FLAGS = NO_FLAGS | {"has_recorded_call": True, "has_voicemail_recording": False, "has_fax_document": False}
 
 
 def _world(now: str, **options: Any) -> World:
