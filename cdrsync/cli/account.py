@@ -35,7 +35,7 @@ def list_(inputs: Inputs, *, as_json: bool) -> int:
 
     settings = settings_of(inputs, credentials=False)
     configured = {one.name for one in settings.accounts}
-    with database.existing(settings) as engine:
+    with database.existing(settings, looks=True) as engine:
         found = [(one.name, one.calls, one.first_day, one.last_day) for one in status.overview(engine)]
     if as_json:
         keys = ("name", "calls", "first_day", "last_day")

@@ -40,7 +40,7 @@ def show(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     """
     from cdrsync.store.reads import status
 
-    with database.existing(settings_of(inputs, credentials=False), names) as engine:
+    with database.existing(settings_of(inputs, credentials=False), names, looks=True) as engine:
         rows = [(name, *_columns(one)) for name, one in status.checkpoints(engine, names)]
     if as_json:
         keys = ("account", *HEADINGS)

@@ -205,7 +205,7 @@ def _schema(settings: Settings) -> Iterator[Finding]:
     if path is not None and database.is_missing(path):
         yield Finding("database", "ok", f"{path} will be made by the first sync")
         return
-    with database.engine(settings.database_url) as engine:
+    with database.engine(settings.database_url, looks=True) as engine:
         found = migrate.current(engine)
         yield Finding("database", "ok", f"{engine.dialect.name} answers")
         if found is None and settings.auto_migrate:
@@ -232,7 +232,7 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
     if path is not None:
         yield _sqlite(path)
         return
-    with database.engine(settings.database_url) as opened, translated(), opened.connect() as connection:
+    with database.engine(settings.database_url, looks=True) as opened, translated(), opened.connect() as connection:
         found = list(kind_of(opened.dialect.name).troubles(connection))
         connection.rollback()
         made = bool(found) and versions.VERSION_TABLE in inspect(connection).get_table_names()

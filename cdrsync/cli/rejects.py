@@ -33,7 +33,7 @@ def list_(inputs: Inputs, names: tuple[str, ...], *, resolved: bool, as_json: bo
     """
     from cdrsync.store.reads.quarantine import Quarantine
 
-    with database.existing(settings_of(inputs, credentials=False), names) as engine:
+    with database.existing(settings_of(inputs, credentials=False), names, looks=True) as engine:
         kept = Quarantine(engine).records(names, resolved=resolved)
     if as_json:
         output.emit("rejects list", rejects=[_without_content(one) for one in kept])
@@ -55,7 +55,7 @@ def show(inputs: Inputs, number: int, *, as_json: bool) -> int:
     """
     from cdrsync.store.reads.quarantine import Quarantine
 
-    with database.existing(settings_of(inputs, credentials=False)) as engine:
+    with database.existing(settings_of(inputs, credentials=False), looks=True) as engine:
         kept = Quarantine(engine).record(number)
     if as_json:
         output.emit("rejects show", reject=kept and {**_without_content(kept), "raw": kept.raw})

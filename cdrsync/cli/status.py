@@ -59,7 +59,7 @@ def status(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
     settings = settings_of(inputs, credentials=False)
     configured = {account.name: account for account in settings.accounts}
     now = utc_now()
-    with database.existing(settings, names) as engine:
+    with database.existing(settings, names, looks=True) as engine:
         known = [] if as_json else read.overview(engine, names)
         whole = read.every_account(engine, names) if len(known) <= SHOWN_ACCOUNTS else []
     if as_json:

@@ -127,14 +127,14 @@ class Pages:
             now=now,
             several=len(now.accounts) > 1,
             lines=[] if alone else _lines(now, held, found),
-            shown=None if alone is None else self._shown(alone, now, shown),
+            shown=None if alone is None else self._shown(alone, now, shown, tells=not isinstance(held, CdrsyncError)),
             folded_from=FOLDED_FROM,
             weekdays=calendar.WEEKDAYS,
         )
         return page, self._style_hash
 
-    def _shown(self, account: AccountState, now: Snapshot, found: list[Trouble]) -> Shown:
-        answer = self._recent.status(account.name)
+    def _shown(self, account: AccountState, now: Snapshot, found: list[Trouble], *, tells: bool) -> Shown:
+        answer = self._recent.status(account.name) if tells else None  # a database that fails is waited for once
         status = None if isinstance(answer, CdrsyncError) else answer
         today = status and status.today
         hours = None

@@ -93,11 +93,11 @@ class Database:
 
 
 @contextlib.contextmanager
-def engine(database_url: str) -> Iterator[Engine]:
-    """Open an engine for reading and schema work; its connections are closed at the end."""
+def engine(database_url: str, *, looks: bool = False) -> Iterator[Engine]:
+    """Open an engine for reading and schema work; its connections are closed at the end. `looks`: as `open_engine`."""
     from cdrsync.store.databases.engine import open_engine
 
-    opened = open_engine(database_url)
+    opened = open_engine(database_url, looks=looks)
     try:
         yield opened
     finally:
@@ -105,18 +105,18 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def found(settings: Settings) -> Iterator[Engine]:
-    """Open a database that is there already, whatever its schema."""
+def found(settings: Settings, *, looks: bool = False) -> Iterator[Engine]:
+    """Open a database that is there already, whatever its schema. `looks`: as `open_engine`."""
     path = sqlite_file(settings.database_url)
     if path is not None and is_missing(path):  # SQLite would make an empty one
         raise DatabaseUnavailable(f"there is no database at {path} yet", hint="cdrsync sync makes it")
-    with engine(settings.database_url) as opened:
+    with engine(settings.database_url, looks=looks) as opened:
         yield opened
 
 
 @contextlib.contextmanager
-def existing(settings: Settings, names: Collection[str] = ()) -> Iterator[Engine]:
-    """Open a database that is there already, with this program's schema, to read in it.
+def existing(settings: Settings, names: Collection[str] = (), *, looks: bool = False) -> Iterator[Engine]:
+    """Open a database that is there already, with this program's schema, to read in it. `looks`: as `open_engine`.
 
     Raises UnknownAccount for one of the `names` that neither configuration nor database has: an account that left the
     configuration can still be looked at.
@@ -124,7 +124,7 @@ def existing(settings: Settings, names: Collection[str] = ()) -> Iterator[Engine
     from cdrsync.store.admin import migrate
     from cdrsync.store.reads import status
 
-    with found(settings) as opened:
+    with found(settings, looks=looks) as opened:
         migrate.check(opened)
         unknown = set(names) - {account.name for account in settings.accounts}
         if unknown and (unknown := unknown.difference(status.names(opened))):

@@ -31,7 +31,7 @@ class Daemon:
     def __init__(self, settings: Callable[[], Settings], activity: Activity) -> None:
         self._settings = settings
         self._activity = activity
-        self._engine = open_engine(settings().database_url)
+        self._engine = open_engine(settings().database_url, looks=True)
 
     def now(self) -> Snapshot:
         """What the daemon is doing, from memory."""

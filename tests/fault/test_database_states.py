@@ -17,18 +17,27 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import create_engine, func, select
 
+from cdrsync.config.values import Listen
 from cdrsync.errors import ConfigError, DatabaseUnavailable, Retry
+from cdrsync.monitor.activity import Activity
+from cdrsync.monitor.metrics import Metrics
 from cdrsync.store.databases import engine as store_engine
 from cdrsync.store.databases import errors
 from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.databases.port import LOCKED_HINT
 from cdrsync.store.schema.tables import cdr
+from cdrsync.wiring.page import serve
 from tests.fault.fresh import upgraded
 from tests.fault.trouble import MARIADB, POSTGRESQL, SERVERS, SQLITE, cut, persist
+from tests.support import plain_http
+from tests.support.configuration import settings
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
 from tests.support.examples import FIRST, page
+from tests.support.processes import cdrsync, environment
 from tests.support.rig import rig
 from tests.support.stores import OwnStore
 from tests.support.tools import missing
+from tests.support.web import well
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +196,48 @@ def test_who_only_reads_from_a_frozen_server_is_told(migrated: Database) -> None
             assert time.monotonic() - begun < 30 + STALL
         finally:
             migrated.server.thaw()
+
+
+@pytest.mark.waits
+@SERVERS
+def test_who_looks_at_a_locked_table_is_told(
+    migrated: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table is locked for hours while somebody rebuilds it: commands, page and metrics answer within seconds."""
+    monkeypatch.chdir(tmp_path)
+    told = settings(CDRSYNC_DATABASE_URL=migrated.url)
+    activity = Activity()
+    activity.reset([well()])
+    looks = ("status", "status --json", "account list", "checkpoint show", "rejects list", "rejects show 1")
+    with contextlib.ExitStack() as opened:
+        metrics, listen = Metrics(activity), Listen("127.0.0.1", 0)
+        server = serve(listen, settings=lambda: told, activity=activity, metrics=metrics, ring=lambda _: None)
+        opened.callback(server.close)
+        opened.enter_context(locked(migrated, "account", "checkpoint", "coverage", "reject"))
+        beside = opened.enter_context(ThreadPoolExecutor())
+        env = environment("http://127.0.0.1:9/", migrated.url)
+        commands = [beside.submit(cdrsync, *look.split(), env=env, deadline=STALL) for look in looks]
+        metrics_seen = beside.submit(plain_http.get, f"{server.url}metrics", timeout=STALL)
+        shown = plain_http.get(server.url, timeout=STALL)
+        assert (shown.status_code, LOCKED_HINT in shown.text) == (200, True)
+        assert "cdrsync_build_info" in metrics_seen.result().text
+        for command in commands:
+            assert (command.result().returncode, LOCKED_HINT in command.result().stderr) == (69, True), command.result()
+            assert "LINE " not in command.result().stderr  # of the statement
+
+
+@contextlib.contextmanager
+def locked(database: Database, *tables: str) -> Iterator[None]:
+    """Tables that nobody else may read."""
+    engine = open_engine(database.url)
+    with engine.connect() as connection:
+        if database.kind == "postgresql":
+            connection.exec_driver_sql(f"LOCK TABLE {', '.join(tables)}")
+        else:
+            connection.exec_driver_sql(f"LOCK TABLES {' WRITE, '.join(tables)} WRITE")
+        yield
+        connection.invalidate()  # its session ends, and the locks with it
+    engine.dispose()
 
 
 @SQLITE

@@ -6,7 +6,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -34,11 +34,11 @@ def _play_down(record: logging.LogRecord) -> bool:
 logging.getLogger("sqlalchemy.pool.impl.QueuePool").addFilter(_play_down)
 
 
-def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) -> Engine:
+def open_engine(url: str | URL, *, writer: str = "", looks: bool = False, connections: int = POOL) -> Engine:
     """An engine with a pool of at most so many connections; nothing is connected yet.
 
     Nothing rests on a session: what must hold is an option of the connection, or is said anew in each transaction.
-    `writer` names the replica whose pages go through it.
+    `writer` names the replica whose pages go through it. Who `looks` does not wait for locks of others for long.
     Raises ConfigError for a URL that can't be read or whose driver is not installed.
     """
     parsed = _parsed(url)
@@ -57,6 +57,8 @@ def open_engine(url: str | URL, *, writer: str = "", connections: int = POOL) ->
     except ValueError as error:  # an option that is to be a number
         raise ConfigError([f"database_url has an option that can't be read: {error}"], hint=OPTION_HINT) from None
     kind.set_up(engine, writer)
+    if looks and kind.lock_limit:
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(kind.lock_limit))
     if watched:
         watch(engine, arguments, limited=bool(writer))
     engine.update_execution_options(**{_GIVEN: parsed})

@@ -59,10 +59,9 @@ NO_GUARDS = "sql_select_limit = 18446744073709551615, sql_safe_updates = 0, sql_
 """What a server may have set against people who type: answers that are cut off without a word, statements refused."""
 
 READ_ONLY = (1290, 1792, 1836)
-PASSING = {**dict.fromkeys(READ_ONLY, mysql_access.STANDBY_HINT), 1146: RESTORED_HINT}  # a table that is not there
-
+# No such table; a lock that does not come.
+PASSING = {**dict.fromkeys(READ_ONLY, mysql_access.STANDBY_HINT), 1146: RESTORED_HINT, 1205: port.LOCKED_HINT}
 COLLISIONS = (1213, 1020, 3101)  # deadlocks and failed certification: InnoDB, MariaDB, group replication
-
 TOO_LARGE = (1180, 1197, 3100)  # a write-set or a transaction in the binary log: Galera, both, group replication
 UNKNOWN = 1105  # Galera's for the same, among others
 
@@ -92,6 +91,7 @@ class Mysql(DatabaseKind):
     json_needs_check = True
     quote_mark = "`"
     look_arguments: ClassVar[Mapping[str, Any]] = dict.fromkeys(("connect_timeout", "read_timeout"), CONNECT_SECONDS)
+    lock_limit = f"SET SESSION lock_wait_timeout = {port.LOCK_SECONDS}"
     now = "UTC_TIMESTAMP(6)"
 
     def plain_url(self, url: URL) -> URL:

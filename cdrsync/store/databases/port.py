@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from abc import ABC, abstractmethod
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
@@ -49,6 +50,10 @@ SILENT_SECONDS = 10
 """A transaction whose client says nothing for so long is ended by the server: sooner than its lease goes to another, so
 that whoever takes it over does not wait for rows that a stopped or vanished process has locked."""
 
+LOCK_SECONDS = 3
+"""For who only looks, as the page: a table is locked while somebody rebuilds it (VACUUM FULL, OPTIMIZE), for hours."""
+
+LOCKED_HINT = "Another session holds a lock (LOCK TABLE, VACUUM FULL, OPTIMIZE TABLE, …): it passes when that has ended"
 RESTORED_HINT = "While a backup is restored it passes by itself; else something dropped it: restore it from a backup"
 
 
@@ -86,6 +91,7 @@ class DatabaseKind(ABC):
     look_arguments: ClassVar[Mapping[str, Any]] = {"connect_timeout": CONNECT_SECONDS}
 
     now: ClassVar[str]  # SQL for the database's own clock, an instant
+    lock_limit: ClassVar[str] = ""  # SQL by which a transaction waits for a lock for LOCK_SECONDS at most
     quote_mark: ClassVar[str] = '"'  # around identifiers
     has_users: ClassVar[bool] = True  # who may have rights
     distributes: ClassVar[bool] = False  # an extension of it spreads tables over several servers
@@ -300,9 +306,12 @@ def no_rights(error: DBAPIError, hint: str | None = None) -> ConfigError:
     return ConfigError([f"the database's user has too few rights: {one_line(error.orig or error)}"], hint=hint)
 
 
+_PLACE = re.compile(r"\nLINE \d+: .*(?:\n *\^)?")  # of the statement, which psycopg shows
+
+
 def one_line(error: BaseException) -> str:
     """A driver's message without line breaks and statement."""
     arguments = error.args
     if len(arguments) > 1 and isinstance(arguments[1], str):  # PyMySQL: (number, text)
         return f"{arguments[1]} ({arguments[0]})"
-    return " ".join(str(error).split())
+    return " ".join(_PLACE.sub("", str(error)).split())

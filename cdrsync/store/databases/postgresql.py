@@ -48,7 +48,8 @@ PERSONS_MATTER = {
     "42P16": ("a view can't be replaced by ours", postgresql_access.OTHER_COLUMNS_HINT),
 }
 READ_ONLY = "25006"
-HINTS = {READ_ONLY: postgresql_access.STANDBY_HINT, "42P01": RESTORED_HINT}  # a table that is not there
+# No such table; a lock that does not come.
+HINTS = {READ_ONLY: postgresql_access.STANDBY_HINT, "42P01": RESTORED_HINT, "55P03": port.LOCKED_HINT}
 APPLICATION = "cdrsync {}"  # by which a replica's sessions are known
 COLLISIONS = ("40001", "40P01")  # serialisation, deadlocks
 
@@ -91,6 +92,7 @@ class Postgresql(DatabaseKind):
     transactional_ddl = True
     distributes = True
 
+    lock_limit = f"SET LOCAL lock_timeout = '{port.LOCK_SECONDS}s'"
     now = "statement_timestamp()"  # on a Citus cluster no distributed table takes a volatile function
 
     def plain_url(self, url: URL) -> URL:
