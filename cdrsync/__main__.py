@@ -11,7 +11,6 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command line and end the process with its exit code."""
     _open_closed_streams()
     if "run" in sys.argv[1:]:
         # The daemon ends with 0 when it is told to stop, also in the half second before it listens for signals itself.

@@ -56,11 +56,9 @@ class LazyGroup(click.Group):
     """A group that imports a command when it is called, and lists all without importing any."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return the names in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """Import the command."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -78,7 +76,6 @@ class LazyGroup(click.Group):
             raise click.UsageError(error.message.rstrip(".") + did_you_mean(args[0], COMMANDS), ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        """List the commands from the table."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
 
@@ -101,7 +98,7 @@ def cdrsync(ctx: click.Context, config_file: Path | None) -> None:
     \b
     Exit codes: 0 done · 1 found something (gaps, rejects) · 2 usage · 69 API or database unreachable ·
     70 our bug · 75 another instance is at work · 77 login refused · 78 configuration
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     ctx.obj = Inputs(config=config_file)
 
 

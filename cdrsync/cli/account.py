@@ -81,7 +81,7 @@ def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
       cdrsync account rename default sales
 
     JSON: {"old", "new"}.
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     if problem := problem_of_name(new):
         raise click.UsageError(problem)
     with accounts.held_account(settings_of(inputs, credentials=False), old) as store:

@@ -69,7 +69,7 @@ def audit(
     "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "history": {"first",
     "wanted", "read"}, "error"}]}; where an account failed, all but "name" and "error" are null. While the beginning of
     history is not known "first" and "wanted" are null; "history" is null with --number.
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     if ctx.invoked_subcommand is not None:
         return EXIT_OK
     if explain is not None:

@@ -78,7 +78,7 @@ def set_(
       cdrsync checkpoint set --start 2024-01-01 --reason "the years before are not needed"
 
     JSON: {"account", "stream", "before": as in show, "after": as in show}.
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     if (uid is None) == (start is None):
         raise click.UsageError("give either --uid or --start")
     settings = settings_of(inputs, names, credentials=False)

@@ -29,7 +29,7 @@ def config_group() -> None:
       a credential      $CREDENTIALS_DIRECTORY/password (systemd)
       the TOML file     --config FILE, else ./cdrsync.toml or /etc/cdrsync/cdrsync.toml
       its default
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
 
 
 @config_group.command("show", short_help="Print every value with its source, secrets masked")

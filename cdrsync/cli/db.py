@@ -98,7 +98,7 @@ def describe(names: tuple[str, ...], form: str, *, as_json: bool) -> int:
       cdrsync db describe --format dbt > models/cdrsync.yml
 
     JSON: {"objects": [{"name", "kind": "view" or "table", "comment", "columns": [{"name", "type", "comment"}]}]}.
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     from cdrsync.store.admin import dictionary, semantic
 
     objects = dictionary.dictionary()

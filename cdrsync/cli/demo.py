@@ -58,7 +58,6 @@ class Demo:
 
     @property
     def database(self) -> Path:
-        """The SQLite file."""
         return self.directory / DATABASE
 
     def environment(self, api_url: str) -> dict[str, str]:

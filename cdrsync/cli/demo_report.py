@@ -53,7 +53,6 @@ def today() -> date:
 
 
 def count(database: Path) -> int:
-    """Calls held."""
     with closing(_open(database)) as connection:
         return int(connection.execute("SELECT count(*) FROM cdr").fetchone()[0])
 
@@ -104,7 +103,6 @@ def _row_of(call: Call, held: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def show(console: Console, database: Path, world: World, found: list[str], seconds: float) -> None:
-    """Print what a person wants to see after the run."""
     calls = world.records()
     with closing(_open(database)) as connection:
         held = int(connection.execute("SELECT count(*) FROM cdr").fetchone()[0])

@@ -38,7 +38,7 @@ def erase(
       cdrsync erase --expired
 
     JSON: {"accounts": [{"name", "calls", "rejects", "found": {table and column: number}}]}.
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     if (number is None) == (not expired):
         raise click.UsageError("say either --number N or --expired")
     settings = settings_of(inputs, names if expired else (), credentials=False)

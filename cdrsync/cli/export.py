@@ -68,7 +68,7 @@ def export(
       cdrsync export --since 2024-05-01 --until 2024-05-31 -o may.csv
       cdrsync export --since 2024-05-01 --until 2024-05-31 -o may.xlsx
       cdrsync export --since 2024-01-01 -o 2024.parquet
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     from cdrsync.store.reads.export import count
     from cdrsync.store.reads.export import export as pieces
 

@@ -98,7 +98,6 @@ def fields(value: Any) -> dict[str, Any]:
 
 
 def error_object(error: CdrsyncError) -> dict[str, Any]:
-    """Return what a JSON answer says of a failure."""
     return {
         "kind": type(error).__name__,
         "message": logs.redact(error.message),

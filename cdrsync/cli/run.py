@@ -25,7 +25,7 @@ def run(inputs: Inputs, names: tuple[str, ...]) -> int:
       SIGTERM, SIGINT   end after the page in hand (exit 0); a second one ends at once
       SIGHUP            read the configuration again
       SIGUSR1           poll now
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     from cdrsync.daemon.service import Service
 
     return Service(inputs, names=names).run()

@@ -22,7 +22,7 @@ def sandbox(host: str, port: int, *, calls: int, days: int, rate: float, seed: i
     \b
       cdrsync sandbox --rate 2
       cdrsync sync --set api_url=http://127.0.0.1:9811/api/   (the sandbox prints the login to use)
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     from cdrsync.sandbox import Settings
     from cdrsync.sandbox.command import serve
 

@@ -69,7 +69,7 @@ def sync(inputs: Inputs, names: tuple[str, ...], *, give_up_after: float, as_jso
 
     JSON: {"accounts": [{"name", "inserted", "updated", "unchanged", "rejected", "pages", "seconds", "high_water_uid",
     "newest_call", "error"}]}; where an account failed, all but "name" and "error" are null.
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     settings = settings_of(inputs, names)
     return _carry_out(
         settings, "sync", as_json, lambda parts: parts.sync.catch_up(), _catch_up_bar, give_up_after=give_up_after
@@ -99,7 +99,7 @@ def backfill(
       cdrsync backfill --since 2024-05-01 --until 2024-05-07
 
     JSON: as for sync, and "since", "until".
-    """  # noqa: D301 - \b is click's mark for lines that keep their breaks
+    """
     settings = settings_of(inputs, names)
     windows = {}
     for account in settings.accounts:

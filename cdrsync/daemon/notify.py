@@ -31,7 +31,6 @@ class Notifier:
         self._send(f"STATUS={status}")
 
     def feed(self) -> None:
-        """Feed the watchdog."""
         self._send("WATCHDOG=1")
 
     def reloading(self) -> None:
@@ -39,7 +38,6 @@ class Notifier:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """The daemon is on its way out."""
         self._send("STOPPING=1\nSTATUS=stopping")
 
     def _send(self, message: str) -> None:

@@ -109,7 +109,6 @@ class Pool:
 
     @property
     def ended(self) -> bool:
-        """Whether every worker has ended."""
         with self._changed:
             return not self._seats
 

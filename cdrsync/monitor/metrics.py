@@ -64,7 +64,6 @@ class Metrics:
         self._doorbells = made(counter, "doorbells_total", "POSTs to /doorbell.", "outcome")
 
     def page_saved(self, account: str, saved: PageSaved) -> None:
-        """Count one commit."""
         self._pages.labels(account, saved.origin.value).inc()
         for result in ("inserted", "updated", "unchanged", "rejected"):
             count = getattr(saved, result)
@@ -78,11 +77,9 @@ class Metrics:
         self._bytes.labels(account).inc(done.bytes)
 
     def failed(self, account: str, kind: str) -> None:
-        """Count a failure of a task."""
         self._failures.labels(account, kind).inc()
 
     def rejects_open(self, account: str, count: int) -> None:
-        """Set the number of records in quarantine."""
         self._rejects.labels(account).set(count)
 
     def audited(self, account: str, *, gaps: int, at: float) -> None:

@@ -250,7 +250,6 @@ class CallMaker:
         )  # fmt: skip
 
     def moved(self, call: Call, started: int) -> Call:
-        """The same call with another start."""
         day, time = wall_clock(started)
         return call._replace(started=started, calldate=day, calltime=time, ref=self._ref(call.uid, started))
 
@@ -338,5 +337,4 @@ class Totals(NamedTuple):
 
     @property
     def calls(self) -> int:
-        """All calls of the period."""
         return self.answered + self.missed + self.voicemail

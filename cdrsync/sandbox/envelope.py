@@ -40,7 +40,6 @@ class Asked:
 
     @property
     def is_login(self) -> bool:
-        """Whether it is Auth/SessionLogin."""
         return (self.target, self.name) == ("Auth", "SessionLogin")
 
 

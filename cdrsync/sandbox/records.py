@@ -135,7 +135,6 @@ class Records:
         self.add(call, visible=visible)
 
     def is_visible(self, uid: int) -> bool:
-        """Whether the operator would show it."""
         return uid in self.calls and uid not in self._hidden
 
     def by_ref(self, ref: str) -> int | None:
@@ -148,7 +147,6 @@ class Records:
         return self._visible.all
 
     def xml(self, uids: Sequence[int]) -> list[str]:
-        """The records as printed."""
         calls, specials = self.calls, self._special
         if not specials:
             return [record(calls[uid]) for uid in uids]

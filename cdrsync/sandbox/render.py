@@ -82,7 +82,6 @@ def page(records: Iterable[str], empty: str) -> str:
 
 
 def response(target: str, name: str, code: str, request_id: str, content: str) -> str:
-    """One <Response>."""
     attributes = (("target", target), ("name", name), ("Code", code), ("RequestId", request_id))
     shown = " ".join(f"{key}={quoteattr(value)}" for key, value in attributes)
     return f"    <Response {shown}>\n{content}    </Response>\n"
@@ -94,12 +93,10 @@ def message(text: str) -> str:
 
 
 def session(session_id: str) -> str:
-    """What SessionLogin answers."""
     return f"      <SessionId>{session_id}</SessionId>\n"
 
 
 def document(responses: Iterable[str]) -> bytes:
-    """The whole answer."""
     return f"{PROLOG}  <NoveroResponse>\n{''.join(responses)}  </NoveroResponse>\n".encode()
 
 

@@ -39,7 +39,6 @@ class Endurance:
             self._progressed_at = self._clock()
 
     def saved(self, page: PageSaved) -> None:
-        """A page was committed."""
         days = {(page.origin, day) for day in page.completed} - self._days
         high_water = -1 if page.high_water_uid is None else page.high_water_uid
         if page.inserted or page.updated or page.rejected or days or high_water > self._high_water:

@@ -32,7 +32,6 @@ class Tally:
     begun: float = field(default_factory=time.monotonic)
 
     def add(self, saved: PageSaved) -> None:
-        """Add one commit."""
         self.pages += 1
         self.inserted += saved.inserted
         self.updated += saved.updated
@@ -78,7 +77,6 @@ class Run(Tally):
         self._number: int | None = None
 
     def add(self, saved: PageSaved) -> None:
-        """Add one commit."""
         super().add(saved)
         if self._number is None and saved.records:
             self._number = self._log.begin_run(self._origin)

@@ -59,7 +59,6 @@ class AccountParts:
 
     @functools.cached_property
     def audit(self) -> Audit:
-        """The comparison with the operator's totals."""
         return _audit(self._account, self.source, self.ledger, self.sync.position, self.sync)
 
 
@@ -283,7 +282,6 @@ def brake(settings: Settings, account: AccountSettings) -> Brake:
 
 
 def sync_settings(account: AccountSettings) -> SyncSettings:
-    """Return what `Sync` needs to know of an account."""
     from cdrsync.sync.ports import SyncSettings
 
     start = account.start_date

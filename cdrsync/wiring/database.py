@@ -50,12 +50,10 @@ class Database:
         return self.replica.cut_off if "replica" in self.__dict__ else None
 
     def close(self) -> None:
-        """Free every lease and connection."""
         if "replica" in self.__dict__:
             self.replica.leave()
 
     def prepare(self) -> None:
-        """Bring the schema up to date, or refuse it."""
         from cdrsync.store.admin import migrate
 
         with self._lock:

@@ -34,26 +34,21 @@ class Daemon:
         self._engine = open_engine(settings().database_url, looks=True)
 
     def now(self) -> Snapshot:
-        """What the daemon is doing, from memory."""
         return self._activity.snapshot()
 
     def check_database(self) -> None:
-        """Raises DatabaseUnavailable, SchemaMismatch."""
         migrate.check(self._engine)
 
     def overview(self) -> dict[str, Summary]:
-        """What the database holds of every account, in figures. Raises DatabaseUnavailable, SchemaMismatch."""
         self.check_database()  # the daemon has only just begun where there is no schema yet
         return {summary.name: summary for summary in status.overview(self._engine)}
 
     def status(self, account: str) -> AccountStatus:
-        """What the database holds. Raises DatabaseUnavailable, SchemaMismatch."""
         self.check_database()
         timezone = self._settings().account(account).timezone
         return status.one_account(self._engine, account, now=self._activity.snapshot().taken_at, timezone=timezone)
 
     def close(self) -> None:
-        """Close every connection."""
         self._engine.dispose()
 
 

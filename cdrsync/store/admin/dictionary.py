@@ -45,7 +45,6 @@ def dictionary() -> list[Described]:
 
 
 def views() -> list[Described]:
-    """The views."""
     return [Described(view.name, "view", view.comment, view.columns) for view in readable.views()]
 
 

@@ -84,7 +84,6 @@ def views() -> list[View]:
 
 
 def tables_read() -> list[str]:
-    """The tables that the views read."""
     statements = " ".join(view.statement("mysql") for view in views())
     return [name for name in sorted(metadata.tables) if re.search(rf"\b(FROM|JOIN) {name}\b", statements)]
 

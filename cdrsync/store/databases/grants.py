@@ -33,13 +33,11 @@ class Grants:
         return mark + str(name).replace(mark, mark * 2) + mark
 
     def say(self, statement: str) -> None:
-        """Run a statement."""
         # No parameters: quoted names may hold per cent signs and colons.
         self.connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         self.said.append(statement)
 
     def ask(self, query: str, **values: object) -> list[tuple[Any, ...]]:
-        """Rows of a query."""
         return [tuple(row) for row in self.connection.execute(text(query), values)]
 
     def truth(self, condition: str) -> bool:

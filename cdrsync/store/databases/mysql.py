@@ -111,7 +111,6 @@ class Mysql(DatabaseKind):
         return {name: value for name, value in settings.items() if name not in url.query} | mysql_access.tls(url)
 
     def waits(self, look: Any, connection: Any) -> bool:
-        """By what its thread does."""
         with look.cursor() as cursor:
             cursor.execute(mysql_access.WAITS, (connection.thread_id(),))
             mine, command = cursor.fetchone()
@@ -131,7 +130,6 @@ class Mysql(DatabaseKind):
         event.listen(engine, "handle_error", _leave_read_only)
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[str]:
-        """Each call as SQL literals."""
         return literals(calls, Cdr._fields)
 
     def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
@@ -139,7 +137,6 @@ class Mysql(DatabaseKind):
         return f"{_STORED} WHERE account_id = %s AND uid IN ({','.join(map(str, uids))})", (account_id,)
 
     def stored(self, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, str]:
-        """Some at a time."""
         found: dict[int, str] = {}
         with driver(connection) as raw, raw.cursor() as cursor:
             for some in pieces(uids, UIDS):
@@ -158,7 +155,6 @@ class Mysql(DatabaseKind):
         _write(connection, literals(numbers, NUMBER_COLUMNS), f"{_NOTE}{begin}", f"),{begin}", f"){_NOTED}")
 
     def by_uid(self, statement: Select[Any], uid: Column[int], uids: Sequence[int]) -> Select[Any]:
-        """By a list."""
         return statement.with_hint(uid.table, "FORCE INDEX (PRIMARY)").where(uid.in_(uids))
 
     def upsert(self, table: Table, key: list[str], changes: Changes) -> Insert:
@@ -203,15 +199,12 @@ class Mysql(DatabaseKind):
         return False
 
     def troubles(self, connection: Connection) -> Iterator[Trouble]:
-        """Of rights and of the server's settings."""
         return mysql_access.troubles(connection)
 
     def grant(self, grants: Grants) -> None:
-        """On each view by itself."""
         mysql_access.grant(grants)
 
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
-        """By number."""
         number, said = (*error.orig.args, "", "")[:2] if error.orig else ("", "")
         if number in mysql_access.NO_PRIVILEGE:
             return no_rights(error)

@@ -96,7 +96,6 @@ class Postgresql(DatabaseKind):
     now = "statement_timestamp()"  # on a Citus cluster no distributed table takes a volatile function
 
     def plain_url(self, url: URL) -> URL:
-        """With libpq's own options."""
         return postgresql_access.plain_url(url)
 
     def connect_arguments(self, url: URL, *, writer: bool) -> dict[str, Any]:
@@ -126,12 +125,10 @@ class Postgresql(DatabaseKind):
             pass
 
     def waits(self, look: Any, connection: Any) -> bool:
-        """By what its process waits for."""
         mine, event = look.execute(_WAITS, (connection.info.backend_pid,)).fetchone()
         return bool(mine == look.info.backend_pid and event == "ClientRead")
 
     def descriptor(self, connection: Any) -> int:
-        """As libpq tells it."""
         descriptor: int = connection.fileno()
         return descriptor
 
@@ -172,7 +169,6 @@ class Postgresql(DatabaseKind):
             return {row[0]: row for row in cursor.execute(*self.stored_statement(account_id, uids)).fetchall()}
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[Cdr], now: datetime) -> None:
-        """COPY new calls straight into the table."""
         with driver(connection) as raw, raw.cursor() as cursor, cursor.copy(_COPY) as copy:
             copy.set_types(_TYPES)
             for call in forms:
@@ -193,7 +189,6 @@ class Postgresql(DatabaseKind):
         return select(*held.c).select_from(wanted.join(held, true()))
 
     def upsert(self, table: Table, key: list[str], changes: Changes) -> Insert:
-        """ON CONFLICT."""
         statement = postgresql.insert(table)
         return statement.on_conflict_do_update(index_elements=key, set_=changes(lambda name: statement.excluded[name]))
 
@@ -212,7 +207,6 @@ class Postgresql(DatabaseKind):
         return not postgresql_access.is_spread(connection)
 
     def troubles(self, connection: Connection) -> Iterator[Trouble]:
-        """Of rights."""
         return postgresql_access.troubles(connection)
 
     def grant(self, grants: Grants) -> None:
@@ -220,7 +214,6 @@ class Postgresql(DatabaseKind):
         postgresql_access.grant(grants)
 
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
-        """By SQLSTATE."""
         state = getattr(error.orig, "sqlstate", None)
         if state in HINTS:
             return unavailable(error, hint=HINTS[state])

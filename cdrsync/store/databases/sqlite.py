@@ -97,7 +97,6 @@ class _Timestamp(UserDefinedType[str]):
     cache_ok = True
 
     def get_col_spec(self, **_: Any) -> str:
-        """The column's type."""
         return "TIMESTAMP"
 
 
@@ -115,7 +114,6 @@ class Sqlite(DatabaseKind):
     now = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
     def plain_url(self, url: URL) -> URL:
-        """It must name a file."""
         if url.database in (None, "", ":memory:"):
             raise ConfigError(["database_url names no file: what SQLite holds in memory is lost at the end"])
         if os.path.isdir(url.database or ""):  # noqa: PTH112 - Path's fails where the folder is closed to this user
@@ -135,23 +133,19 @@ class Sqlite(DatabaseKind):
         _set_up(engine)
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[tuple[Any, ...]]:
-        """Each call as SQLite stores it."""
         columns: list[Any] = list(zip(*calls, strict=True))
         for place, written in _WRITTEN.items():
             columns[place] = written(columns[place])
         return list(zip(*columns, strict=True))
 
     def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
-        """By a list in JSON."""
         return _STORED, (account_id, json.dumps(uids))
 
     def stored(self, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, tuple[Any, ...]]:
-        """Read rows as they are."""
         with driver(connection) as raw:
             return {row[0]: row for row in raw.execute(*self.stored_statement(account_id, uids))}
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[tuple[Any, ...]], now: datetime) -> None:
-        """Write them, row by row."""
         seen = self.bound_instant(now)
         with driver(connection) as raw:
             raw.executemany(_INSERT, [(account_id, seen, seen, *form) for form in forms])
@@ -169,18 +163,15 @@ class Sqlite(DatabaseKind):
                 time.sleep(BUSY_PAUSE)
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
-        """Write them the same way."""
         first_seen = self.bound_instant(now)
         with driver(connection) as raw:
             raw.executemany(_NOTE, [(first_seen, *one) for one in numbers])
 
     def by_uid(self, statement: Select[Any], uid: Column[int], uids: Sequence[int]) -> Select[Any]:
-        """By a list in JSON."""
         wanted = func.json_each(json.dumps(list(uids))).table_valued("value")
         return statement.where(uid.in_(select(wanted.c.value)))
 
     def upsert(self, table: Table, key: list[str], changes: Changes) -> Insert:
-        """ON CONFLICT."""
         statement = sqlite.insert(table)
         return statement.on_conflict_do_update(index_elements=key, set_=changes(lambda name: statement.excluded[name]))
 
@@ -198,19 +189,15 @@ class Sqlite(DatabaseKind):
         return Text()
 
     def bound_instant(self, value: datetime) -> str:
-        """As text."""
         return str(value.astimezone(UTC).replace(tzinfo=None))
 
     def bound_pounds(self, value: Decimal) -> int:
-        """As millionths."""
         return micro(value)
 
     def read_pounds(self, value: Any) -> Decimal:
-        """From millionths."""
         return Decimal(value).scaleb(-COST_PLACES)
 
     def bound_time(self, value: time_of_day) -> str:
-        """As text."""
         return value.isoformat("seconds")
 
     def troubles(self, connection: Connection) -> Iterator[Trouble]:
@@ -219,7 +206,6 @@ class Sqlite(DatabaseKind):
         yield from ()
 
     def grant(self, grants: Grants) -> None:
-        """There is nobody to grant anything to."""
         del grants
         raise ConfigError(
             ["SQLite has no users: who may read is a matter of the file's permissions"],

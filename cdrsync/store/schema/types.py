@@ -38,7 +38,6 @@ class Exact(TypeDecorator[str]):
         self.long = long
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Ask the database."""
         return kind_of(dialect.name).text(dialect, self.length, long=self.long)
 
 
@@ -48,7 +47,6 @@ class Number(Exact):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Ask the database."""
         return kind_of(dialect.name).number(dialect, self.length)
 
 
@@ -59,7 +57,6 @@ class JsonText(TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Ask the database."""
         return kind_of(dialect.name).json(dialect)
 
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -71,7 +68,6 @@ class JsonText(TypeDecorator[str]):
         del dialect
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        """The text itself."""
         del dialect, coltype
 
 
@@ -91,7 +87,6 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Ask the database."""
         return kind_of(dialect.name).instant()
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
@@ -122,7 +117,6 @@ class Pounds(TypeDecorator[Decimal]):
         self.precision = precision
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Ask the database."""
         return kind_of(dialect.name).pounds(self.precision)
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
@@ -133,7 +127,6 @@ class Pounds(TypeDecorator[Decimal]):
         return kind_of(dialect.name).bound_pounds(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
-        """Pounds again."""
         return None if value is None else kind_of(dialect.name).read_pounds(value)
 
 
@@ -144,14 +137,11 @@ class WallTime(TypeDecorator[time]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Ask the database."""
         return kind_of(dialect.name).time()
 
     def process_bind_param(self, value: time | None, dialect: Dialect) -> Any:
-        """As the database takes it."""
         return None if value is None else kind_of(dialect.name).bound_time(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> time | None:
-        """A time again."""
         del dialect
         return time.fromisoformat(value) if isinstance(value, str) else value
