@@ -130,7 +130,9 @@ def backfill(
 def fetch(
     inputs: Inputs, names: tuple[str, ...], uid: int | None, ref: str | None, *, replace: bool, as_json: bool
 ) -> int:
-    """Fetch one record from the operator (GetCDR), store it and print it. Exit 1: the operator has none.
+    """Fetch one record from the operator (GetCDR), store it and print it as it is kept: without what was erased.
+
+    Exit 1: the operator has none.
 
     JSON: {"account", "record": {column: value} or null, "rejected": problem or null, "stored": "inserted", "updated",
     "unchanged" or "rejected"}.
@@ -140,7 +142,8 @@ def fetch(
     settings = settings_of(inputs, names)
     account = accounts.only_account(settings)
     with accounts.open_account(settings, account, stop=INTERRUPT.event, told=output.note) as parts:
-        batch, saved = parts.sync.fetch(uid=uid, ref=ref, over=replace)
+        sent, saved = parts.sync.fetch(uid=uid, ref=ref, over=replace)
+        batch = parts.store.as_kept(sent)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
     problem = batch.rejects[0].problem if batch.rejects else None
     stored = next((word for word in ("inserted", "updated", "unchanged", "rejected") if getattr(saved, word)), None)
@@ -150,6 +153,8 @@ def fetch(
         output.facts({**record, "stored": stored})
     elif problem is not None:
         output.line(f"the record can't be read ({problem}); it is kept: cdrsync rejects list")
+    elif len(sent):
+        output.line("the record is as old as what retention has deleted: it is not kept")
     else:
         output.line(f"the operator has no record with {f'uid {uid}' if uid else f'ref {ref}'}")
     return EXIT_OK if record is not None else EXIT_FOUND

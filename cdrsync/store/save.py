@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import and_, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from cdrsync.model import Origin, Page, PageSaved, Reject, Verdict, utc_now
+from cdrsync.model import Batch, Origin, Page, PageSaved, Reject, Verdict, utc_now
 from cdrsync.store.changes import DayDelta, apply, deltas, last_words, refuse_others, said_again
 from cdrsync.store.compare import compare, write_back
 from cdrsync.store.databases.choose import kind_of, kind_of_error
@@ -156,6 +156,10 @@ class SqlStore(Identity, Positions, Runs):
         except (ValueError, OverflowError):  # `save` meets it again, and finds out which call it is
             return page
         return replace(page, forms=dict(zip(map(id, page.cdrs), forms, strict=True)))
+
+    def as_kept(self, batch: Batch) -> Batch:
+        """An answer without what was erased, as `save` has just kept it."""
+        return Batch(list(self._rules.apply(batch.cdrs)), self._rules.quarantine(batch.rejects))
 
     def sum_days(self, *, look: bool = False) -> bool:
         """Bring the summary up to date, some days at a time; False once none is left.

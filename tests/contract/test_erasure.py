@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import insert
 from cdrsync.errors import ConfigError
 from cdrsync.model import Reject
 from cdrsync.store.numbering import classify
-from cdrsync.store.privacy.eraser import Eraser
+from cdrsync.store.privacy.eraser import Erased, Eraser
 from cdrsync.store.privacy.rules import Key
 from cdrsync.store.schema import tables
 from tests.support.examples import FIRST, page
@@ -113,6 +114,34 @@ def test_no_spelling_is_left_in_any_table(store: SqlStore, eraser: Eraser, eyes:
         store.save(page(*calls, *strangers, rejects=rejects))  # nothing comes back
     (log,) = eyes.rows(tables.erasure)
     assert "cdr.anumber" in log.found
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [("+44 7921 255043", SPELLINGS), ("V:Desk@Example.com", ("V:desk@example.com", "V:DESK@example.com"))],
+)
+def test_what_retention_made_of_the_number_goes_too(
+    store: SqlStore, eraser: Eraser, eyes: Eyes, given: str, written: tuple[str, ...]
+) -> None:
+    """However it was written it has one pseudonym, in calls, history and quarantine. Read again, nothing changes."""
+    calls = [FIRST._replace(uid=100 + n, anumber="7700900123", dialled=text) for n, text in enumerate(written)]
+    before = [call._replace(dialled="447700900124") for call in calls]
+    rejects = [Reject(900, f"<CDR><calldate>{FIRST.call_date}</calldate><dialled>{written[0]}</dialled></CDR>", "bad")]
+    store.save(page(*before))
+    list(eraser.prune(FIRST.call_date + timedelta(days=1), "pseudonymise"))
+    store.save(page(*calls, rejects=rejects))
+    store.save(page(*before))
+    store.save(page(*calls))
+    (pseudonym,) = {call.dialled for call in eyes.cdrs()}
+    assert pseudonym is not None
+    assert everything(eyes).count(pseudonym) > 3 * len(calls)
+    done = eraser.erase_number(given)
+    assert done == Erased(len(calls), 1)
+    assert {"cdr.dialled", "cdr_change.old_value", "reject.raw", "number.number"} <= done.found.keys()
+    assert pseudonym not in everything(eyes)
+    assert store.save(page(*calls, rejects=rejects)).unchanged == len(calls)
+    assert pseudonym not in everything(eyes)
+    assert {call.anumber for call in eyes.cdrs()} == {Key(SECRET).pseudonym("7700900123")}  # somebody else's stays
 
 
 @pytest.mark.parametrize("how", ["another account", "read anew", "under the name of one that is gone"])

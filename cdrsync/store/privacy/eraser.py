@@ -108,7 +108,8 @@ class Eraser:
         meant = normal_form(wanted)
         token = key.token(meant)
         run = self._put_down(what=NUMBER, token=token, key_check=key.check)
-        person = Person(self._account_id, Rules(1, key, tokens=frozenset([token])), meant)
+        rules = Rules(1, key, tokens=frozenset([token]), stand_in=key.pseudonym(meant))  # retention may have made one
+        person = Person(self._account_id, rules, meant)
         with self._writing() as connection:
             person.clean_texts(connection)
             seen = set(person.forms(connection))
@@ -281,7 +282,7 @@ class Eraser:
 
     def _unused(self, connection: Connection, seen: Collection[str]) -> list[str]:
         """Those of the numbers that no call of any account has."""
-        unused = {text for text in seen if not text.startswith("~") and text not in ("", "0")}
+        unused = {text for text in seen if text not in ("", "0", ERASED)}
         # Few are destinations, and no index is there for them: one pass over all.
         unused -= set(connection.execute(select(cdr.c.dialled).distinct()).scalars())
         for column in (cdr.c.anumber, cdr.c.bnumber):

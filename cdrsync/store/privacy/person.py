@@ -48,7 +48,7 @@ class Person:
         self._account_id = account_id
         last = [meant.removeprefix("V:")] if meant.startswith("V:") else [*meant[-LOOKED_AT:]]
         written = ["%".join(last), *("%".join(last).translate(digits) for digits in _SCRIPTS)]
-        self._patterns = [f"%{digits}%" for digits in written]
+        self._patterns = [f"%{digits}%" for digits in (*written, rules.stand_in) if digits]
 
     def forms(self, connection: Connection) -> Iterator[str]:
         """The ways in which calls have it."""

@@ -64,11 +64,12 @@ class Key:
         return self._hash("token", number)
 
     def pseudonym(self, number: str | None) -> str | None:
-        """What stands for a number. What is nobody's number, or stands for one already, stays."""
+        """What stands for a number, however it is written. Nobody's number, or what stands for one already, stays."""
         if number is None or number in _PLAIN or number.removeprefix(_MAILBOX).startswith(_MARK):
             return number
         mailbox = _MAILBOX if number.startswith(_MAILBOX) else ""  # a voicemail is still seen to be one
-        digest = bytes.fromhex(self._hash("pseudonym", number))[:_LENGTH]
+        meant = number.casefold().replace("v:", _MAILBOX, 1) if mailbox else next(iter(readings(number)), number)
+        digest = bytes.fromhex(self._hash("pseudonym", meant))[:_LENGTH]
         return f"{mailbox}{_MARK}{b32encode(digest).decode()}"
 
     def _hash(self, purpose: str, text: str) -> str:
@@ -90,6 +91,7 @@ class Rules:
     delete_before: date = date.min
     pseudonymise_before: date = date.min
     tokens: frozenset[str] = frozenset()
+    stand_in: str | None = None  # the pseudonym of a number that is being erased
 
     def apply(self, calls: Sequence[Cdr]) -> Sequence[Cdr]:
         """The calls as they may be stored."""
@@ -147,7 +149,9 @@ class Rules:
     def within(self, text: str | None) -> str | None: ...
     def within(self, text: str | None) -> str | None:
         """A text without the numbers that persons had erased."""
-        return replaced(text, self.is_erased, ERASED) if text and self.tokens else text
+        if not text or not self.tokens:
+            return text
+        return replaced(text.replace(self.stand_in, ERASED) if self.stand_in else text, self.is_erased, ERASED)
 
     def is_erased(self, number: str) -> bool:
         """Whether a person had this number (normal form) erased."""

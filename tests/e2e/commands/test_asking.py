@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -56,6 +57,24 @@ def test_a_call_that_the_operator_has_replaced_is_taken_over_on_a_persons_word(
     assert "--replace" in refused.stderr
     assert answer("fetch", "--uid", str(old.uid), "--replace", env=env)["stored"] == "updated"
     assert answer("fetch", "--uid", str(old.uid), env=env)["record"]["ref"] == "A" * 16
+
+
+def test_fetch_prints_what_is_kept(env: dict[str, str], world: World) -> None:
+    """A number that was erased is in no word of it, as in no column; a record that retention has deleted is none."""
+    env |= {"CDRSYNC_PSEUDONYM_KEY": "a long random text", "CDRSYNC_RETENTION_POLICY": "delete"}
+    recent = world.add(anumber="7921255043", dialled="447921255043", alias="for 07921 255043")
+    old = world.add(started=time.time() - 90 * 86_400)
+    assert answer("fetch", "--uid", str(recent.uid), env=env)["record"]["anumber"] == "7921255043"
+    assert answer("fetch", "--uid", str(old.uid), env=env)["stored"] == "inserted"
+    assert cdrsync("erase", "--number", "07921255043", "--yes", env=env).returncode == 0
+    env["CDRSYNC_RETENTION_MONTHS"] = "1"
+    assert cdrsync("erase", "--expired", "--yes", env=env).returncode == 0
+    record = answer("fetch", "--uid", str(recent.uid), env=env)["record"]
+    assert (record["anumber"], record["dialled"], record["alias"]) == ("~erased", "~erased", "for ~erased")
+    shown = cdrsync("fetch", "--uid", str(recent.uid), env=env)
+    assert (shown.returncode, "255043" in shown.stdout + shown.stderr) == (0, False)
+    assert answer("fetch", "--uid", str(old.uid), env=env, code=1)["record"] is None
+    assert "retention" in cdrsync("fetch", "--uid", str(old.uid), env=env).stdout
 
 
 def test_money_is_exact_in_json(env: dict[str, str], world: World) -> None:
