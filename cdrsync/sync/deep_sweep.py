@@ -10,37 +10,24 @@ from cdrsync.sync.position import DEEP_SWEEP_STREAM, stream_of
 from cdrsync.sync.tail import by_offset, follows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
-    from cdrsync.sync.ports import Source, Store
-    from cdrsync.sync.position import Position
-
-    Save = Callable[[Iterator[Page], Checkpoint | None], Iterator[PageSaved]]
+    from cdrsync.sync.ports import Source
+    from cdrsync.sync.transfer import Transfer
 
 A_DAY = 86_400
 """Uids that the platform hands out in a day: so far below the first call wanted a record may lie that no date shows."""
 
 
 class DeepSweep:
-    """LastId walks over the uids of one account, as far as its tail has come. `save` saves pages."""
+    """LastId walks over the uids of one account, as far as its tail has come."""
 
-    def __init__(
-        self,
-        source: Source,
-        store: Store,
-        position: Position,
-        save: Save,
-        *,
-        page_size: int,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._source = source
-        self._store = store
-        self._position = position
-        self._save = save
-        self._page_size = page_size
-        self._clock = clock
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+        self._store = transfer.store
+        self._position = transfer.position
+        self._clock = transfer.clock
 
     def sweep(self) -> Iterator[PageSaved]:
         """Walk over all uids of what is wanted. Resumable: how far it has come is kept."""
@@ -53,12 +40,12 @@ class DeepSweep:
             streams = [stream_of(DEEP_SWEEP_STREAM, number) for number in numbers]
             for stream in dict.fromkeys([*streams, DEEP_SWEEP_STREAM]):  # the job last: only then has it begun
                 checkpoint = Checkpoint(stream, high_water_uid=after, begun_at=begun, lowers=True)
-                yield self._store.save(Page(Origin.DEEP_SWEEP, [], checkpoint=checkpoint))
+                yield self._transfer.keep(Origin.DEEP_SWEEP, checkpoint)
         for number in numbers:
             reached = self._position.high_water_uid(DEEP_SWEEP_STREAM, number) or 0
             yield from self._walk(reached, MAX_UID, number, stream_of(DEEP_SWEEP_STREAM, number), begun)
         done = Checkpoint(DEEP_SWEEP_STREAM, begun_at=begun, done=True)
-        yield self._store.save(Page(Origin.DEEP_SWEEP, [], checkpoint=done))
+        yield self._transfer.keep(Origin.DEEP_SWEEP, done)
 
     def around(self, window: Window) -> Iterator[PageSaved]:
         """Walk over the uids around those of a window."""
@@ -81,15 +68,15 @@ class DeepSweep:
         if mark is None or mark.high_water_uid is None:
             return  # nothing was read yet
         pages = walk_pages(
-            self._source,
+            self._transfer.source,
             stream=stream,
             after_uid=after,
             until=min(until, mark.high_water_uid),
-            limit=self._page_size,
+            limit=self._transfer.settings.page_size,
             number=number,
             begun_at=begun,
         )
-        yield from self._save(pages, mark)
+        yield from self._transfer.save(pages, mark)
 
 
 def walk_pages(

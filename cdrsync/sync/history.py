@@ -11,7 +11,6 @@ from cdrsync.model import (
     CdrsAsk,
     Checkpoint,
     Origin,
-    Page,
     PageSaved,
     Period,
     Totals,
@@ -23,10 +22,9 @@ from cdrsync.sync.position import HISTORY_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
 
-    from cdrsync.sync.ports import Source, Store
-    from cdrsync.sync.position import Position
+    from cdrsync.sync.ports import Source
+    from cdrsync.sync.transfer import Transfer
 
 EMPTY_MONTHS = 12
 """Months in a row without a call before which no older one is believed in, where the operator does not show any."""
@@ -35,14 +33,10 @@ EMPTY_MONTHS = 12
 class History:
     """How far back one account has been read. The position is kept in the checkpoint of `history`."""
 
-    def __init__(
-        self, source: Source, store: Store, position: Position, *, page_size: int, clock: Callable[[], datetime]
-    ) -> None:
-        self._source = source
-        self._store = store
-        self._position = position
-        self._page_size = page_size
-        self._clock = clock
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+        self._store = transfer.store
+        self._position = transfer.position
 
     def walk_back(self, today: date, read: Callable[[Window], Iterator[PageSaved]]) -> Iterator[PageSaved]:
         """Read month by month into the past until the operator has nothing older. How far it has come is kept.
@@ -87,13 +81,15 @@ class History:
         if oldest <= BEGINNING:
             return False
         try:
-            return calls_before(self._source, oldest, self._position.numbers, self._page_size)
+            return calls_before(
+                self._transfer.source, oldest, self._position.numbers, self._transfer.settings.page_size
+            )
         except RequestRefused:
             return None
 
     def _walked(self, oldest: date, busy: date, *, done: bool = False) -> PageSaved:
-        checkpoint = Checkpoint(HISTORY_STREAM, window=Window(oldest, busy), begun_at=self._clock(), done=done)
-        return self._store.save(Page(Origin.BACKFILL, [], checkpoint=checkpoint))
+        checkpoint = Checkpoint(HISTORY_STREAM, window=Window(oldest, busy), begun_at=self._transfer.clock(), done=done)
+        return self._transfer.keep(Origin.BACKFILL, checkpoint)
 
 
 def calls_before(source: Source, day: date, numbers: Sequence[str | None], page_size: int) -> bool:

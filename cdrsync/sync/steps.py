@@ -18,14 +18,12 @@ import itertools
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.errors import BadAnswer, RequestRefused, SequenceReset
 from cdrsync.model import (
     BACKFILL_STREAM,
     BEGINNING,
     TAIL_STREAM,
     Batch,
     Cdr,
-    CdrsAsk,
     Checkpoint,
     Origin,
     Page,
@@ -34,9 +32,8 @@ from cdrsync.model import (
     utc_now,
 )
 from cdrsync.sync.deep_sweep import DeepSweep
-from cdrsync.sync.high_water import RESET_MARGIN, HighWater, fallen
+from cdrsync.sync.high_water import RESET_MARGIN, HighWater
 from cdrsync.sync.history import History, counted
-from cdrsync.sync.ports import batches
 from cdrsync.sync.position import (
     BOOTSTRAP_STREAM,
     DEEP_SWEEP_STREAM,
@@ -44,19 +41,16 @@ from cdrsync.sync.position import (
     START_STREAM,
     SWEEP_STREAM,
     WANTED_STREAM,
-    Position,
     stream_of,
 )
-from cdrsync.sync.read_ahead import Shared, blocks, read_ahead
-from cdrsync.sync.tail import tail_pages
-from cdrsync.sync.windows import EndDates, window_pages
+from cdrsync.sync.read_ahead import read_ahead
+from cdrsync.sync.transfer import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from cdrsync.sync.ports import Source, Store, SyncSettings
-
-    ReadAhead = Callable[[Sequence[Iterator[Page]]], Iterator[Page]]
+    from cdrsync.sync.transfer import ReadAhead
 
 
 class Sync:
@@ -71,18 +65,15 @@ class Sync:
         clock: Callable[[], datetime] = utc_now,
         read_ahead: ReadAhead = read_ahead,
     ) -> None:
+        self._transfer = Transfer(source, store, settings, clock=clock, read_ahead=read_ahead)
         self._source = source
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._read_ahead = read_ahead
-        self._in_doubt = True  # answers may have come that nobody has saved, such as those to a process that was killed
-        self.position = Position(store, settings, clock)
+        self.position = self._transfer.position
         self._numbers = self.position.numbers
-        self._deep = DeepSweep(source, store, self.position, self._save_all, page_size=settings.page_size, clock=clock)
-        self._history = History(source, store, self.position, page_size=settings.page_size, clock=clock)
-
-    # ── steps ──────────────────────────────────────────────────────────────────────────────────────────────────────
+        self._deep = DeepSweep(self._transfer)
+        self._history = History(self._transfer)
 
     def poll(self) -> Iterator[PageSaved]:
         """New calls: the tail, after the bootstrap where there is no high-water mark yet. Idle: one API request."""
@@ -92,8 +83,8 @@ class Sync:
                 yield from self._bootstrap(number)
                 uid = self.position.high_water_uid(TAIL_STREAM, number)
             if uid is not None:
-                yield from self._tail(number, uid, Origin.TAIL)
-        self._in_doubt = False
+                yield from self._transfer.tail(number, uid, Origin.TAIL)
+        self._transfer.in_doubt = False
 
     def look_back(self) -> Iterator[PageSaved]:
         """Read the recent tail again, and today's first page: late, out-of-order and changed records.
@@ -107,10 +98,10 @@ class Sync:
         for number in self._numbers:
             mark = self.position.high_water_uid(TAIL_STREAM, number)
             if mark is not None:
-                yield self._todays_first_page(number)
+                yield self._transfer.todays_first_page(number)
                 proven = self.position.high_water_uid(LOOKBACK_STREAM, number)
                 after = min(uid for uid in (mark, late, proven) if uid is not None)
-                yield from self._tail(number, mark, Origin.LOOKBACK, after=after)
+                yield from self._transfer.tail(number, mark, Origin.LOOKBACK, after=after)
                 yield self._proven(Origin.LOOKBACK, number, begun)
         yield self._mark(Origin.LOOKBACK, LOOKBACK_STREAM, begun)
 
@@ -184,7 +175,7 @@ class Sync:
 
     def read_days(self, days: Iterable[date], origin: Origin) -> Iterator[PageSaved]:
         """Read whole days in the order given, a few in parallel; the page that ends a day marks it downloaded."""
-        yield from self._windows((Window(day, day) for day in days), origin)
+        yield from self._transfer.windows((Window(day, day) for day in days), origin)
 
     def reread(self, day: date) -> tuple[int, dict[int, Cdr]]:
         """Read one day again. Returns how many records it changed, and the day's calls as the operator lists them."""
@@ -193,7 +184,7 @@ class Sync:
         def see(page: Page) -> None:
             listed.update((cdr.uid, cdr) for cdr in page.cdrs if cdr.call_date == day)
 
-        pages = self._windows(iter([Window(day, day)]), Origin.HEAL, see=see)
+        pages = self._transfer.windows(iter([Window(day, day)]), Origin.HEAL, see=see)
         return sum(saved.inserted + saved.updated for saved in pages), listed
 
     def reopen_history(self) -> Iterator[PageSaved]:
@@ -211,28 +202,28 @@ class Sync:
         checkpoint = Checkpoint(
             stream_of(TAIL_STREAM, number), high_water_uid=uid, high_water_ended_at=self._clock(), lowers=True
         )
-        return self._store.save(Page(Origin.PERSON, [], checkpoint=checkpoint))
+        return self._transfer.keep(Origin.PERSON, checkpoint)
 
     def set_start(self, day: date) -> PageSaved:
         """Want history from a day on, also a later one than before; BEGINNING: all of it. A person's word."""
         checkpoint = Checkpoint(START_STREAM, window=Window(day, day), begun_at=self._clock(), done=True)
-        return self._store.save(Page(Origin.PERSON, [], checkpoint=checkpoint))
+        return self._transfer.keep(Origin.PERSON, checkpoint)
 
     def _keep_start(self) -> Iterator[PageSaved]:
         """Keep what history is wanted: a run that is cut off must not forget it, whatever the next one is told."""
         kept, since = self._store.checkpoint(START_STREAM), self.position.wanted_since()
         if kept is None or kept.window is None or kept.window.first > since:
             checkpoint = Checkpoint(START_STREAM, window=Window(since, since), begun_at=self._clock(), done=True)
-            yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=checkpoint))
+            yield self._transfer.keep(Origin.BACKFILL, checkpoint)
 
     def _mark(self, origin: Origin, stream: str, begun: datetime) -> PageSaved:
-        return self._store.save(Page(origin, [], checkpoint=Checkpoint(stream, begun_at=begun, done=True)))
+        return self._transfer.keep(origin, Checkpoint(stream, begun_at=begun, done=True))
 
     def _proven(self, origin: Origin, number: str | None, begun: datetime) -> PageSaved:
         """Keep up to which uid nothing rests on the order of tail pages: the next look-back begins there."""
         uid = self.position.high_water_uid(TAIL_STREAM, number)
         checkpoint = Checkpoint(stream_of(LOOKBACK_STREAM, number), high_water_uid=uid, begun_at=begun, done=True)
-        return self._store.save(Page(origin, [], checkpoint=checkpoint))
+        return self._transfer.keep(origin, checkpoint)
 
     # ── bootstrap and tail ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,7 +234,7 @@ class Sync:
         first_run = anchor is None or anchor.window is None
         if first_run:
             checkpoint = Checkpoint(BOOTSTRAP_STREAM, window=Window(today, today), begun_at=self._clock())
-            yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
+            yield self._transfer.keep(Origin.BOOTSTRAP, checkpoint)
         for wanted in self._numbers if first_run else (number,):
             stream = stream_of(WANTED_STREAM, wanted)
             if self._store.checkpoint(stream) is None:
@@ -251,11 +242,11 @@ class Sync:
         since = today if anchor is None or anchor.window is None else min(anchor.window.first, today)
         for window in itertools.chain([Window(since, today)], self._steps_back(since) if first_run else ()):
             high = HighWater(-1)
-            yield from self._windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), high=high)
+            yield from self._transfer.windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), high=high)
             high.believe_leap(self._source, limit=self._settings.page_size, number=number)
             if high.uid >= 0:
                 checkpoint = high.checkpoint(stream_of(TAIL_STREAM, number))
-                yield self._store.save(Page(Origin.BOOTSTRAP, [], checkpoint=checkpoint))
+                yield self._transfer.keep(Origin.BOOTSTRAP, checkpoint)
                 yield self._proven(Origin.BOOTSTRAP, number, self.position.read_at(BOOTSTRAP_STREAM, self._clock()))
                 return
 
@@ -269,112 +260,16 @@ class Sync:
             yield window
             last, length = window.first - timedelta(days=1), length * 2
 
-    def _tail(self, number: str | None, mark: int, origin: Origin, *, after: int | None = None) -> Iterator[PageSaved]:
-        stream = stream_of(TAIL_STREAM, number)
-        pages = tail_pages(
-            self._source,
-            origin=origin,
-            stream=stream,
-            after_uid=mark if after is None else after,
-            mark=mark,
-            limit=self._settings.page_size,
-            number=number,
-            in_doubt=self._in_doubt,
-        )
-        first = next(pages, None)  # an idle poll ends here, without a thread
-        if first is not None:
-            yield from self._save_all(pages, self._store.checkpoint(stream), first)
-
-    def _save_all(self, pages: Iterator[Page], mark: Checkpoint | None, *first: Page) -> Iterator[PageSaved]:
-        """Save pages that are read ahead, unless they show that the uids have fallen."""
-        for page in itertools.chain(first, self._ahead([pages])):
-            self._refuse_reset(page, mark)
-            yield self._store.save(page)
-
-    def _ahead(self, streams: Sequence[Iterator[Page]]) -> Iterator[Page]:
-        """Pages that are read ahead: what was read and is not taken, where this ends early, leaves a doubt."""
-        before, self._in_doubt = self._in_doubt, True
-        yield from self._read_ahead(streams)
-        self._in_doubt = before
-
-    def _todays_first_page(self, number: str | None) -> PageSaved:
-        """The one question by date of a look-back: LastId alone would never show that the uids have fallen."""
-        day, size = self.position.today(), self._settings.page_size
-        ask = CdrsAsk(limit=size, start_date=day, end_date=day + timedelta(days=1), number=number)
-        (batch,) = batches(self._source.ask([ask]))
-        page = Page(Origin.LOOKBACK, batch.cdrs, batch.rejects)
-        self._refuse_reset(page, self._store.checkpoint(stream_of(TAIL_STREAM, number)))
-        return self._store.save(page)
-
-    def _refuse_reset(self, page: Page, mark: Checkpoint | None) -> None:
-        """Raise SequenceReset where a call shows that the uids have fallen, and shows it again when it is asked for."""
-        call = fallen(page, mark, self._clock())
-        if call is None or mark is None:
-            return
-        try:
-            again = self._source.fetch(uid=call.uid).cdrs
-        except RequestRefused:
-            again = [call]  # an operator that answers no such question can't unsay it either
-        began = f"uid {call.uid} began at {call.started_at:%Y-%m-%d %H:%M:%S} UTC"
-        if not any(one.uid == call.uid and one.started_at == call.started_at for one in again):
-            raise BadAnswer(f"{began}, says one answer of the operator's, and another says otherwise")
-        reached = f"after the high-water mark {mark.high_water_uid} had been reached"
-        raise SequenceReset(f"{began}, {reached}: the operator's uids have fallen")
-
-    # ── windows ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _windows(
-        self,
-        windows: Iterator[Window],
-        origin: Origin,
-        *,
-        numbers: tuple[str | None, ...] | None = None,
-        see: Callable[[Page], None] | None = None,
-        high: HighWater | None = None,
-    ) -> Iterator[PageSaved]:
-        """Read windows in a few threads that share them, and save their pages here, each shown to `see` before."""
-        parts = blocks(windows)
-        first = list(itertools.islice(parts, self._settings.workers))
-        if not first:
-            return  # nothing is due: no threads, and none of what they need
-        shared, end_dates, today = Shared(itertools.chain(first, parts)), EndDates(), self.position.today()
-        lanes = [
-            window_pages(
-                self._source,
-                itertools.chain.from_iterable(shared),
-                origin=origin,
-                limit=self._settings.page_size,
-                numbers=numbers or self._numbers,
-                completes_before=today if numbers in (None, self._numbers) else date.min,
-                end_dates=end_dates,
-                high=high,
-            )
-            for _ in first  # no more threads than have something to read
-        ]
-        marks = [self._store.checkpoint(stream_of(TAIL_STREAM, number)) for number in self._numbers]
-        mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
-        for page in self._ahead(lanes):
-            self._refuse_reset(page, mark)
-            if see is not None:
-                see(page)
-            saved = self._store.save(page)
-            del page  # its memory is another's while the next one is waited for
-            yield saved
-
     def _backfill_job(self, window: Window) -> Iterator[PageSaved]:
         job = self._store.checkpoint(BACKFILL_STREAM)
         if job is None or job.done or job.window != window or job.begun_at is None:
             job = Checkpoint(BACKFILL_STREAM, window=window, begun_at=self._clock())
-            yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=job))
+            yield self._transfer.keep(Origin.BACKFILL, job)
         downloaded = self._store.days_downloaded(window, since=job.begun_at)
         yield from self.read_days((day for day in reversed(window.days()) if day not in downloaded), Origin.BACKFILL)
         done = Checkpoint(BACKFILL_STREAM, window=window, begun_at=job.begun_at, done=True)
-        yield self._store.save(Page(Origin.BACKFILL, [], checkpoint=done))
+        yield self._transfer.keep(Origin.BACKFILL, done)
 
     def expected_calls(self) -> int | None:
         """The most calls that GetTotals `all` can mean. None where it can't be read, or counts other numbers too."""
         return None if self._settings.numbers else counted(self._source)
-
-
-def _mark_uid(mark: Checkpoint) -> int:
-    return -1 if mark.high_water_uid is None else mark.high_water_uid

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cdrsync.model import Origin, Page
-from cdrsync.sync import deep_sweep, high_water, offsets, steps, tail, windows
+from cdrsync.sync import deep_sweep, high_water, offsets, tail, transfer, windows
 from cdrsync.sync.deep_sweep import DeepSweep
 from cdrsync.sync.position import Position
 from cdrsync.sync.steps import Sync
@@ -93,7 +93,7 @@ MISTAKES = {
     "a pause is forgotten": (Position, "last_read", lambda _self, _stream, now: now),
     "no order is mistrusted": (Sync, "_proven", lambda self, *_: self._store.save(Page(Origin.LOOKBACK, []))),
     "days are not read": (Sync, "read_days", _no_pages),
-    "a fall of uids goes unnoticed": (steps, "fallen", lambda *_: None),
+    "a fall of uids goes unnoticed": (transfer, "fallen", lambda *_: None),
     "uids are not walked over": (DeepSweep, "_walk", _no_pages),
     "a walk over uids takes any page for ascending": (deep_sweep, "follows", lambda _, cdrs: bool(cdrs)),
     "every day is taken for downloaded": (Position, "missing", lambda *_: []),

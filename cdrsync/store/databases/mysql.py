@@ -1,14 +1,9 @@
-"""MySQL and MariaDB: rows as SQL literals, in statements of many rows each.
-
-PyMySQL formats each parameter by itself, which takes longer than the server needs to store it. Here a row becomes one
-piece of text, and the server quotes back what it holds in the same way (QUOTE): equal text means an unchanged row.
-"""
+"""MySQL and MariaDB: rows as SQL literals (`mysql_literals`), in statements of many rows each."""
 
 from __future__ import annotations
 
 import contextlib
 from datetime import UTC
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pymysql
@@ -16,8 +11,9 @@ from sqlalchemy import event
 from sqlalchemy.dialects import mysql
 
 from cdrsync.errors import ConfigError
-from cdrsync.model import COST_PLACES, FIELDS, Cdr, Kind
+from cdrsync.model import Cdr
 from cdrsync.store.databases import mysql_access, port
+from cdrsync.store.databases.mysql_literals import STORED, instants, literals
 from cdrsync.store.databases.port import (
     COLUMNS,
     CONNECT_SECONDS,
@@ -27,17 +23,14 @@ from cdrsync.store.databases.port import (
     DatabaseKind,
     TooLarge,
     driver,
-    micro,
     no_rights,
     pieces,
     unavailable,
 )
-from cdrsync.tuning import clocks, each, instants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime, time
-    from decimal import Decimal
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Column, Insert, Select, Table
     from sqlalchemy.engine import URL, Connection, Dialect, Engine, ExceptionContext
@@ -134,7 +127,7 @@ class Mysql(DatabaseKind):
 
     def stored_statement(self, account_id: int, uids: Sequence[int]) -> tuple[str, tuple[Any, ...]]:
         """The server quotes the rows."""
-        return f"{_STORED} WHERE account_id = %s AND uid IN ({','.join(map(str, uids))})", (account_id,)
+        return f"{STORED} WHERE account_id = %s AND uid IN ({','.join(map(str, uids))})", (account_id,)
 
     def stored(self, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, str]:
         found: dict[int, str] = {}
@@ -146,12 +139,12 @@ class Mysql(DatabaseKind):
 
     def insert(self, connection: Connection, account_id: int, forms: Sequence[str], now: datetime) -> None:
         """Write new calls, about a megabyte of them in a statement."""
-        seen = f",{_instants([now])[0]}" * 2
+        seen = f",{instants([now])[0]}" * 2
         _write(connection, forms, f"{_INSERT}({account_id},", f"{seen}),({account_id},", f"{seen})")
 
     def note_numbers(self, connection: Connection, numbers: Sequence[Number], now: datetime) -> None:
         """The same way. INSERT IGNORE would ignore bad values too."""
-        begin = f"({_instants([now])[0]},"
+        begin = f"({instants([now])[0]},"
         _write(connection, literals(numbers, NUMBER_COLUMNS), f"{_NOTE}{begin}", f"),{begin}", f"){_NOTED}")
 
     def by_uid(self, statement: Select[Any], uid: Column[int], uids: Sequence[int]) -> Select[Any]:
@@ -300,74 +293,3 @@ def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequenc
             start, size = place, length + between
     if len(rows) > start:
         yield rows[start:]
-
-
-def literals(rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> list[str]:
-    """Each row as SQL literals, separated by commas. `names` are its columns'."""
-    columns = zip(names, zip(*rows, strict=True), strict=True)
-    written = [_LITERALS.get(name, _texts)(column) for name, column in columns]
-    return list(map(",".join, zip(*written, strict=True)))
-
-
-_ESCAPING = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\x1a": "\\Z"})
-
-
-def _texts(column: Sequence[object]) -> Iterable[str]:
-    return each(_text, column)
-
-
-def _text(value: object) -> str:
-    """As the server's own QUOTE does (`sql_mode` is ours, so the backslash escapes)."""
-    if value is None:
-        return "NULL"
-    text = str(value)
-    return f"'{text}'" if text.isalnum() else f"'{text.translate(_ESCAPING)}'"
-
-
-def _instants(column: Sequence[datetime]) -> list[str]:
-    """To the microsecond, as the server writes them."""
-    return [f"'{text}'" if "." in text else f"'{text}.000000'" for text in instants(column)]
-
-
-def _clocks(column: Sequence[time]) -> list[str]:
-    return [f"'{text}'" for text in clocks(column)]
-
-
-def _pounds(value: Decimal) -> str:
-    micro(value)
-    return f"{value:.{COST_PLACES}f}"
-
-
-def _whole(value: int | None) -> str:
-    return "NULL" if value is None else str(int(value))
-
-
-_OF_KIND: dict[Kind, Callable[[Sequence[Any]], Iterable[str]]] = {
-    **dict.fromkeys((Kind.WHOLE, Kind.FLAG), partial(each, _whole)),
-    Kind.DATE: partial(each, "'{}'".format),
-    Kind.TIME: _clocks,
-    Kind.POUNDS: partial(each, _pounds),
-}
-_LITERALS: dict[str, Callable[[Sequence[Any]], Iterable[str]]] = {
-    **{field.column: _OF_KIND[field.kind] for field in FIELDS if field.kind in _OF_KIND},
-    "uid": partial(map, str),
-    "ref": partial(map, _text),
-    "started_at": _instants,
-}
-"""How the values of a column that is no text are written."""
-
-
-def _quoted_back(name: str) -> str:
-    """The SQL that makes of a stored value what `literals` makes of ours."""
-    if name == "started_at":
-        return f"QUOTE(DATE_FORMAT({name}, '%%Y-%%m-%%d %%H:%%i:%%s.%%f'))"
-    return f"IFNULL({name}, 'NULL')" if name in _NUMBERS else f"QUOTE({name})"
-
-
-_NUMBERS = {field.column for field in FIELDS if field.kind in (Kind.WHOLE, Kind.FLAG, Kind.POUNDS)}
-
-
-_STORED = (
-    f"SELECT IFNULL(CONCAT_WS(',', {', '.join(map(_quoted_back, Cdr._fields))}), uid)"  # noqa: S608 - our own column names
-    " FROM cdr FORCE INDEX (PRIMARY)"
-)
