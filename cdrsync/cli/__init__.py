@@ -120,7 +120,7 @@ def main(args: Sequence[str]) -> int:
         failure = (
             OutputFailed(f"can't write to standard output: {error.strerror}") if isinstance(error, OSError) else error
         )
-        click.echo(f"error: {failure}", err=True)
+        output.note(f"error: {failure}")
         code = failure.exit_code
     else:
         return code
@@ -158,7 +158,7 @@ def _working_folder_is_gone() -> bool:
 
 
 def _interrupted() -> int:
-    click.echo(INTERRUPT.words, err=True)
+    output.note(INTERRUPT.words)
     return INTERRUPT.code or EXIT_ABORTED
 
 
@@ -182,6 +182,8 @@ def report(error: CdrsyncError, args: Sequence[str]) -> None:
 
 def _unforeseen(error: Exception, args: Sequence[str]) -> int:
     """Say in one line what nobody foresaw; the traceback (never with locals) only on request."""
+    if isinstance(error, OSError):
+        sys.stdout.flush()  # fails again where that is what can't be written: click prints by itself, too
     if isinstance(error, FileNotFoundError) and _working_folder_is_gone():
         hint = "cd to a folder that is there, or give full paths"
         return _failed(ConfigError(["the working folder is gone"], hint=hint), args)

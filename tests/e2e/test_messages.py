@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -13,7 +14,8 @@ import pytest
 
 from cdrsync.sandbox import Settings, World, running
 from tests.support.canary import DATABASE_PASSWORD, DOORBELL_TOKEN, LOGIN, PASSWORD, VKEY
-from tests.support.processes import cdrsync
+from tests.support.forks import Program
+from tests.support.processes import DEADLINE, REPOSITORY, cdrsync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,6 +142,23 @@ class TestFiles:
         assert f"{secret} holds a secret and everybody may read it" in shown
         assert f"{config} holds" not in shown
         assert stat.S_IMODE(secret.stat().st_mode) == 0o604  # looking changes nothing
+
+
+class TestStreams:
+    """Standard output and standard error on a full disk."""
+
+    @pytest.mark.parametrize("command", ["doctor", "--help", "sync --help", "--version", "config check"])
+    def test_standard_output_that_is_full(self, command: str, env: dict[str, str]) -> None:
+        """Exit 2 and one line, also of what click prints by itself; where standard error is full, too, exit 2."""
+        with open("/dev/full", "wb") as full, tempfile.TemporaryFile() as said:  # noqa: PTH123 - the plainest way
+            codes = []
+            for errors in (said, full):
+                program = Program(tuple(command.split()), env, REPOSITORY, stdout=full.fileno(), stderr=errors.fileno())
+                codes.append(program.wait(DEADLINE))
+            said.seek(0)
+            words = said.read().decode()
+        assert codes == [2, 2], words
+        assert (words.startswith("error: can't write to standard output: "), words.count("\n")) == (True, 1), words
 
 
 class TestRemedies:
