@@ -115,7 +115,7 @@ class BadAnswer(ApiUnreachable):
 class DatabaseUnavailable(Retry):
     """The database can't be used at the moment."""
 
-    default_hint = "Check that the server at database_url runs, accepts this user and has free disk space"
+    default_hint = "Check what database_url names; cdrsync doctor looks at each step"
 
 
 class LeaseLost(Retry):

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import event, insert, text, update
+from sqlalchemy import event, insert, make_url, text, update
 from sqlalchemy.engine import Connection, Engine
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
@@ -201,6 +201,34 @@ def test_a_file_that_is_no_whole_database_is_for_a_person(size: int | None, word
     with pytest.raises(ConfigError, match=words):
         migrate.check(engine)
     engine.dispose()
+
+
+REMEDIES = {
+    "nobody listens": port.START_HINT,
+    "no such host": port.NAME_HINT,
+    "no such database": "CREATE DATABASE",
+    "no such user": "Mend user and password",
+    "no encryption to be had": "ssl",
+}
+
+
+@pytest.mark.parametrize("what", REMEDIES)
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_a_connection_that_fails_is_told_with_the_remedy_for_just_that(database: Database, what: str) -> None:
+    """Nobody is sent to look at a disk because a password is wrong."""
+    given = make_url(database.url)
+    here = given.set(host=given.host or "127.0.0.1", port=given.port or int(str(given.query["port"])), query={})
+    mode = "sslmode" if database.kind == "postgresql" else "ssl_mode"
+    url = {
+        "nobody listens": here.set(port=9),
+        "no such host": here.set(host="no-such-host.invalid"),
+        "no such database": here.set(database="no_such_database"),
+        "no such user": here.set(username="no_such_user"),
+        "no encryption to be had": here.set(query={mode: "require"}),
+    }[what]
+    with pytest.raises(DatabaseUnavailable) as raised:
+        OwnStore(url.render_as_string(hide_password=False), "main").open()
+    assert REMEDIES[what] in raised.value.hint, str(raised.value)
 
 
 def test_a_server_that_is_not_there_is_said_in_one_line_without_the_password() -> None:

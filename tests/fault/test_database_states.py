@@ -22,9 +22,8 @@ from cdrsync.errors import ConfigError, DatabaseUnavailable, Retry
 from cdrsync.monitor.activity import Activity
 from cdrsync.monitor.metrics import Metrics
 from cdrsync.store.databases import engine as store_engine
-from cdrsync.store.databases import errors
+from cdrsync.store.databases import errors, port, postgresql_access
 from cdrsync.store.databases.engine import open_engine
-from cdrsync.store.databases.port import LOCKED_HINT
 from cdrsync.store.schema.tables import cdr
 from cdrsync.wiring.page import serve
 from tests.fault.fresh import upgraded
@@ -53,6 +52,15 @@ SAID = {
     "mariadb": ["1213", "1205", "1021", "1114", "1290", "1028", "1030", "1040", "1053", "1206", "3024"],
 }
 
+REMEDIES = {
+    **dict.fromkeys(("53100", "1021", "1114"), port.DISK_HINT),
+    **dict.fromkeys(("53300", "1040"), port.SLOTS_HINT),
+    **dict.fromkeys(("55P03", "1205"), port.LOCKED_HINT),
+    "25006": postgresql_access.STANDBY_HINT,
+    "1053": port.LOST_HINT,
+}
+"""What a person is told to do; where nothing fits, to look at each step."""
+
 
 @pytest.mark.parametrize(
     ("migrated", "code"), [(kind, code) for kind, codes in SAID.items() for code in codes], indirect=["migrated"]
@@ -63,8 +71,9 @@ def test_a_state_of_the_server_is_no_fault_of_the_page(migrated: Database, code:
         with r.engine.begin() as connection:
             for statement in _raising(migrated.kind, code):
                 connection.exec_driver_sql(statement)
-        with pytest.raises(DatabaseUnavailable):
+        with pytest.raises(DatabaseUnavailable) as raised:
             r.run()
+        assert raised.value.hint == REMEDIES.get(code, DatabaseUnavailable.default_hint)
         with r.engine.begin() as connection:
             assert connection.scalar(select(func.count()).select_from(cdr)) == 0
             connection.exec_driver_sql("DROP TRIGGER trouble" + (" ON cdr" if migrated.kind == "postgresql" else ""))
@@ -219,10 +228,12 @@ def test_who_looks_at_a_locked_table_is_told(
         commands = [beside.submit(cdrsync, *look.split(), env=env, deadline=STALL) for look in looks]
         metrics_seen = beside.submit(plain_http.get, f"{server.url}metrics", timeout=STALL)
         shown = plain_http.get(server.url, timeout=STALL)
-        assert (shown.status_code, LOCKED_HINT in shown.text) == (200, True)
+        assert (shown.status_code, port.LOCKED_HINT in shown.text) == (200, True)
         assert "cdrsync_build_info" in metrics_seen.result().text
         for command in commands:
-            assert (command.result().returncode, LOCKED_HINT in command.result().stderr) == (69, True), command.result()
+            assert (command.result().returncode, port.LOCKED_HINT in command.result().stderr) == (69, True), (
+                command.result()
+            )
             assert "LINE " not in command.result().stderr  # of the statement
 
 
@@ -327,8 +338,9 @@ def test_a_full_disk_under_sqlite(small_disk: Path) -> None:
     with rig(url, calls=3000) as r:
         free = os.statvfs(small_disk)
         ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 900_000))
-        with pytest.raises(DatabaseUnavailable, match=r"full|disk I/O"):
+        with pytest.raises(DatabaseUnavailable, match=r"full|disk I/O") as raised:
             r.run()
+        assert "disk" in raised.value.hint
         ballast.unlink()
         persist(r)
         assert 0 < r.assert_equal() == 3000
@@ -355,8 +367,9 @@ def test_a_full_disk_under_postgresql(migrated: Database, small_disk: Path) -> N
             ballast = small_disk / "ballast"
             free = os.statvfs(small_disk)
             ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 300_000))
-            with pytest.raises(DatabaseUnavailable, match="No space left"):
+            with pytest.raises(DatabaseUnavailable, match="No space left") as raised:
                 r.run()
+            assert raised.value.hint == port.DISK_HINT
             ballast.unlink()
             persist(r)
             assert r.assert_equal() == 3000

@@ -18,14 +18,12 @@ from cdrsync.store.databases.port import (
     COLUMNS,
     CONNECT_SECONDS,
     NUMBER_COLUMNS,
-    RESTORED_HINT,
     Collision,
     DatabaseKind,
     TooLarge,
     driver,
     no_rights,
     pieces,
-    unavailable,
 )
 
 if TYPE_CHECKING:
@@ -52,8 +50,7 @@ NO_GUARDS = "sql_select_limit = 18446744073709551615, sql_safe_updates = 0, sql_
 """What a server may have set against people who type: answers that are cut off without a word, statements refused."""
 
 READ_ONLY = (1290, 1792, 1836)
-# No such table; a lock that does not come.
-PASSING = {**dict.fromkeys(READ_ONLY, mysql_access.STANDBY_HINT), 1146: RESTORED_HINT, 1205: port.LOCKED_HINT}
+PASSING = (*READ_ONLY, 1146, 1205)  # no such table; a lock that does not come
 COLLISIONS = (1213, 1020, 3101)  # deadlocks and failed certification: InnoDB, MariaDB, group replication
 TOO_LARGE = (1180, 1197, 3100)  # a write-set or a transaction in the binary log: Galera, both, group replication
 UNKNOWN = 1105  # Galera's for the same, among others
@@ -82,6 +79,7 @@ class Mysql(DatabaseKind):
     # With the rights of whoever asks: a restore may well lose the user who made it.
     create_view = "CREATE OR REPLACE SQL SECURITY INVOKER VIEW"
     json_needs_check = True
+    remedies = mysql_access.REMEDIES
     quote_mark = "`"
     look_arguments: ClassVar[Mapping[str, Any]] = dict.fromkeys(("connect_timeout", "read_timeout"), CONNECT_SECONDS)
     lock_limit = f"SET SESSION lock_wait_timeout = {port.LOCK_SECONDS}"
@@ -206,12 +204,16 @@ class Mysql(DatabaseKind):
                 [f"the database server is not set up for this: {said} ({number})"], hint=SETTINGS[number]
             )
         if number in PASSING:
-            return unavailable(error, hint=PASSING[number])
+            return self.unavailable(error)
         if number in COLLISIONS:
-            return unavailable(error, Collision)
+            return self.unavailable(error, Collision)
         if number in TOO_LARGE or (number == UNKNOWN and "write" in str(said).lower()):
-            return unavailable(error, TooLarge)
+            return self.unavailable(error, TooLarge)
         return super().meaning(error)
+
+    def code(self, error: BaseException) -> object:
+        """Its number."""
+        return error.args[0] if error.args else ""
 
 
 KIND = Mysql()

@@ -12,6 +12,7 @@ import pymysql
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import ConfigError
+from cdrsync.store.databases import port
 from cdrsync.store.databases.port import Trouble
 
 if TYPE_CHECKING:
@@ -190,6 +191,27 @@ def troubles(connection: Connection) -> Iterator[Trouble]:
 
 
 STANDBY_HINT = "Name the server in database_url that can be written, or SET GLOBAL read_only = 0 on it"
+_LOGIN_HINT = (
+    "Mend user and password in database_url, or on the server: ALTER USER … IDENTIFIED BY …; one that it lets in with "
+    "TLS alone needs ssl_mode=REQUIRED"
+)
+
+REMEDIES = {
+    "^1290: .*read.only|^1836": STANDBY_HINT,
+    "^1792": "SET GLOBAL transaction_read_only = 0 (tx_read_only on MariaDB before 11.1) on the server",
+    "^1146": port.RESTORED_HINT,
+    "^1205": port.LOCKED_HINT,
+    "^(1040|1203|1226):": port.SLOTS_HINT,
+    "^(3|1021|1114|1026):|errno: 28|No space left": port.DISK_HINT,
+    "^(1045|1698|1820|1862|3118|4151):": _LOGIN_HINT,
+    "^(1130|1129):": "Let this machine in, on the server: CREATE USER name@host, or FLUSH HOSTS where it is blocked",
+    "^1049:": "Mend the database's name in database_url, or CREATE DATABASE on the server",
+    "certificate|SSL|TLS": TLS_HINT,
+    "Name or service|name resolution|nodename": port.NAME_HINT,
+    "^(2002|2003):": port.START_HINT,
+    "^(2006|2013|1053|1927|0):": port.LOST_HINT,
+}
+
 ROW_FORMAT_HINT = "SET GLOBAL innodb_default_row_format = dynamic, and in the server's configuration"
 BINLOG_HINT = "SET GLOBAL binlog_format = 'ROW' (or MIXED), and in the server's configuration"
 

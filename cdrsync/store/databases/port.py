@@ -55,6 +55,11 @@ LOCK_SECONDS = 3
 
 LOCKED_HINT = "Another session holds a lock (LOCK TABLE, VACUUM FULL, OPTIMIZE TABLE, …): it passes when that has ended"
 RESTORED_HINT = "While a backup is restored it passes by itself; else something dropped it: restore it from a backup"
+START_HINT = "Start the server, or mend host and port in database_url; a firewall may be in between"
+NAME_HINT = "Mend the host in database_url, or this machine's resolver (DNS)"
+LOST_HINT = "A server that starts again comes back by itself; if it does not, its log says why"
+SLOTS_HINT = "Raise the server's limit, or end what others leave idle; cdrsync takes some ten connections"
+DISK_HINT = "Free space on the database's disk: until then no call is stored, and none is lost"
 
 
 def pieces(items: Iterable[T], size: int = AT_ONCE) -> Iterator[list[T]]:
@@ -256,13 +261,30 @@ class DatabaseKind(ABC):
 
     # ── errors ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    remedies: ClassVar[Mapping[str, str]] = {}
+    """What a person can do about what may pass by itself: by a pattern of `CODE: MESSAGE`, the first that is found."""
+
+    def code(self, error: BaseException) -> object:
+        """What the driver's error is called, whatever language the server speaks."""
+        del error
+        return ""
+
+    def unavailable(
+        self, error: Exception, kind: type[DatabaseUnavailable] = DatabaseUnavailable
+    ) -> DatabaseUnavailable:
+        """For what passes by itself, with what a person can do about it."""
+        original = getattr(error, "orig", None) or error
+        said = f"{self.code(original)}: {one_line(original)}"
+        hint = next((hint for words, hint in self.remedies.items() if re.search(words, said)), None)
+        return unavailable(error, kind, hint=hint)
+
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         """What an error of the driver means: ConfigError where a person must act, DatabaseUnavailable where it passes.
 
         None: our statement's fault or a value's.
         """
         if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError):
-            return unavailable(error)
+            return self.unavailable(error)
         return None
 
     def refuses_value(self, error: DBAPIError) -> bool:
@@ -301,7 +323,7 @@ def unavailable(
     return kind(f"the database can't be used: {one_line(getattr(error, 'orig', None) or error)}", hint=hint)
 
 
-def no_rights(error: DBAPIError, hint: str | None = None) -> ConfigError:
+def no_rights(error: DBAPIError, hint: str = "cdrsync doctor says what to grant") -> ConfigError:
     """For what the database's user may not do."""
     return ConfigError([f"the database's user has too few rights: {one_line(error.orig or error)}"], hint=hint)
 

@@ -16,14 +16,12 @@ from cdrsync.store.databases.port import (
     CONNECT_SECONDS,
     KEEPALIVE,
     NUMBER_COLUMNS,
-    RESTORED_HINT,
     Collision,
     DatabaseKind,
     driver,
     micro,
     no_rights,
     one_line,
-    unavailable,
 )
 
 if TYPE_CHECKING:
@@ -48,13 +46,13 @@ PERSONS_MATTER = {
     "42P16": ("a view can't be replaced by ours", postgresql_access.OTHER_COLUMNS_HINT),
 }
 READ_ONLY = "25006"
-# No such table; a lock that does not come.
-HINTS = {READ_ONLY: postgresql_access.STANDBY_HINT, "42P01": RESTORED_HINT, "55P03": port.LOCKED_HINT}
 APPLICATION = "cdrsync {}"  # by which a replica's sessions are known
 COLLISIONS = ("40001", "40P01")  # serialisation, deadlocks
 
 # SQLSTATEs that pass by themselves although the driver does not call all of them operational.
-PASSING_STATES = ("40001", "40P01", "55P03", "57014", "57P", "53", "08", "25006", "25P03", "25P04", "58", "XX0")
+PASSING_STATES = (
+    *COLLISIONS, READ_ONLY, "55P03", "57014", "57P", "53", "08", "25P03", "25P04", "58", "XX0", "42P01",
+)  # fmt: skip
 
 _COPY = f"COPY cdr (account_id, {COLUMNS}, first_seen_at, changed_at) FROM STDIN (FORMAT BINARY)"
 
@@ -91,6 +89,7 @@ class Postgresql(DatabaseKind):
     of_no_rows = "LIMIT 0"  # Citus can't plan an outer join that is never true
     transactional_ddl = True
     distributes = True
+    remedies = postgresql_access.REMEDIES
 
     lock_limit = f"SET LOCAL lock_timeout = '{port.LOCK_SECONDS}s'"
     now = "statement_timestamp()"  # on a Citus cluster no distributed table takes a volatile function
@@ -215,19 +214,21 @@ class Postgresql(DatabaseKind):
 
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         state = getattr(error.orig, "sqlstate", None)
-        if state in HINTS:
-            return unavailable(error, hint=HINTS[state])
         if state is None or error.connection_invalidated:
             return super().meaning(error)
         if state == NO_PRIVILEGE:
-            return no_rights(error, postgresql_access.SCHEMA_HINT if "schema" in str(error.orig) else None)
+            return no_rights(error, postgresql_access.SCHEMA_HINT) if "schema" in str(error.orig) else no_rights(error)
         if state in PERSONS_MATTER:
             problem, hint = PERSONS_MATTER[state]
             return ConfigError([f"{problem}: {one_line(error.orig or error)}"], hint=hint)
         if state in COLLISIONS:
-            return unavailable(error, Collision)
+            return self.unavailable(error, Collision)
         passes = state.startswith(PASSING_STATES) and not self.refuses_value(error)
-        return unavailable(error) if passes else None
+        return self.unavailable(error) if passes else None
+
+    def code(self, error: BaseException) -> object:
+        """Its SQLSTATE; None of a connection that failed."""
+        return getattr(error, "sqlstate", None)
 
     def refuses_value(self, error: DBAPIError) -> bool:
         """A text may also be too long for an index; what a worker of Citus says of it comes without its SQLSTATE."""

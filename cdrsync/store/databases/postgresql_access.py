@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.pq import Conninfo
 
 from cdrsync.errors import ConfigError
+from cdrsync.store.databases import port
 from cdrsync.store.databases.port import Trouble
 
 if TYPE_CHECKING:
@@ -96,6 +97,30 @@ STANDBY_HINT = (
     "Name the primary in database_url, or all servers, of which the one that can be written is taken: "
     "@host1:5432,host2:5432/NAME?target_session_attrs=read-write"
 )
+
+
+_LOGIN_HINT = "Mend user and password in database_url, or on the server: ALTER ROLE … LOGIN PASSWORD …"
+_HBA_HINT = "Let this machine and user in, in the server's pg_hba.conf; where it wants encryption: sslmode=require"
+_TLS_HINT = (
+    "Write sslmode=verify-full&sslrootcert=/path/ca.pem (whom to trust), sslmode=require (encrypted, whoever answers) "
+    "or sslmode=disable, as the server wants it"
+)
+
+REMEDIES = {
+    "^25006": STANDBY_HINT,
+    "^42P01": port.RESTORED_HINT,
+    "^55P03": port.LOCKED_HINT,
+    "^53300|too many connections|connection slots|too many clients": port.SLOTS_HINT,
+    "^53100|No space left|isk full": port.DISK_HINT,
+    "authentication failed|password supplied|not permitted to log in|role .* does not exist": _LOGIN_HINT,
+    "no pg_hba.conf entry": _HBA_HINT,
+    "database .* does not exist": "Mend the database's name in database_url, or CREATE DATABASE on the server",
+    "SSL|certificate|verify": _TLS_HINT,
+    "resolve host|translate host name": port.NAME_HINT,
+    "^57P0[123]|closed the connection|terminating connection|starting up|shutting down|reset by peer": port.LOST_HINT,
+    "refused|timeout|timed out|unreachable|No route|No such file": port.START_HINT,
+}
+"""Of a connection that fails libpq tells the server's words alone."""
 
 
 def troubles(connection: Connection) -> Iterator[Trouble]:

@@ -21,7 +21,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 
 from cdrsync.store.databases.choose import kind_of
-from cdrsync.store.databases.port import CUT_SECONDS, unavailable
+from cdrsync.store.databases.port import CUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,7 +84,7 @@ class _Watched:
             # One that was cut fell silent: whatever swallowed it has the others of its time, too.
             was_cut = _heard.pop(connection, None) is None
             if is_new:  # the pool would make another one, and then call it a mistake of ours
-                raise unavailable(error) from error
+                raise self._kind.unavailable(error) from error
             raise (InvalidatePoolError if was_cut else DisconnectionError)(str(error)) from error
         entry.info[_ANSWERED] = True  # it goes with the connection
         self._mark(connection)

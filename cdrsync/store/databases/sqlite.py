@@ -26,6 +26,7 @@ from cdrsync.errors import ConfigError, DatabaseUnavailable
 from cdrsync.model import COST_PLACES, Cdr
 from cdrsync.store.databases.port import (
     COLUMNS,
+    DISK_HINT,
     NUMBER_COLUMNS,
     RESTORED_HINT,
     WRITER,
@@ -33,7 +34,6 @@ from cdrsync.store.databases.port import (
     driver,
     micro,
     one_line,
-    unavailable,
 )
 from cdrsync.tuning import clocks, each, instants
 
@@ -64,6 +64,15 @@ FOLDER_HINT = (
 )
 
 PRIMARY_CODE = 0xFF  # of SQLite's result codes; the bits above tell kinds apart
+
+REMEDIES = {
+    "no such table": RESTORED_HINT,
+    "^SQLITE_FULL": DISK_HINT,
+    "^SQLITE_(BUSY|LOCKED)": "Another program writes to the file, or keeps it locked: it passes when that has ended",
+    "^SQLITE_READONLY": "Let this user write the file and those beside it (-wal, -shm), and in their folder",
+    "^SQLITE_IOERR": "Look at the disk of the file: it may be full, failing, or another machine's that is away",
+    "": "Look at the file that database_url names, and at its disk",
+}
 
 BUSY_PAUSE = 0.02  # seconds between two attempts to set up a file that is locked
 
@@ -110,6 +119,7 @@ class Sqlite(DatabaseKind):
     snapshot: ClassVar[Mapping[str, Any]] = {}  # as every transaction of SQLite is
     engine_options: ClassVar[Mapping[str, Any]] = {}
     has_users = False
+    remedies = REMEDIES
     pool_options: ClassVar[Mapping[str, Any]] = {}
     now = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
@@ -223,10 +233,14 @@ class Sqlite(DatabaseKind):
             problem, hint = BROKEN_FILES[code]
             return ConfigError([f"the database's file {problem}: {one_line(original or error)}"], hint=hint)
         if str(original).startswith("no such table"):
-            return unavailable(error, hint=RESTORED_HINT)
+            return self.unavailable(error)
         if str(original).startswith(("no such ", "near ", "table ", "duplicate column")):
             return None
         return super().meaning(error)
+
+    def code(self, error: BaseException) -> object:
+        """As SQLite calls it."""
+        return getattr(error, "sqlite_errorname", "")
 
 
 KIND = Sqlite()
