@@ -74,20 +74,14 @@ class Work:
         self._failures = Failures(self._parts.store)
 
     def take_up(self) -> datetime | None:
-        """Get schema and lease, and publish what the database knows: no alert ends because the daemon began anew.
-
-        Return when the last audit was.
-        """
+        """Get schema and lease, and publish what the database knows. Return when the last audit was."""
         name = self._account.name
         self._database.open(self._parts.store)
         mark = self._parts.store.checkpoint(TAIL_STREAM)
         if mark is not None:
             self._activity.publish(name, high_water_uid=mark.high_water_uid)
-        self._metrics.rejects_open(name, self._parts.ledger.open_rejects())
-        audited_at, gaps, newest_call = self._database.last_audit(name)
+        audited_at, newest_call = self._database.last_audit(name)
         self._activity.publish(name, newest_call=newest_call)
-        if audited_at is not None:
-            self._metrics.audited(name, gaps=gaps, at=audited_at.timestamp())
         return audited_at
 
     def leave(self) -> None:
@@ -149,8 +143,6 @@ class Work:
             self._tidy()
         if task in (Task.BACKFILL, Task.SWEEP):
             self._sum(math.inf, look=True)
-        if tally.rejected or task is Task.BACKFILL:
-            self._metrics.rejects_open(self._account.name, self._parts.ledger.open_rejects())
 
     def _leave_trace(self, asked: datetime) -> None:
         """Write that a poll brought nothing, once a minute."""
@@ -180,8 +172,6 @@ class Work:
     def _audit(self) -> None:
         """Compare with the operator's totals, heal what differs, say what came of it."""
         report = self._parts.audit.run(list(Period), heal=True)
-        days = sum(len(gap.window.days()) for gap in report.gaps)
-        self._metrics.audited(self._account.name, gaps=days, at=report.audited_at.timestamp())
         if report.healed:
             healed = ", ".join(map(str, report.healed))
             self._log.warning("audit healed a gap", days=healed, records=report.records_healed)

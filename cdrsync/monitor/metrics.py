@@ -46,7 +46,7 @@ class Metrics:
 
         build = {"version": __version__, "python": platform.python_version()}
         made(prometheus.Info, "build", "Version of the program.").info(build)
-        counter, gauge = prometheus.Counter, prometheus.Gauge
+        counter = prometheus.Counter
         self._cdrs = made(counter, "cdrs_total", "Records saved, by what the commit did.", "account", "result")
         self._pages = made(counter, "pages_total", "Pages committed, by step of the algorithm.", "account", "origin")
         self._failures = made(counter, "failures_total", "Failures of a task, by class.", "account", "kind")
@@ -58,9 +58,6 @@ class Metrics:
             buckets=REQUEST_SECONDS,
         )
         self._bytes = made(counter, "api_bytes_total", "Decoded bytes received.", "account")
-        self._rejects = made(gauge, "rejects_open", "Records in quarantine.", "account")
-        self._gaps = made(gauge, "gaps", "Days on which the last audit found a gap.", "account")
-        self._audited = made(gauge, "last_audit_timestamp_seconds", "End of the last audit.", "account")
         self._doorbells = made(counter, "doorbells_total", "POSTs to /doorbell.", "outcome")
 
     def page_saved(self, account: str, saved: PageSaved) -> None:
@@ -78,14 +75,6 @@ class Metrics:
 
     def failed(self, account: str, kind: str) -> None:
         self._failures.labels(account, kind).inc()
-
-    def rejects_open(self, account: str, count: int) -> None:
-        self._rejects.labels(account).set(count)
-
-    def audited(self, account: str, *, gaps: int, at: float) -> None:
-        """Set what the last audit found; `at` is a Unix time."""
-        self._gaps.labels(account).set(gaps)
-        self._audited.labels(account).set(at)
 
     def doorbell(self, outcome: str) -> None:
         """Count a ring of the doorbell: accepted, refused, limited."""
@@ -142,6 +131,10 @@ def _gauges(table: Mapping[str, tuple[str, Any]], accounts: Iterable[Any], *now:
         yield family
 
 
+def _timestamp(instant: datetime | None) -> float | None:
+    return None if instant is None else instant.timestamp()
+
+
 HELD: dict[str, tuple[str, Callable[[Summary], float | None]]] = {
     "calls_held": ("Calls held, by the ledger.", lambda held: held.calls),
     "history_days_read": (
@@ -158,11 +151,10 @@ HELD: dict[str, tuple[str, Callable[[Summary], float | None]]] = {
         "Periods of which the last audit can't say whether calls are missing.",
         lambda held: len(held.unsure),
     ),
+    "gaps": ("Days on which the last audit found a gap.", lambda held: len(held.gaps)),
+    "last_audit_timestamp_seconds": ("End of the last audit.", lambda held: _timestamp(held.audited_at)),
+    "rejects_open": ("Records in quarantine.", lambda held: held.rejects_open),
 }
-
-
-def _timestamp(instant: datetime | None) -> float | None:
-    return None if instant is None else instant.timestamp()
 
 
 GAUGES: dict[str, tuple[str, Callable[[AccountState, datetime], float | None]]] = {

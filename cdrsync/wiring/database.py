@@ -83,8 +83,8 @@ class Database:
                 self.replica.outlive(holder, told, stop)
             store.open()
 
-    def last_audit(self, name: str) -> tuple[datetime | None, int, datetime | None]:
-        """When an account was audited last, the days with a gap since, and when its youngest call began. UTC."""
+    def last_audit(self, name: str) -> tuple[datetime | None, datetime | None]:
+        """As `status.last_audit`."""
         from cdrsync.store.reads import status
 
         return status.last_audit(self.replica.reader, name)

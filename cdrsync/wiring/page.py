@@ -15,7 +15,7 @@ from cdrsync.store.reads import status
 from cdrsync.wiring.database import sqlite_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cdrsync.config import Listen, Settings
     from cdrsync.monitor.activity import Activity, Snapshot
@@ -75,7 +75,7 @@ def serve(
     access = web.Access(told.http_hosts, told.http_password, beyond_loopback=not listen.is_loopback)
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(contextlib.closing(Daemon(settings, activity)))
-        metrics.database = _figures(source, told.database_url)
+        metrics.database = _figures(source, told.database_url, settings)
         doorbell = None
         if told.doorbell_token:
             doorbell = web.Doorbell(told.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
@@ -90,20 +90,26 @@ def serve(
         return Server(server.url, opened.pop_all().close)
 
 
-def _figures(source: Daemon, database_url: str) -> Callable[[], Figures | None]:
-    """What metrics tell of the database, at most METRICS_SECONDS old."""
+def _figures(source: Daemon, database_url: str, settings: Callable[[], Settings]) -> Callable[[], Figures | None]:
+    """What metrics tell of the configured accounts by the database, at most METRICS_SECONDS old while it answers.
+
+    While it does not, what it said last: no alert of a gap ends because the database is away.
+    """
     recent = web.Recent(source, kept=METRICS_SECONDS)
     file = sqlite_file(database_url)
+    known: Mapping[str, Summary] | None = None
 
     def figures() -> Figures | None:
+        nonlocal known
         held = recent.overview()
-        if isinstance(held, CdrsyncError):
+        known = known if isinstance(held, CdrsyncError) else held
+        if known is None:
             return None
         free = None
         if file is not None:
             with contextlib.suppress(OSError):
                 free = shutil.disk_usage(file.absolute().parent).free
-        return Figures(held.values(), free)
+        return Figures([known[account.name] for account in settings().accounts if account.name in known], free)
 
     return figures
 

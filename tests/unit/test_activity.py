@@ -10,7 +10,8 @@ from prometheus_client.exposition import generate_latest
 from cdrsync.model import Origin, PageSaved
 from cdrsync.monitor import logs
 from cdrsync.monitor.activity import AccountState, Activity, Phase
-from cdrsync.monitor.metrics import Metrics
+from cdrsync.monitor.metrics import Figures, Metrics
+from cdrsync.monitor.status import Summary
 from cdrsync.source.exchange import RequestDone
 
 NOW = datetime(2024, 5, 23, 8, 30, tzinfo=UTC)
@@ -73,8 +74,8 @@ def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
     metrics.page_saved("default", PageSaved(Origin.TAIL, inserted=3, unchanged=1))
     metrics.request_done("default", RequestDone(seconds=0.2, bytes=1000, outcome="ok"))
     metrics.failed("default", "LoginRefused")
-    metrics.rejects_open("default", 2)
-    metrics.audited("default", gaps=1, at=NOW.timestamp())
+    summary = Summary(name="default", calls=5, rejects_open=2, gaps=(NOW.date(),), audited_at=NOW)
+    metrics.database = lambda: Figures([summary], None)
     metrics.doorbell("accepted")
     text = generate_latest(metrics.registry).decode()
     shown = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("cdrsync_"))
@@ -96,6 +97,8 @@ def test_metrics_have_the_names_that_alerts_and_dashboards_use() -> None:
         'cdrsync_rejects_open{account="default"}': "2.0",
         'cdrsync_gaps{account="default"}': "1.0",
         'cdrsync_last_audit_timestamp_seconds{account="default"}': "1.716453e+09",
+        'cdrsync_calls_held{account="default"}': "5.0",
+        'cdrsync_audit_unsure{account="default"}': "0.0",
         'cdrsync_doorbells_total{outcome="accepted"}': "1.0",
         "cdrsync_reload_refused": "0.0",
         "cdrsync_log_lines_dropped_total": f"{float(logs.dropped())}",

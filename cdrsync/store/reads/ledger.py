@@ -77,12 +77,6 @@ class SqlLedger(Positions):
                 held.update(connection.scalars(select(cdr.c.uid).where(here, cdr.c.uid.in_(some))))
         return held
 
-    def open_rejects(self) -> int:
-        """Records in quarantine about which something is to be done."""
-        waiting = and_(reject.c.account_id == self._session.account_id, still_open())
-        with self._session.reading() as connection:
-            return connection.scalar(select(func.count()).select_from(reject).where(waiting)) or 0
-
     def quarantined(self) -> list[str]:
         """The records in quarantine as sent, dismissed ones too."""
         here = and_(reject.c.account_id == self._session.account_id, reject.c.resolved_at.is_(None))

@@ -73,18 +73,16 @@ def uk_today() -> date:
     return utc_now().astimezone(UK).date()
 
 
-def last_audit(engine: Engine, name: str) -> tuple[datetime | None, int, datetime | None]:
-    """When an account was audited last, the days with a gap since, and when its youngest call began. UTC."""
+def last_audit(engine: Engine, name: str) -> tuple[datetime | None, datetime | None]:
+    """When an account was audited last, and when its youngest call began. UTC."""
     of_account = select(account.c.id).where(account.c.name == name).scalar_subquery()
     at = select(func.max(audit_result.c.audited_at)).where(audit_result.c.account_id == of_account)
-    days = select(func.count()).select_from(coverage).where(coverage.c.account_id == of_account)
     last = select(func.max(coverage.c.call_date)).where(coverage.c.account_id == of_account, coverage.c.calls > 0)
     youngest = select(func.max(cdr.c.started_at)).where(cdr.c.account_id == of_account)
     with translated(), engine.connect() as connection:
         day = connection.scalar(last)
         return (
             connection.scalar(at),
-            connection.scalar(days.where(coverage.c.verdict == Verdict.GAP.value)) or 0,
             None if day is None else connection.scalar(youngest.where(cdr.c.call_date == day)),
         )
 
