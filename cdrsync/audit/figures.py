@@ -140,40 +140,38 @@ def compare(held: Figures, totals: Totals, established: Interpretation) -> Compa
     """Compare one period. Figures that the operator did not send readably make it unusable, never an agreement."""
     if totals.answered is None or totals.missed is None or totals.voicemail is None or totals.charge is None:
         return Comparison(held, unusable=totals.unusable or ("figures are missing",))
+    charge, minutes = held.charge - totals.charge, totals.minutes_no_format
+    units = [unit for unit in _units(held.duration, minutes) if established.duration in (None, unit)]
+    rest_agrees = bool(units) and abs(charge) < PENNY
+    others = totals.answered + totals.missed
+    sums = {BY_ITSELF: others + totals.voicemail, AMONG_OTHERS: others}
+    counts = [meaning for meaning, number in sums.items() if number == held.calls]
+    # A call of voicemail that is missing looks like one counted among the others; only its duration tells.
+    believed = established.calls or (None if rest_agrees else BY_ITSELF)
+    if believed is not None and not (rest_agrees and counts == [BY_ITSELF]):
+        counts = [meaning for meaning in counts if meaning == believed]
+    calls = 0 if counts else held.calls - sums[believed or BY_ITSELF]
+    seconds = held.duration - int(minutes) if minutes is not None and established.duration == "seconds" else None
     differences: list[str] = []
     remarks: list[str] = []
-    charge = held.charge - totals.charge
+    if not counts:
+        number = "1 call" if abs(calls) == 1 else f"{abs(calls)} calls"
+        parts = f"{totals.answered} answered, {totals.missed} missed, {totals.voicemail} voicemail"
+        fewer = "more" if calls > 0 else "fewer"
+        differences.append(f"{number} {fewer} than the operator counts: {held.calls} held, {parts}")
     if abs(charge) >= PENNY:
         figures = f"£{held.charge.normalize():f} held, £{totals.charge:f} stated"
         differences.append(f"£{abs(charge).normalize():f} {_more(charge)} than the operator states: {figures}")
-    duration = _durations(held.duration, totals.minutes_no_format)
-    if established.duration is not None:
-        duration = [meaning for meaning in duration if meaning == established.duration]
-    seconds = _excess_seconds(held.duration, totals.minutes_no_format, established)
-    if not duration and totals.minutes_no_format is not None:
-        text = f"{held.duration} seconds held, MinsTotalNoFormat is {totals.minutes_no_format.normalize():f}"
+    if not units and minutes is not None:
+        text = f"{held.duration} seconds held, MinsTotalNoFormat is {minutes.normalize():f}"
         if seconds:
-            many = "1 second" if abs(seconds) == 1 else f"{abs(seconds)} seconds"
-            text = f"{many} {_more(seconds)} than the operator states: {text}"
+            number = "1 second" if abs(seconds) == 1 else f"{abs(seconds)} seconds"
+            text = f"{number} {_more(seconds)} than the operator states: {text}"
         (remarks if established.duration is None else differences).append(text)
-    others = totals.answered + totals.missed
-    sums = {BY_ITSELF: others + totals.voicemail, AMONG_OTHERS: others}
-    calls = [meaning for meaning, number in sums.items() if number == held.calls]
-    rest_agrees = bool(duration) and not differences
-    # A call of voicemail that is missing looks like one counted among the others; only its duration tells.
-    believed = established.calls or (None if rest_agrees else BY_ITSELF)
-    if believed is not None and not (rest_agrees and calls == [BY_ITSELF]):
-        calls = [meaning for meaning in calls if meaning == believed]
-    more = held.calls - sums[believed or BY_ITSELF]
-    if not calls:
-        parts = f"{totals.answered} answered, {totals.missed} missed, {totals.voicemail} voicemail"
-        number = "1 call" if abs(more) == 1 else f"{abs(more)} calls"
-        fewer = "more" if more > 0 else "fewer"
-        differences.insert(0, f"{number} {fewer} than the operator counts: {held.calls} held, {parts}")
     if differences:
-        excess = Excess(0 if calls else more, seconds, charge)
+        excess = Excess(calls, seconds, charge)
         return Comparison(held, tuple(differences), tuple(remarks), interpretation=established, excess=excess)
-    known = Interpretation(calls[0] if len(calls) == 1 else None, duration[0] if len(duration) == 1 else None)
+    known = Interpretation(counts[0] if len(counts) == 1 else None, units[0] if len(units) == 1 else None)
     return Comparison(held, (), tuple(remarks), interpretation=known.or_else(established))
 
 
@@ -181,12 +179,7 @@ def _more(number: Decimal | int) -> str:
     return "more" if number > 0 else "less"
 
 
-def _excess_seconds(held: int, stated: Decimal | None, established: Interpretation) -> int | None:
-    """Seconds too many; None where they are not known to be seconds."""
-    return held - int(stated) if stated is not None and established.duration == "seconds" else None
-
-
-def _durations(held: int, stated: Decimal | None) -> list[str]:
+def _units(held: int, stated: Decimal | None) -> list[str]:
     """The units of MinsTotalNoFormat that agree with what is held. Minutes may be rounded either way."""
     if stated is None:
         return []

@@ -33,10 +33,7 @@ __all__ = [
 
 
 def running(world: World, *, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[str]:
-    """A real server on its own threads while the context lasts; gives the API's URL.
-
-    Raises OSError where the address can't be had.
-    """
+    """A real server on its own threads while the context lasts; gives the API's URL. Raises OSError."""
     from cdrsync.sandbox import server  # Flask is slow to import
 
     return server.running(server.app(world), host=host, port=port)

@@ -222,7 +222,7 @@ def _zipf(size: int, exponent: float) -> list[float]:
 
 
 class CallMaker:
-    """Makes the calls of one account. Not thread-safe: `World` holds its lock around it."""
+    """Makes the calls of one account."""
 
     def __init__(self, seed: object, lines: int = len(_LINES)) -> None:
         self.rng = dice("calls", seed)

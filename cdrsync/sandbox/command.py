@@ -10,36 +10,21 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from cdrsync.errors import ConfigError
-from cdrsync.sandbox.settings import DEMO_LOGIN, Login, Settings
+from cdrsync.sandbox.settings import DEMO_LOGIN
 from cdrsync.sandbox.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 9811
+    from cdrsync.sandbox.settings import Settings
 
 
-def serve(
-    host: str = DEFAULT_HOST,
-    port: int = DEFAULT_PORT,
-    settings: Settings | None = None,
-    *,
-    login: Login = DEMO_LOGIN,
-    calls: int = 50_000,
-    days: float = 60,
-    seed: int = 1,
-    out: TextIO,
-) -> None:
-    """Serve until SIGINT or SIGTERM, then end at once. Main thread only. Port 0 takes a free one.
-
-    Prints the URL and the environment to paste to `out` once it answers. Raises ConfigError where it
-    can't listen there.
-    """
+def serve(host: str, port: int, settings: Settings, *, calls: int, days: float, seed: int, out: TextIO) -> None:
+    """Serve until SIGINT or SIGTERM; prints to `out` what to paste. Raises ConfigError where it can't listen there."""
     from cdrsync.sandbox import running
 
     with _ended_by_signals():
-        world = World(settings, logins=[login], seed=seed)
+        world = World(settings, logins=[DEMO_LOGIN], seed=seed)
         world.add_history(calls=calls, days=days)
         with ExitStack() as stack:
             try:

@@ -81,10 +81,7 @@ class _Uids:
 
 
 class Records:
-    """Calls of one login by uid, visible or not yet, and the indexes over the visible ones.
-
-    Not thread-safe: `World` holds its lock around it.
-    """
+    """Calls of one login by uid, visible or not yet, and the indexes over the visible ones."""
 
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}

@@ -55,10 +55,7 @@ def app(
 
 @contextmanager
 def running(app: WSGIApplication, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """The app on an address while the context lasts, port 0 for any free one; gives the API's URL.
-
-    Raises OSError where the address can't be had.
-    """
+    """The app on an address while the context lasts, port 0 for any free one; gives the API's URL. Raises OSError."""
     from waitress import wasyncore
     from waitress.server import create_server
 

@@ -18,7 +18,7 @@ class _Session:
 
 
 class Sessions:
-    """Session ids and their ends. Not thread-safe: `World` holds its lock around it."""
+    """Session ids and their ends."""
 
     def __init__(self, seed: object) -> None:
         self._rng = dice("sessions", seed)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Timeline:
-    """Actions and their moments (Unix seconds). Not thread-safe: `World` holds its lock around it."""
+    """Actions and their moments (Unix seconds)."""
 
     def __init__(self) -> None:
         self._due: list[tuple[float, int, Callable[[float], None]]] = []

@@ -47,7 +47,7 @@ class Account:
 
 
 class World:
-    """The stand-in's whole state; every public method may be called from any thread.
+    """The stand-in's whole state; every public method may be called from any thread. Its parts rely on its lock.
 
     `clock` answers Unix seconds and decides what is visible, which sessions live, and which day "today" is. The same
     seed and the same calls of these methods give the same world.

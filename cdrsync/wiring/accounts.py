@@ -262,10 +262,7 @@ def classify(number: str) -> NumberFacts:
 
 
 def refresh_numbers(settings: Settings) -> int:
-    """Classify anew the numbers that an older edition of the rules classified; answers how many.
-
-    In small transactions beside whoever writes.
-    """
+    """Classify anew, beside whoever writes, what an older edition of the rules classified; answers how many numbers."""
     from cdrsync.store import numbering
 
     with engine(settings.database_url) as opened:

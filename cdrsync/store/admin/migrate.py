@@ -76,10 +76,7 @@ def ensure(engine: Engine, *, auto: bool, by: Callable[[Engine], object] | None 
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the schema to a version, by default the newest. Where it is the newest, its views are made anew.
-
-    Raises SchemaMismatch.
-    """
+    """Bring the schema to a version; one that is the newest gets its views anew. Raises SchemaMismatch."""
     found = current(engine)
     if found is not None and found not in versions():
         check(engine)

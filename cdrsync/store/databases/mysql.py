@@ -282,10 +282,7 @@ def _write(connection: Connection, rows: Sequence[str], begin: str, between: str
 
 
 def _batches(rows: Sequence[str], between: int, packet: int) -> Iterator[Sequence[str]]:
-    """Rows that fit into a packet of so many bytes together, or one that does not.
-
-    `between` characters stand between each row and the next.
-    """
+    """Rows that fit into a packet of so many bytes, `between` characters after each, or one that does not."""
     most = min(STATEMENT_LENGTH, (packet - _ROOM) // 4)  # a character takes at most four bytes
     start = size = 0
     for place, length in enumerate(map(len, rows)):
