@@ -89,7 +89,9 @@ class Sharing:
         in_doubt = {name for name, holder in holders.items() if holder == replica.name} - replica.held()
         replica.release_in_doubt(in_doubt - ours)  # an error came in the moment in which they were given to others
         ours |= self._unclaimed(set(names) - ours, holders)
-        replica.take(sorted(ours - replica.held()))
+        new = ours - replica.held()
+        replica.take(sorted(new))
+        replica.release(new - set(self._names()))  # removed from the configuration meanwhile: their workers have ended
         self._assign(ours & replica.held(), set(names) - ours)
         for name in replica.asked_to_retry():
             self._retry(name)

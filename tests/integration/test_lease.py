@@ -143,6 +143,27 @@ def test_a_lease_in_doubt_that_is_to_be_anothers_is_free_with_the_next_look(migr
         assert (held, first.held()) == ({}, set(names) - its)
 
 
+@pytest.mark.parametrize("begun", [True, False], ids=["it was worked on", "it never was"])
+def test_an_account_that_is_removed_during_a_look_keeps_no_lease(migrated: Database, begun: bool) -> None:
+    """Its worker has ended, and nobody else would free it: a rename of the account was refused until a restart."""
+    read = config.load(config.Inputs(environ=environment("http://127.0.0.1:1/", migrated.url)))
+    known = ["removed", "stays"]
+    with contextlib.closing(wiring.Database(read, shares=True)) as database:
+        if begun:
+            database.replica.take(known)
+
+        def names() -> list[str]:
+            """What is known as the look begins; then SIGHUP comes."""
+            found = known[:]
+            if "removed" in known:
+                known.remove("removed")
+                database.replica.release(["removed"])
+            return found
+
+        Sharing(database, names, lambda *_: None, lambda _: None, lambda _: None)._share()
+        assert (database.replica.held(), set(database.replica.holders())) == ({"stays"}, {"stays"})
+
+
 def test_a_lease_of_nobody_is_free(migrated: Database) -> None:
     """Somebody deleted a replica's row by hand, or a restored backup names one that is not there."""
     with replicas(migrated.url, 15.0) as (first,):
