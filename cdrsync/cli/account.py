@@ -86,7 +86,7 @@ def rename(inputs: Inputs, old: str, new: str, *, as_json: bool) -> int:
         raise click.UsageError(problem)
     with accounts.held_account(settings_of(inputs, credentials=False), old) as store:
         store.rename(new)
-    return output.told("account rename", f"account {old} is now {new}", as_json=as_json, old=old, new=new)
+    return output.answer("account rename", f"account {old} is now {new}", as_json=as_json, old=old, new=new)
 
 
 @account.command("retire", short_help="Have an account keep its calls, and free its login")
@@ -104,7 +104,7 @@ def retire(inputs: Inputs, name: str, *, reason: str, as_json: bool) -> int:
     with accounts.held_account(settings_of(inputs, credentials=False), name) as store:
         store.retire(reason)
     text = f"account {name} keeps its calls; its login may have another name"
-    return output.told("account retire", text, as_json=as_json, name=name)
+    return output.answer("account retire", text, as_json=as_json, name=name)
 
 
 @account.command("forget", short_help="Delete an account with all that is held of it")
@@ -134,4 +134,4 @@ def forget(inputs: Inputs, name: str, *, yes: bool, as_json: bool) -> int:
     text = f"account {name} is gone, with {calls} calls"
     if stays:
         text = f"the {calls} calls of account {name} are gone; its name stays, for a person's number is erased there"
-    return output.told("account forget", text, as_json=as_json, name=name, calls=calls)
+    return output.answer("account forget", text, as_json=as_json, name=name, calls=calls)

@@ -168,7 +168,7 @@ def accept(inputs: Inputs, names: tuple[str, ...], day: datetime, *, note: str, 
     said = f"{account.name}: accepted: {gap.problem}" if gap else f"{account.name}: {day.date()} lies in no gap"
     facts = None if gap is None else {"first": gap.window.first, "last": gap.window.last, "problem": gap.problem}
     code = EXIT_FOUND if gap is None else EXIT_OK
-    return output.told("audit accept", said, as_json=as_json, code=code, account=account.name, gap=facts)
+    return output.answer("audit accept", said, as_json=as_json, code=code, account=account.name, gap=facts)
 
 
 def _explain(settings: Settings, day: date, *, as_json: bool) -> int:

@@ -39,8 +39,8 @@ def upgrade(inputs: Inputs, *, as_json: bool) -> int:
         before = migrate.current(engine)
         migrate.upgrade(engine)
         after = migrate.current(engine)
-    told = f"the schema is at {after}" + ("" if before == after else f", it was at {before or 'nothing'}")
-    return output.told("db upgrade", told, as_json=as_json, before=before, after=after)
+    text = f"the schema is at {after}" + ("" if before == after else f", it was at {before or 'nothing'}")
+    return output.answer("db upgrade", text, as_json=as_json, before=before, after=after)
 
 
 @db.command("check", short_help="Is the schema the one this program needs?")
@@ -57,8 +57,8 @@ def check(inputs: Inputs, *, as_json: bool) -> int:
         needed = versions.head()
         if broken := views.broken(engine):
             raise SchemaMismatch(f"views that do not work: {', '.join(broken)}", hint=versions.UPGRADE_HINT)
-    told = f"the schema is at {needed}, as this program needs it"
-    return output.told("db check", told, as_json=as_json, ok=True, current=needed, needed=needed)
+    text = f"the schema is at {needed}, as this program needs it"
+    return output.answer("db check", text, as_json=as_json, ok=True, current=needed, needed=needed)
 
 
 @db.command("current", short_help="Print the schema's version")
@@ -73,8 +73,8 @@ def current(inputs: Inputs, *, as_json: bool) -> int:
 
     with database.found(settings_of(inputs, credentials=False)) as engine:
         found, needed = migrate.current(engine), versions.head()
-    told = f"current  {found or 'none yet'}\nneeded   {needed}"
-    return output.told("db current", told, as_json=as_json, current=found, needed=needed)
+    text = f"current  {found or 'none yet'}\nneeded   {needed}"
+    return output.answer("db current", text, as_json=as_json, current=found, needed=needed)
 
 
 @db.command("describe", short_help="The data dictionary: what each view, table and column means")
@@ -143,8 +143,8 @@ def grant_reader(inputs: Inputs, role: str, names: tuple[str, ...], *, tables: b
     with database.existing(settings) as engine:
         granted = granting.grant_reader(engine, role, tables=tables, accounts=names)
     whose = f" of {', '.join(granted.accounts)}" if granted.accounts else ""
-    told = f"{role} may read{whose}: {', '.join(granted.objects)}"
-    return output.told("db grant-reader", told, as_json=as_json, **output.fields(granted))
+    text = f"{role} may read{whose}: {', '.join(granted.objects)}"
+    return output.answer("db grant-reader", text, as_json=as_json, **output.fields(granted))
 
 
 @db.command("distribute", short_help="Spread the tables over the nodes of a Citus cluster, by account")
@@ -173,8 +173,8 @@ def distribute(inputs: Inputs, *, dry_run: bool, yes: bool, as_json: bool) -> in
             click.confirm(f"Spread the tables over {plan.nodes} nodes. Go on?", abort=True, err=True)
         if going:
             spreading.distribute(engine, plan)
-    told = "nothing is left to be done" if not plan.steps else "nothing was done" if dry_run else "done"
+    text = "nothing is left to be done" if not plan.steps else "nothing was done" if dry_run else "done"
     if going and plan.readers:
         grants = [f"{'--tables ' if one.tables else ''}{shlex.quote(one.role)}" for one in plan.readers]
-        told += f". Now, again: {', '.join(f'cdrsync db grant-reader {one}' for one in grants)}"
-    return output.told("db distribute", told, as_json=as_json, **output.fields(plan), done=going or not plan.steps)
+        text += f". Now, again: {', '.join(f'cdrsync db grant-reader {one}' for one in grants)}"
+    return output.answer("db distribute", text, as_json=as_json, **output.fields(plan), done=going or not plan.steps)

@@ -63,7 +63,7 @@ class Demo:
     def environment(self, api_url: str) -> dict[str, str]:
         """What the processes are told. The user's own settings, perhaps real credentials, stay out of it."""
         since = demo_report.today() - timedelta(days=self.days + 1)
-        told = {
+        settings = {
             "API_URL": api_url,
             "USERNAME": DEMO_LOGIN.username,
             "PASSWORD": DEMO_LOGIN.password,
@@ -78,7 +78,7 @@ class Demo:
             "CONFIG": os.devnull,
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CDRSYNC_")}
-        return inherited | {f"CDRSYNC_{key}": value for key, value in told.items()}
+        return inherited | {f"CDRSYNC_{key}": value for key, value in settings.items()}
 
 
 @click.command("demo")

@@ -33,7 +33,7 @@ def healthcheck(inputs: Inputs, *, live: bool, as_json: bool) -> int:
     answer = _ask(settings.http_listen, "/livez" if live else "/readyz")
     code = EXIT_UNREACHABLE if answer is None else EXIT_OK if answer[0] == http.client.OK else EXIT_FOUND
     text = f"no answer from {settings.http_listen}" if answer is None else answer[1]
-    return output.told("healthcheck", text, as_json=as_json, code=code, ok=code == EXIT_OK, answer=text)
+    return output.answer("healthcheck", text, as_json=as_json, code=code, ok=code == EXIT_OK, answer=text)
 
 
 def _ask(listen: Listen, path: str) -> tuple[int, str] | None:

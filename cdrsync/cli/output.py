@@ -69,7 +69,7 @@ def emit(command: str, **payload: Any) -> None:
     _print(json.dumps(document, default=plain, indent=2 if sys.stdout.isatty() else None, ensure_ascii=escaped))
 
 
-def told(command: str, text: str, *, as_json: bool, code: int = EXIT_OK, **payload: Any) -> int:
+def answer(command: str, text: str, *, as_json: bool, code: int = EXIT_OK, **payload: Any) -> int:
     """Print a command's answer, as text or as its JSON object, and return its exit code."""
     if as_json:
         emit(command, **payload)

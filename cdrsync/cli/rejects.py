@@ -85,7 +85,7 @@ def dismiss(inputs: Inputs, number: int, *, note: str, as_json: bool) -> int:
         dismissed = Quarantine(engine).dismiss(number, note, utc_now())
     said = f"reject {number} is dismissed" if dismissed else f"no reject {number} is open"
     code = EXIT_OK if dismissed else EXIT_FOUND
-    return output.told("rejects dismiss", said, as_json=as_json, code=code, dismissed=dismissed)
+    return output.answer("rejects dismiss", said, as_json=as_json, code=code, dismissed=dismissed)
 
 
 @rejects.command("retry", short_help="Read them again with today's program")
@@ -103,7 +103,7 @@ def retry(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
         account_stored, account_left = accounts.retry_rejects(settings, account)
         stored, left = stored + account_stored, left + account_left
     code = EXIT_FOUND if left else EXIT_OK
-    return output.told(
+    return output.answer(
         "rejects retry", f"{stored} stored, {left} left", as_json=as_json, code=code, stored=stored, left=left
     )
 

@@ -141,7 +141,7 @@ def fetch(
         raise click.UsageError("give either --uid or --ref")
     settings = settings_of(inputs, names)
     account = accounts.only_account(settings)
-    with accounts.open_account(settings, account, stop=INTERRUPT.event, told=output.note) as parts:
+    with accounts.open_account(settings, account, stop=INTERRUPT.event, tell=output.note) as parts:
         sent, saved = parts.sync.fetch(uid=uid, ref=ref, over=replace)
         batch = parts.store.as_kept(sent)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
@@ -187,7 +187,7 @@ def _carry_out(
 
         with (
             accounts.open_account(
-                settings, account, stop=INTERRUPT.event, on_request=answered, told=output.note
+                settings, account, stop=INTERRUPT.event, on_request=answered, tell=output.note
             ) as parts,
             recorded(parts.store, command, failures=True) as tally,
             bar(parts) as show,

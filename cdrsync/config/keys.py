@@ -45,8 +45,8 @@ class Key:
         return values.show(value)
 
 
-def _key(parse: Parser, default: Any, told: str, *, secret: bool = False, empty: bool = False) -> Any:
-    return field(metadata={"key": Key(parse, default, told, secret=secret, empty=empty)})
+def _key(parse: Parser, default: Any, words: str, *, secret: bool = False, empty: bool = False) -> Any:
+    return field(metadata={"key": Key(parse, default, words, secret=secret, empty=empty)})
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)  # a repr would show the secrets
@@ -89,7 +89,7 @@ class Settings:
 
     accounts: tuple[AccountSettings, ...]
     database_url: str = _key(values.database_url, "sqlite:///cdrsync.db", "where the calls go", secret=True)
-    auto_migrate: bool = _key(values.flag, default=True, told="run and sync bring an older schema of ours up to date")
+    auto_migrate: bool = _key(values.flag, default=True, words="run and sync bring an older schema of ours up to date")
     http_listen: Listen | None = _key(
         values.listen, Listen("127.0.0.1", 9810), "health, metrics, status page (empty: none)", empty=True
     )
@@ -118,7 +118,7 @@ class Settings:
         "auto: text on a terminal, journal under systemd, else JSON",
     )
     log_level: str = _key(values.choice("debug", "info", "warning", "error"), "info", "least level that is logged")
-    log_numbers: bool = _key(values.flag, default=False, told="callers' numbers in full in the logs, not masked")
+    log_numbers: bool = _key(values.flag, default=False, words="callers' numbers in full in the logs, not masked")
     retention_months: int | None = _key(
         values.optional(values.whole(1, 1200)), None, "months that callers' numbers are kept"
     )

@@ -249,10 +249,10 @@ def traceback_of(error: BaseException) -> str | None:
         return None
     import traceback
 
-    told: list[str] = []
+    parts: list[str] = []
     following: BaseException | None = error
-    while following is not None and len(told) < MOST_CAUSES:
+    while following is not None and len(parts) < MOST_CAUSES:
         frames = "".join(traceback.format_tb(following.__traceback__))
-        told.insert(0, f"Traceback (most recent call last):\n{frames}{one_line(following)}\n")
+        parts.insert(0, f"Traceback (most recent call last):\n{frames}{one_line(following)}\n")
         following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
-    return redact("\nwhich led to:\n\n".join(told))
+    return redact("\nwhich led to:\n\n".join(parts))

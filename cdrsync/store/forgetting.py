@@ -44,9 +44,9 @@ SHARE = 6  # of the limit of a statement that a piece may take, before the next 
 class Forgetting:
     """The deleting of one account, under its lease. Raises DatabaseUnavailable, LeaseLost."""
 
-    def __init__(self, session: WriterSession, told: Callable[[int], object]) -> None:
+    def __init__(self, session: WriterSession, tell: Callable[[int], object]) -> None:
         self._session = session
-        self._told = told  # is given how many calls have gone with each piece
+        self._tell = tell  # is given how many calls have gone with each piece
         self._piece = PIECE
 
     def run(self) -> int:
@@ -58,7 +58,7 @@ class Forgetting:
         calls = 0
         for gone in self._pieces(cdr, cdr.c.uid):
             calls += gone
-            self._told(gone)
+            self._tell(gone)
         # What has as many rows as calls goes by a column that an index has; the others are small.
         for table, column in ((cdr_change, cdr_change.c.uid), (call_day, call_day.c.call_date)):
             for _ in self._pieces(table, column):

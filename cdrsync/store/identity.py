@@ -77,26 +77,26 @@ class Identity:
                 delete_account(connection, taken)
             renamed = {"name": new, "erasures": account.c.erasures + 1}
             connection.execute(update(account).where(account.c.id == self._session.account_id).values(renamed))
-            self._told(connection, "rename", f"was {self.account}")
+            self._write_run(connection, "rename", f"was {self.account}")
 
     def retire(self, note: str) -> None:
         """Keep what is held, but be the login no longer: after the operator has begun a new sequence of uids."""
         with self._session.transaction() as connection:
             connection.execute(update(account).where(account.c.id == self._session.account_id).values(login=None))
-            self._told(connection, "retire", note)
+            self._write_run(connection, "retire", note)
 
-    def _told(self, connection: Connection, origin: str, message: str) -> None:
+    def _write_run(self, connection: Connection, origin: str, message: str) -> None:
         """Keep a person's word with the runs."""
         said = {"account_id": self._session.account_id, "origin": origin, "outcome": "ok", "message": message}
         instants = dict.fromkeys(("started_at", "ended_at"), self._clock())
         connection.execute(insert(sync_run).values({**said, **instants, **dict.fromkeys(COUNTS, 0)}))
 
-    def forget(self, told: Callable[[int], object] = lambda calls: None) -> int:  # noqa: ARG005 - nobody looks
+    def forget(self, tell: Callable[[int], object] = lambda calls: None) -> int:  # noqa: ARG005 - nobody looks
         """Delete the account with all that is held of it, piece by piece; answer how many calls that were.
 
-        `told` is given how many have gone with each piece. A run that was cut off is gone on with by the next.
+        `tell` is given how many have gone with each piece. A run that was cut off is gone on with by the next.
         """
-        return Forgetting(self._session, told).run()
+        return Forgetting(self._session, tell).run()
 
 
 def ask_to_retry(engine: Engine, names: Collection[str]) -> None:

@@ -196,7 +196,7 @@ class Replica:
         with contextlib.suppress(CdrsyncError):  # told by whoever wrote before
             self._write(lambda connection: self._give_up(connection, [ours]))
 
-    def outlive(self, holder: Holder, told: Callable[[str], object], stop: threading.Event | None = None) -> None:
+    def outlive(self, holder: Holder, tell: Callable[[str], object], stop: threading.Event | None = None) -> None:
         """Wait until a holder may be replaced, saying so; no longer than until it is sure to live, or `stop` is set."""
         interval = self.lease_seconds / BEATS
         peer: Peer | None = holder.peer
@@ -208,7 +208,7 @@ class Replica:
             if late and not said:
                 said = True
                 left = self.lease_seconds - peer.silent
-                told(f"{peer.process} has said nothing for {peer.silent:.0f} s: it is replaced in {left:.0f} s")
+                tell(f"{peer.process} has said nothing for {peer.silent:.0f} s: it is replaced in {left:.0f} s")
             if stop is not None and stop.wait(LOOK_SECONDS):
                 return
             if stop is None:

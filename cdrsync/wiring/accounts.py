@@ -123,17 +123,17 @@ def open_account(
     *,
     stop: threading.Event | None = None,
     on_request: Callable[[RequestDone], None] | None = None,
-    told: Callable[[str], object] = bool,
+    tell: Callable[[str], object] = bool,
 ) -> Iterator[AccountParts]:
     """Open an account for one command: schema up to date, lease taken. `stop` ends every wait.
 
-    Where the lease's holder may be dead, it is waited for, and `told`.
+    Where the lease's holder may be dead, it is waited for, and `tell` hears of it.
     """
     with (
         contextlib.closing(Database(settings)) as database,
         parts(settings, account, database.replica, stop=stop, on_request=on_request) as made,
     ):
-        database.open_patiently(made.store, told, stop)
+        database.open_patiently(made.store, tell, stop)
         yield made
 
 

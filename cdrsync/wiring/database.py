@@ -40,9 +40,9 @@ class Database:
         """Holds every lease of this process; it joins the others with the first one."""
         from cdrsync.store.replica import Replica
 
-        told, connections = self._settings, self._settings.workers + BESIDE_WORKERS
+        settings, connections = self._settings, self._settings.workers + BESIDE_WORKERS
         return Replica(
-            told.database_url, lease_seconds=told.lease_seconds, connections=connections, shares=self._shares
+            settings.database_url, lease_seconds=settings.lease_seconds, connections=connections, shares=self._shares
         )
 
     def cut_off(self) -> float | None:
@@ -72,7 +72,7 @@ class Database:
             store.open()
 
     def open_patiently(
-        self, store: SqlStore, told: Callable[[str], object], stop: threading.Event | None = None
+        self, store: SqlStore, tell: Callable[[str], object], stop: threading.Event | None = None
     ) -> None:
         """As `open`, but a holder that may be dead is waited for, until it may be replaced or is sure to live."""
         try:
@@ -80,7 +80,7 @@ class Database:
         except LeaseHeld:
             holder = self.replica.take([store.account]).get(store.account)
             if holder is not None:
-                self.replica.outlive(holder, told, stop)
+                self.replica.outlive(holder, tell, stop)
             store.open()
 
     def last_audit(self, name: str) -> tuple[datetime | None, datetime | None]:

@@ -71,14 +71,14 @@ def serve(
 
     `settings` are those in force at the moment of the call. Raises ConfigError where the address can't be had.
     """
-    told = settings()
-    access = web.Access(told.http_hosts, told.http_password, beyond_loopback=not listen.is_loopback)
+    given = settings()
+    access = web.Access(given.http_hosts, given.http_password, beyond_loopback=not listen.is_loopback)
     with contextlib.ExitStack() as opened:
         source = opened.enter_context(contextlib.closing(Daemon(settings, activity)))
-        metrics.database = _figures(source, told.database_url, settings)
+        metrics.database = _figures(source, given.database_url, settings)
         doorbell = None
-        if told.doorbell_token:
-            doorbell = web.Doorbell(told.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
+        if given.doorbell_token:
+            doorbell = web.Doorbell(given.doorbell_token, ring, known=_is_account(settings), counted=metrics.doorbell)
         app = web.create_app(source, registry=metrics.registry, doorbell=doorbell, access=access)
         try:
             server = opened.enter_context(contextlib.closing(web.serve(app, listen.host, listen.port)))
