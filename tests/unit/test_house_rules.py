@@ -16,7 +16,7 @@ TOP_LEVEL = {
     *("pyproject.toml", "README.md", "cdrsync", "migrations", "tests", "deploy", "alembic.ini"),
     *("Makefile", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
 }
-MOST_LINES = 400
+MOST_LINES = 380
 ENTRY = re.compile(
     r"^([a-z0-9-]+)==([\w.]+)(?: ;[^\\\n]*)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
 )
@@ -35,7 +35,7 @@ def _files_of_the_project() -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def test_no_file_of_the_package_has_more_than_400_lines() -> None:
+def test_no_file_of_the_package_has_more_than_380_lines() -> None:
     """A longer one is two things in one."""
     lines = {str(path.relative_to(REPOSITORY)): len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE}
     assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
@@ -126,12 +126,13 @@ def test_the_picture_of_the_floors_is_the_contract() -> None:
 
 
 def test_what_contributing_names_is_there() -> None:
-    """Every path of the tree in it exists; a column of the API takes four files to edit and two new ones."""
+    """Every path of the tree in it exists; a column or a database takes four files to edit and two new ones."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = re.findall(r"`((?:cdrsync|tests|migrations|deploy|\.ci)/[\w./-]*)`", text)
     assert [path for path in named if "NAME" not in path and not (REPOSITORY / path).exists()] == []
-    (column,) = re.findall(r"(?m)^\| a column of the API \|(.*)\|(.*)\|$", text)
-    assert (column[0].count("`"), column[1].count(",") + 1) == (8, 2)
+    for task in ("a column of the API", "a database"):
+        (row,) = re.findall(rf"(?m)^\| {task} \|(.*)\|(.*)\|$", text)
+        assert (len(re.findall(r"`[\w/]+\.\w+`", row[0])), row[1].count(",") + 1) == (4, 2), task
 
 
 def test_two_builds_of_the_wheel_are_equal(tmp_path: Path) -> None:
