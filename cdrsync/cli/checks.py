@@ -63,6 +63,10 @@ class Finding:
     exit_code: int = EXIT_OK
 
 
+def _failed(check: str, error: CdrsyncError, where: str = "") -> Finding:
+    return Finding(check, "failed", f"{where}{logs.redact(error.message)}", error.hint, error.exit_code)
+
+
 def examine(settings: Settings, inputs: Inputs) -> Iterator[Finding]:
     """Look at everything, in the order in which a sync needs it. Nothing is changed."""
     names = ", ".join(account.name for account in settings.accounts)
@@ -135,13 +139,13 @@ def _network(url: str) -> Iterator[Finding]:
         remedy = "Check api_url and this machine's resolver"
         yield Finding("DNS", "failed", f"{host}: {error.strerror}", remedy, EXIT_UNREACHABLE)
     except Unverified as error:
-        yield Finding("TLS", "failed", error.message, error.hint, error.exit_code)
+        yield _failed("TLS", error)
     except ApiUnreachable as error:
         INTERRUPT.check()
         remedy = "A firewall may drop outgoing connections; proxies are taken from HTTPS_PROXY"
         yield Finding("connection", "failed", error.message, remedy, error.exit_code)
     except ConfigError as error:
-        yield Finding("environment", "failed", error.message, error.hint, error.exit_code)
+        yield _failed("environment", error)
     else:
         through = f" through the proxy {reached.proxy}" if reached.proxy else ""
         plain = "" if reached.tls else " (plain http, this machine only)"
@@ -170,7 +174,7 @@ def _login(account: AccountSettings) -> Iterator[Finding]:
             limits = api.limits.told()
     except CdrsyncError as error:
         INTERRUPT.check()
-        yield Finding(check, "failed", logs.redact(error.message), error.hint, error.exit_code)
+        yield _failed(check, error)
         return
     yield Finding(check, "ok", f"{account.username} is let in")
     for words in limits:
@@ -187,21 +191,20 @@ def _login(account: AccountSettings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    where = mask_url(settings.database_url)
+    path = database.sqlite_file(settings.database_url)
     try:
-        yield from _permissions(settings)
-        yield from _schema(settings)
+        yield from _permissions(settings) if path is None else [_sqlite(path)]
+        yield from _schema(settings, path)
     except LeaseHeld as error:
         yield Finding("writing", "ok", f"a running instance has the lease: {error.message}")
     except SchemaMismatch as error:
-        yield Finding("schema", "failed", error.message, error.hint, error.exit_code)
+        yield _failed("schema", error)
     except CdrsyncError as error:
-        yield Finding("database", "failed", f"{where}: {logs.redact(error.message)}", error.hint, error.exit_code)
-    yield from _disk(settings)
+        yield _failed("database", error, f"{mask_url(settings.database_url)}: ")
+    yield Finding("disk space", "skipped", "the database server's own matter") if path is None else _disk(path)
 
 
-def _schema(settings: Settings) -> Iterator[Finding]:
-    path = database.sqlite_file(settings.database_url)
+def _schema(settings: Settings, path: Path | None) -> Iterator[Finding]:
     if path is not None and database.is_missing(path):
         yield Finding("database", "ok", f"{path} will be made by the first sync")
         return
@@ -223,15 +226,11 @@ def _pseudonyms(engine: Engine, settings: Settings) -> Iterator[Finding]:
         with engine.connect() as connection:
             check_key(connection, key)
     except ConfigError as error:
-        yield Finding("pseudonym_key", "failed", error.message, error.hint, error.exit_code)
+        yield _failed("pseudonym_key", error)
 
 
 def _permissions(settings: Settings) -> Iterator[Finding]:
-    """Ask whether the user may do what sync does, without doing it."""
-    path = database.sqlite_file(settings.database_url)
-    if path is not None:
-        yield _sqlite(path)
-        return
+    """Ask the server whether the user may do what sync does, without doing it."""
     with database.engine(settings.database_url, looks=True) as opened, translated(), opened.connect() as connection:
         found = list(kind_of(opened.dialect.name).troubles(connection))
         connection.rollback()
@@ -254,22 +253,17 @@ def _sqlite(path: Path) -> Finding:
             remedy = f"Let this user write in {folder}"
             return Finding("permissions", "failed", f"{target} is read-only for this user", remedy, EXIT_UNREACHABLE)
     if loose := database.open_to_others(path):
-        told = " ".join(map(str, loose))
-        return Finding("permissions", "warning", f"others may read or change {told}", f"chmod 600 {told}")
+        files = " ".join(map(str, loose))
+        return Finding("permissions", "warning", f"others may read or change {files}", f"chmod 600 {files}")
     return Finding("permissions", "ok", f"{path if os.access(path, os.F_OK) else folder} can be written")
 
 
-def _disk(settings: Settings) -> Iterator[Finding]:
-    path = database.sqlite_file(settings.database_url)
-    if path is None:
-        yield Finding("disk space", "skipped", "the database server's own matter")
-        return
+def _disk(path: Path) -> Finding:
     directory = next(
         parent for parent in (path.absolute().parent, *path.absolute().parents) if os.access(parent, os.F_OK)
     )
     free = shutil.disk_usage(directory).free
     detail = f"{free / 1e9:.1f} GB free at {directory}"
     if free < FREE_BYTES:
-        yield Finding("disk space", "warning", detail, "A million calls take some 300 MB")
-    else:
-        yield Finding("disk space", "ok", detail)
+        return Finding("disk space", "warning", detail, "A million calls take some 300 MB")
+    return Finding("disk space", "ok", detail)
