@@ -19,14 +19,15 @@ from cdrsync.errors import ConfigError, SchemaMismatch
 from cdrsync.store.admin import migrate, views
 from cdrsync.store.databases.engine import open_engine, url_of
 from cdrsync.store.schema import versions
-from cdrsync.store.schema.tables import metadata
+from cdrsync.store.schema.tables import UNDER_THE_MIGRATIONS, metadata
 from cdrsync.store.schema.types import Exact
 from tests.support.databases import MariadbServer, database_name
 from tests.support.processes import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from sqlalchemy import Table
     from sqlalchemy.engine import Engine
 
     from tests.conftest import Database
@@ -251,6 +252,28 @@ def test_two_upgraders_at_once(database: Database) -> None:
     engine = open_engine(database.url)
     assert versions.head() == migrate.current(engine)
     engine.dispose()
+
+
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("made", [UNDER_THE_MIGRATIONS[:1], UNDER_THE_MIGRATIONS], ids=["one table", "both"])
+def test_an_upgrader_that_makes_its_first_tables_in_this_very_moment(
+    database: Database, engine: Engine, made: Sequence[Table]
+) -> None:
+    """Two replicas start together on an empty database: between the look and CREATE the other one made it."""
+    other = open_engine(database.url)
+    met: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _overtaken(_: object, cursor: object, said: str, *more: object) -> None:
+        del cursor, more
+        if not met and "CREATE TABLE replica" in said:
+            met.append(said)
+            metadata.create_all(other, tables=made)
+
+    assert migrate.ensure(engine, auto=True)
+    assert met
+    assert migrate.current(engine) == versions.head()
+    other.dispose()
 
 
 def test_an_upgrade_that_was_cut_off_is_resumed(engine: Engine) -> None:

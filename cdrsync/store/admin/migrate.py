@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, update
+from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import CdrsyncError, DatabaseUnavailable, LeaseLost
 from cdrsync.store.admin import views
@@ -184,9 +185,15 @@ class UpgradeLock:
 
 
 def _make_tables(engine: Engine) -> None:
-    """Make what the lease needs, which is there before the first migration."""
-    with engine.begin() as connection:
-        metadata.create_all(connection, tables=UNDER_THE_MIGRATIONS)
+    """Make what the lease needs, which is there before the first migration. Another upgrader may do so just now."""
+    before = set(inspect(engine).get_table_names())
+    try:
+        with engine.begin() as connection:
+            metadata.create_all(connection, tables=UNDER_THE_MIGRATIONS)
+    except DBAPIError:
+        if set(inspect(engine).get_table_names()) == before:
+            raise
+        _make_tables(engine)
 
 
 def _alembic(engine: Engine, command: str, revision: str) -> None:
