@@ -3,6 +3,7 @@
     CdrsyncError
     ├── Retry                   passes by itself: try again later, position read again from the database
     │   ├── ApiUnreachable      no answer, HTTP 429 or 5xx, deadline passed                        exit 69
+    │   │   ├── Unverified      no certificate that this machine trusts                            exit 69
     │   │   └── BadAnswer       an answer that can't be trusted: refused whole, nothing stored     exit 69
     │   ├── DatabaseUnavailable connection cut, restart, deadlock, lock wait, disk full, read-only exit 69
     │   └── LeaseLost           the connection that held the lease is gone                         exit 75
@@ -103,6 +104,15 @@ class ApiUnreachable(Retry):
         self.retry_after = retry_after
         if answered is not None:
             self.answered = answered
+
+
+class Unverified(ApiUnreachable):
+    """The operator's server, or whoever stands in between, has no certificate that this machine trusts."""
+
+    default_hint = (
+        "Check this machine's clock and certificates (package ca-certificates), and proxies in between; a company's "
+        "own authority belongs into the system's store, or into a file that SSL_CERT_FILE names"
+    )
 
 
 class BadAnswer(ApiUnreachable):

@@ -26,10 +26,11 @@ from cdrsync.errors import (
     ConfigError,
     LeaseHeld,
     SchemaMismatch,
+    Unverified,
 )
 from cdrsync.model import CdrsAsk, Period, TotalsAsk, utc_now
 from cdrsync.monitor import logs
-from cdrsync.source.reach import Reached, Unverified, reach
+from cdrsync.source.reach import Reached, reach
 from cdrsync.source.transport import proxy_for
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.choose import kind_of
@@ -142,8 +143,7 @@ def _network(url: str) -> Iterator[Finding]:
         yield _failed("TLS", error)
     except ApiUnreachable as error:
         INTERRUPT.check()
-        remedy = "A firewall may drop outgoing connections; proxies are taken from HTTPS_PROXY"
-        yield Finding("connection", "failed", error.message, remedy, error.exit_code)
+        yield Finding("connection", "failed", error.message, error.hint, error.exit_code)
     except ConfigError as error:
         yield _failed("environment", error)
     else:

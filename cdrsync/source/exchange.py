@@ -26,6 +26,7 @@ from cdrsync.source.masks import Masks
 from cdrsync.source.request import Ask, Login, Request, checked, document, request
 from cdrsync.source.stop import StopEvent, stopping
 from cdrsync.source.transport import Transport, password_of, proxy_for, way
+from cdrsync.source.unreached import unreached
 
 if TYPE_CHECKING:
     import threading
@@ -200,10 +201,7 @@ class Exchange:
         except httpx.HTTPError as error:
             if self.stop.is_set():
                 raise stopping() from None
-            why = self.masked((str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200])
-            if isinstance(error, httpx.TimeoutException):
-                raise ApiUnreachable(f"no answer from {self._way} in time: {why}") from None
-            raise ApiUnreachable(f"the connection to {self._way} failed: {why}") from None
+            raise unreached(error, self._way, self.masked) from None
 
     def _read(self, got: HttpAnswer, requests: list[Request], now: session.Session | None, began: float) -> Answered:
         def judged(body: bytes) -> Answered:

@@ -23,10 +23,10 @@ _GZIPPED = frozenset({"gzip", "x-gzip"})
 OK = 200
 _MOVED = range(300, 400)
 _REFUSED = frozenset({401, 403})
-_BUSY = 429
+BUSY = 429
 _BAD_REQUEST = 400
 _NOT_FOUND = 404
-_OUT_OF_ORDER = 500  # and above
+OUT_OF_ORDER = 500  # and above
 
 LATER = "The operator's server is busy or out of order; cdrsync tries again"
 
@@ -52,12 +52,12 @@ class HttpAnswer:
     @property
     def says_later(self) -> bool:
         """Whether the status alone says to come back later, whatever the body says."""
-        return self.status == _BUSY or self.status >= _OUT_OF_ORDER
+        return self.status == BUSY or self.status >= OUT_OF_ORDER
 
     @property
     def _at_the_question(self) -> bool:
         """Whether a smaller question might be answered."""
-        return self.status >= _BAD_REQUEST and self.status not in {*_REFUSED, _NOT_FOUND, _BUSY}
+        return self.status >= _BAD_REQUEST and self.status not in {*_REFUSED, _NOT_FOUND, BUSY}
 
     def error(self, detail: str) -> ApiUnreachable:
         """Give the error for a status other than 200. `detail` is the operator's message or what is wrong with it."""
@@ -83,7 +83,7 @@ def read(response: httpx.Response, url: httpx.URL, now: datetime, max_bytes: int
     return HttpAnswer(
         status=response.status_code,
         body=body,
-        retry_after=_retry_after(response.headers.get("Retry-After"), date or now),
+        retry_after=retry_after(response.headers, now),
         answered_at=date if date and abs(date - now) <= CLOCK_TOLERANCE else now,
         date=date,
         moved_to=_moved_to(url, response.headers.get("Location")),
@@ -145,13 +145,18 @@ def _http_date(text: str | None) -> datetime | None:
         return None
 
 
-def _retry_after(text: str | None, now: datetime) -> float | None:
-    """`Retry-After` in seconds or as a date, None where there is none or it can't be read."""
-    text = (text or "").strip()
-    if re.fullmatch(r"[0-9]{1,300}", text):
+def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
+    """`Retry-After` in seconds, None where there is none or it can't be read. `now` is our clock.
+
+    A date is one of the operator's clock, which its `Date` tells.
+    """
+    text = headers.get("Retry-After", "").strip()
+    if re.fullmatch("[0-9]+", text):
         return min(float(text), LONGEST_WISH)
     moment = _http_date(text)
-    return None if moment is None else min(max(0.0, (moment - now).total_seconds()), LONGEST_WISH)
+    if moment is None:
+        return None
+    return min(max(0.0, (moment - (_http_date(headers.get("Date")) or now)).total_seconds()), LONGEST_WISH)
 
 
 def _moved_to(url: httpx.URL, location: str | None) -> str:

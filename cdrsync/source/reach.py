@@ -9,25 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import httpx
 
-from cdrsync.errors import ApiUnreachable
 from cdrsync.source.masks import Masks
 from cdrsync.source.stop import StopEvent
 from cdrsync.source.transport import Transport, named, password_of, proxy_for, way
+from cdrsync.source.unreached import unreached
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Mapping
 
 MAX_BYTES = 65536
-
-
-class Unverified(ApiUnreachable):
-    """The server, or whoever stands in between, has no certificate that this machine trusts."""
-
-    default_hint = (
-        "Check this machine's clock and certificates (package ca-certificates), and proxies in between; a company's "
-        "own authority belongs into the system's store, or into a file that SSL_CERT_FILE names"
-    )
 
 
 class Reached(NamedTuple):
@@ -51,9 +42,7 @@ def reach(url: str, seconds: float, stop: threading.Event | None = None) -> Reac
     try:
         answer = transport.handle_request(httpx.Request("HEAD", to, extensions=extensions))
     except httpx.HTTPError as error:
-        kind = Unverified if "certificate" in str(error).lower() or "ssl" in str(error).lower() else ApiUnreachable
-        why = Masks(password_of(proxy)).masked(str(error) or type(error).__name__)
-        raise kind(f"{way(to, proxy)}: {why}") from None
+        raise unreached(error, way(to, proxy), Masks(password_of(proxy)).masked) from None
     finally:
         transport.close()
     version, certificate = answer.extensions.get("tls", (None, None))

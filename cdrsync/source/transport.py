@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import httpx
 
-from cdrsync.errors import ConfigError
+from cdrsync.errors import ApiUnreachable, ConfigError
+from cdrsync.model import utc_now
 from cdrsync.source.brake import brake_of
-from cdrsync.source.stop import SLICE
+from cdrsync.source.http_answer import BUSY, LATER, OUT_OF_ORDER, retry_after
+from cdrsync.source.stop import SLICE, stopping
 
 if TYPE_CHECKING:
     from cdrsync.source.stop import StopEvent
@@ -36,7 +38,6 @@ _FIRST = threading.Lock()  # two threads that come first must not make two
 KEEP_ALIVE = 90.0  # seconds a connection is kept unused: longer than the usual poll interval of a minute
 MAX_CONNECTIONS = 64  # of all accounts together
 KEPT_CONNECTIONS = 16  # unused ones
-TOO_MANY = 429
 MAX_PORT = 65535
 LOOK_UPS = 2  # of names, at once: each has a thread
 CLOSING = 2.0  # seconds that the end of the connections may take
@@ -59,16 +60,21 @@ class Transport(httpx.BaseTransport):
             self._inner = self._shared.taken(proxy, https=https)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request and read its answer. Raises httpx.TransportError."""
+        """Send one request and read its answer. Raises httpx.TransportError, ApiUnreachable while the host rests."""
         deadline = request.extensions["deadline"]
         if not self._brake.wait(deadline, self._stop):
-            raise httpx.ReadTimeout("the operator asked to wait longer than that")
+            raise stopping() if self._stop.is_set() else self._resting()
         working = asyncio.run_coroutine_threadsafe(self._answer(request), _loop())
         answer = _result(working, deadline, self._stop)
-        wish = answer.headers.get("Retry-After", "")
-        refused = answer.status_code == TOO_MANY or (answer.status_code >= 500 and bool(wish))  # noqa: PLR2004
-        self._brake.answered(refused=refused, retry_after=float(wish) if wish.isdecimal() else None)
+        wish = retry_after(answer.headers, utc_now())
+        refused = answer.status_code == BUSY or (answer.status_code >= OUT_OF_ORDER and wish is not None)
+        self._brake.answered(refused=refused, retry_after=wish)
         return answer
+
+    def _resting(self) -> ApiUnreachable:
+        """The host is closed beyond the request's deadline: it asked another request to come back later."""
+        seconds = self._brake.opens_at() - time.monotonic()
+        return ApiUnreachable(f"the operator wants to rest for {seconds:.0f} s more", hint=LATER, retry_after=seconds)
 
     def close(self) -> None:
         """Close every connection, unless other accounts use them."""

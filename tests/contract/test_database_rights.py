@@ -17,8 +17,9 @@ from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.databases.errors import translated
 from tests.contract.first_sync import synced, troubles
+from tests.fault.trouble import cut
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
-from tests.support.examples import calls
+from tests.support.examples import calls, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
@@ -49,6 +50,27 @@ def test_rights_that_lack_are_found(migrated: Database) -> None:
     assert f"no DROP, REFERENCES on {name}" in troubles(url)
     execute(f"GRANT DROP, REFERENCES ON `{pattern}`.* TO {user}@'%'")
     assert troubles(url) == ""
+    execute(f"DROP USER {user}@'%'")
+
+
+@pytest.mark.parametrize("migrated", ["mariadb"], indirect=True)
+def test_a_right_that_is_granted_again_counts_at_once(migrated: Database) -> None:
+    """MariaDB's sessions keep what they might when they began: a daemon need not be started again all the same."""
+    assert isinstance(migrated.server, MariadbServer)
+    name, execute = database_name(migrated.url), migrated.server.execute
+    user = f"poor_{name}"[:32]
+    execute(f"CREATE USER {user}@'%' IDENTIFIED BY ''")
+    execute(f"GRANT ALL ON {name}.* TO {user}@'%'")
+    store = OwnStore(make_url(migrated.url).set(username=user).render_as_string(hide_password=False), "main")
+    store.open()
+    execute(f"REVOKE INSERT ON {name}.* FROM {user}@'%'")
+    cut(migrated)
+    with pytest.raises(ConfigError, match="too few rights: INSERT"):
+        store.save(page(*calls(3)))
+    execute(f"GRANT INSERT ON {name}.* TO {user}@'%'")
+    store.open()
+    assert store.save(page(*calls(3))).inserted == 3
+    store.close()
     execute(f"DROP USER {user}@'%'")
 
 

@@ -27,7 +27,7 @@ from cdrsync.store.databases.port import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Column, Insert, Select, Table
@@ -118,7 +118,8 @@ class Mysql(DatabaseKind):
         if "read_timeout" not in engine.url.query:
             event.listen(engine, "connect", mysql_access.patient(port.CUT_SECONDS if replica else None))
         event.listen(engine, "connect", _learn_packet)
-        event.listen(engine, "handle_error", _leave_read_only)
+        stale = (*READ_ONLY, *mysql_access.NO_PRIVILEGE) if replica else READ_ONLY
+        event.listen(engine, "handle_error", _leaving(stale))
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[str]:
         return literals(calls, Cdr._fields)
@@ -219,10 +220,17 @@ class Mysql(DatabaseKind):
 KIND = Mysql()
 
 
-def _leave_read_only(context: ExceptionContext) -> None:
-    """Drop the pool's sessions: after a failover another server answers to the same name."""
-    if context.original_exception.args[:1] and context.original_exception.args[0] in READ_ONLY:
-        context.is_disconnect = True
+def _leaving(numbers: Collection[int]) -> Callable[[ExceptionContext], None]:
+    """Drop the pool's sessions at these errors: they would go on to say so.
+
+    After a failover another server answers to the same name; rights that were granted count for new sessions alone.
+    """
+
+    def leave(context: ExceptionContext) -> None:
+        if context.original_exception.args[:1] and context.original_exception.args[0] in numbers:
+            context.is_disconnect = True
+
+    return leave
 
 
 def _settings(writer: bool) -> str:  # noqa: FBT001 - a matter of this file
