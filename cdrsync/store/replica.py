@@ -329,6 +329,8 @@ class Replica:
         ]
 
     def _is_gone(self, peer: Peer) -> bool:
+        if peer.id == self.id:  # after an outage its beats are old, but whoever asks lives
+            return False
         return peer.silent > self.lease_seconds or peer.process.is_gone()
 
     # ── beats ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,17 +6,18 @@ import contextlib
 import os
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, insert, select
+from sqlalchemy import event, insert, select, update
 
 from cdrsync import config
 from cdrsync.daemon.sharing import Sharing, chosen
 from cdrsync.errors import LeaseHeld
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.replica import BEATS, Replica
-from cdrsync.store.schema.tables import account, lease
+from cdrsync.store.schema.tables import account, lease, replica
 from cdrsync.wiring import database as wiring
 from tests.integration.leases import QUICK, opened, page, replicas
 from tests.support.processes import environment, until
@@ -162,6 +163,18 @@ def test_an_account_that_is_removed_during_a_look_keeps_no_lease(migrated: Datab
 
         Sharing(database, names, lambda *_: None, lambda _: None, lambda _: None)._share()
         assert (database.replica.held(), set(database.replica.holders())) == ({"stays"}, {"stays"})
+
+
+def test_a_replica_that_comes_back_stands_by_for_nobody(migrated: Database) -> None:
+    """After an outage, or a step of the server's clock, its own last beat is old: the accounts stay its own."""
+    read = config.load(config.Inputs(environ=environment("http://127.0.0.1:1/", migrated.url)))
+    database, told = wiring.Database(read, shares=True), []
+    with contextlib.closing(database):
+        database.replica.take(["main"])
+        hours_ago = database.replica._clock() - timedelta(hours=5)
+        database.replica._write(lambda connection: connection.execute(update(replica).values(beat_at=hours_ago)))
+        Sharing(database, lambda: ["main"], lambda *both: told.append(both), lambda _: None, lambda _: None)._share()
+    assert told == [({"main"}, set())]
 
 
 def test_a_lease_of_nobody_is_free(migrated: Database) -> None:
