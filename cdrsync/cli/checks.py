@@ -232,13 +232,13 @@ def _pseudonyms(engine: Engine, settings: Settings) -> Iterator[Finding]:
 def _permissions(settings: Settings) -> Iterator[Finding]:
     """Ask the server whether the user may do what sync does, without doing it."""
     with database.engine(settings.database_url, looks=True) as opened, translated(), opened.connect() as connection:
-        found = list(kind_of(opened.dialect.name).troubles(connection))
+        found = list(kind_of(opened.dialect.name).obstacles(connection))
         connection.rollback()
         made = bool(found) and versions.VERSION_TABLE in inspect(connection).get_table_names()
-    for trouble in found:
-        failed = trouble.always or not made
+    for obstacle in found:
+        failed = obstacle.always or not made
         state, code = ("failed", EXIT_CONFIG) if failed else ("warning", EXIT_OK)
-        yield Finding("permissions", state, trouble.what, trouble.remedy, code)
+        yield Finding("permissions", state, obstacle.what, obstacle.remedy, code)
     if not found:
         yield Finding("permissions", "ok", "this user may read, write and migrate")
 

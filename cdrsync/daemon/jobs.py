@@ -11,8 +11,8 @@ from cdrsync.monitor.activity import PHASES, Phase
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from cdrsync.daemon.backoff import Backoff
     from cdrsync.daemon.tasks import Timetable
-    from cdrsync.daemon.troubles import Troubles
     from cdrsync.model import PageSaved
 
 
@@ -34,9 +34,9 @@ class Times(NamedTuple):
 class Jobs:
     """What one account does, a page at a turn. A kind of task is URGENT or LONG: at most one of each is under way."""
 
-    def __init__(self, timetable: Timetable, troubles: Troubles) -> None:
+    def __init__(self, timetable: Timetable, backoff: Backoff) -> None:
         self._timetable = timetable
-        self._troubles = troubles
+        self._backoff = backoff
         self._under_way: dict[tuple[Task, ...], Job] = {}
 
     def begun(self, kind: tuple[Task, ...]) -> bool:
@@ -84,4 +84,4 @@ class Jobs:
         self._under_way.clear()
 
     def _at(self, task: Task) -> float:
-        return max(self._timetable.at(task), self._troubles.at(task))
+        return max(self._timetable.at(task), self._backoff.at(task))

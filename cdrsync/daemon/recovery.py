@@ -7,8 +7,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from cdrsync.daemon.backoff import Backoff
 from cdrsync.daemon.tasks import Task
-from cdrsync.daemon.troubles import Troubles
 from cdrsync.errors import ApiUnreachable, CdrsyncError, DatabaseUnavailable, LeaseHeld, LeaseLost, Retry, Skip, Stop
 from cdrsync.model import utc_now
 from cdrsync.monitor import logs
@@ -44,7 +44,7 @@ class Recovery:
     """One account's errors. `task` None is the way to the database and the lease."""
 
     def __init__(self, account: str, activity: Activity, metrics: Metrics) -> None:
-        self.troubles = Troubles()
+        self.backoff = Backoff()
         self._account = account
         self._activity = activity
         self._metrics = metrics
@@ -67,7 +67,7 @@ class Recovery:
                 return self._stand_by(error)
             case Stop():
                 self._note(error)
-                news, seconds = self.troubles.park(task, type(error).__name__)
+                news, seconds = self.backoff.park(task, type(error).__name__)
                 if news:
                     self._log.error("account parked", kind=type(error).__name__, message=error.message, hint=error.hint)
                 self._activity.publish(self._account, phase=Phase.PARKED)
@@ -87,13 +87,13 @@ class Recovery:
     def succeeded(self, task: Task | None) -> None:
         """Note a success; tell of it where it ends the last trouble."""
         self._standing_by = False
-        seconds = self.troubles.succeed(task)
+        seconds = self.backoff.succeed(task)
         if seconds is not None:
             self._log.info("recovered", after_seconds=round(seconds))
             self._activity.publish(self._account, last_error=None, last_error_kind=None)
 
     def _again(self, task: Task | None, *, reopen: bool) -> Decision:
-        return Decision(Then.AGAIN, self.troubles.wait(task), reopen=reopen or task is None)
+        return Decision(Then.AGAIN, self.backoff.wait(task), reopen=reopen or task is None)
 
     def _stand_by(self, error: LeaseHeld) -> Decision:
         if not self._standing_by:
@@ -105,7 +105,7 @@ class Recovery:
     def _fail(self, task: Task | None, error: CdrsyncError, *, passing: bool = True, at_least: float = 0.0) -> None:
         self._note(error)
         kind = type(error).__name__
-        if self.troubles.fail(task, kind, passing=passing, at_least=at_least):
+        if self.backoff.fail(task, kind, passing=passing, at_least=at_least):
             what = f"{task or 'database'} failed" + (", will go on by itself" if passing else "")
             self._log.warning(what, kind=kind, message=error.message, hint=error.hint)
         if passing and task in (None, Task.POLL):
@@ -121,7 +121,7 @@ class Recovery:
             last_error_kind=BUG_KIND,
             failing_since=utc_now(),
         )
-        if self.troubles.fail(task, BUG_KIND):
+        if self.backoff.fail(task, BUG_KIND):
             self._log.error("internal error", task=task, message=message, traceback=logs.traceback_of(error))
 
     def _note(self, error: CdrsyncError) -> None:

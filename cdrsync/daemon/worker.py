@@ -66,7 +66,7 @@ class Worker:
         self._told = False  # somebody has asked for a poll since the last one began
         self._brake = accounts.brake(settings, account)
         self._recovery = Recovery(account.name, activity, metrics)
-        self._jobs = Jobs(self._timetable, self._recovery.troubles)
+        self._jobs = Jobs(self._timetable, self._recovery.backoff)
         self._beat = time.monotonic()
 
     # ── from other threads ─────────────────────────────────────────────────────────────────────────────────────────
@@ -74,7 +74,7 @@ class Worker:
     def poll_now(self) -> None:
         """Poll in the next turn, also where the account is parked."""
         self._timetable.mark(Task.POLL)
-        self._recovery.troubles.hurry()
+        self._recovery.backoff.hurry()
         self._told = True
         self._brake.open()
         if self.parked is not None:

@@ -26,10 +26,10 @@ def synced(url: str, *cdrs: Any) -> Any:
         store.close()
 
 
-def troubles(url: str) -> str:
+def obstacles(url: str) -> str:
     """What the doctor says of a database."""
     engine = open_engine(url)
     with engine.connect() as connection:
-        found = list(kind_of(engine.dialect.name).troubles(connection))
+        found = list(kind_of(engine.dialect.name).obstacles(connection))
     engine.dispose()
     return "; ".join(f"{one.what} → {one.remedy}" for one in found)

@@ -16,7 +16,7 @@ from cdrsync.errors import ConfigError, DatabaseUnavailable
 from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.databases.errors import translated
-from tests.contract.first_sync import synced, troubles
+from tests.contract.first_sync import obstacles, synced
 from tests.fault.trouble import cut
 from tests.support.databases import MariadbServer, PostgresqlServer, database_name
 from tests.support.examples import calls, page
@@ -37,7 +37,7 @@ def test_rights_that_lack_are_found(migrated: Database) -> None:
     if isinstance(migrated.server, PostgresqlServer):
         migrated.server.execute(f"CREATE ROLE {user} LOGIN")
         url = migrated.url.replace("postgres@", f"{user}@")
-        assert "may not read and write account, alembic_version, cdr" in troubles(url)
+        assert "may not read and write account, alembic_version, cdr" in obstacles(url)
         return
     assert isinstance(migrated.server, MariadbServer)
     execute = migrated.server.execute
@@ -47,9 +47,9 @@ def test_rights_that_lack_are_found(migrated: Database) -> None:
     pattern = name.replace("_", r"\_")
     execute(f"GRANT {some} ON `{pattern}`.* TO {user}@'%'")
     url = make_url(migrated.url).set(username=user).render_as_string(hide_password=False)
-    assert f"no DROP, REFERENCES on {name}" in troubles(url)
+    assert f"no DROP, REFERENCES on {name}" in obstacles(url)
     execute(f"GRANT DROP, REFERENCES ON `{pattern}`.* TO {user}@'%'")
-    assert troubles(url) == ""
+    assert obstacles(url) == ""
     execute(f"DROP USER {user}@'%'")
 
 
@@ -81,12 +81,12 @@ def test_postgresql_without_the_right_to_make_tables(database: Database) -> None
     user = f"tenant_{database_name(database.url)}"
     database.server.execute(f"CREATE ROLE {user} LOGIN")
     url = database.url.replace("postgres@", f"{user}@")
-    assert "GRANT USAGE, CREATE ON SCHEMA public" in troubles(url)
+    assert "GRANT USAGE, CREATE ON SCHEMA public" in obstacles(url)
     with pytest.raises(ConfigError, match="permission denied for schema public") as refused:
         synced(url)
     assert "GRANT USAGE, CREATE ON SCHEMA public" in str(refused.value.hint)
     nowhere = f"{url}&schema=nowhere"
-    assert "names no schema that is there" in troubles(nowhere)
+    assert "names no schema that is there" in obstacles(nowhere)
     with pytest.raises((ConfigError, DatabaseUnavailable), match="no schema"):
         synced(nowhere)
 
@@ -104,7 +104,7 @@ def test_a_schema_whose_name_must_be_quoted(database: Database) -> None:
         with engine.begin() as connection:
             connection.exec_driver_sql(f'CREATE SCHEMA "{schema}" AUTHORIZATION {user}')
         assert synced(written, *calls(3)).inserted == 3
-        assert troubles(written) == ""
+        assert obstacles(written) == ""
         with engine.connect() as connection:
             assert connection.exec_driver_sql(f'SELECT count(*) FROM "{schema}".calls').scalar() == 3
     engine.dispose()

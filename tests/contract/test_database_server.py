@@ -18,7 +18,7 @@ from cdrsync.errors import ConfigError
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine, url_of
 from cdrsync.store.schema import tables
-from tests.contract.first_sync import synced, troubles
+from tests.contract.first_sync import obstacles, synced
 from tests.support.canary import DATABASE_PASSWORD
 from tests.support.databases import MariadbServer, NotInstalled, database_name
 from tests.support.examples import FIRST, calls
@@ -167,13 +167,13 @@ def test_a_setting_that_does_not_do_is_refused_with_the_remedy(
     """Doctor names it as well. Where it is as before, nothing is said, and a sync works."""
     odd.execute(f"SET GLOBAL {name} = {bad}")
     try:
-        assert name in troubles(odd_url)
+        assert name in obstacles(odd_url)
         with pytest.raises(ConfigError, match="not set up for this") as refused:
             synced(odd_url)
         assert f"SET GLOBAL {name} = {remedy}" in str(refused.value.hint)
     finally:
         odd.execute(f"SET GLOBAL {name} = {before}")
-    assert troubles(odd_url) == ""
+    assert obstacles(odd_url) == ""
     assert synced(odd_url).inserted == 1
 
 

@@ -63,12 +63,12 @@ class Start:
 def prepare(kind: str, point: str, nth: int, *, quick: bool) -> None:
     """In the forked process, before the program begins."""
     if quick:
-        from cdrsync.daemon import recovery, troubles
+        from cdrsync.daemon import backoff, recovery
         from cdrsync.source.retry import RetryPolicy
 
         short = {"attempts": 4, "total": 30.0, "wait_initial": 0.01, "wait_max": 0.1, "wait_jitter": 0.01}
         RetryPolicy.__init__.__defaults__ = (*short.values(), 60.0)
-        vars(troubles).update(FIRST_PAUSE=0.05, LONGEST_PAUSE=1.0)
+        vars(backoff).update(FIRST_PAUSE=0.05, LONGEST_PAUSE=1.0)
         vars(recovery).update(STANDBY_PAUSE=0.1)
     if point:
         left = nth

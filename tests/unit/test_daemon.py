@@ -1,4 +1,4 @@
-"""The daemon's parts by themselves: troubles and the timetable."""
+"""The daemon's parts by themselves: backoff and the timetable."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdrsync.config import Inputs, load
+from cdrsync.daemon.backoff import DATABASE_PAUSE, LONGEST_PARKED_PAUSE, LONGEST_PAUSE, LONGEST_WISH, Backoff
 from cdrsync.daemon.tasks import NEVER, Task, Timetable, place
-from cdrsync.daemon.troubles import DATABASE_PAUSE, LONGEST_PARKED_PAUSE, LONGEST_PAUSE, LONGEST_WISH, Troubles
 from tests.support.canary import LOGIN
 from tests.support.clock import Clock
 
 NOW = datetime(2024, 5, 23, 8, 30, tzinfo=UTC)
 
 
-def troubles(clock: Clock) -> Troubles:
-    return Troubles(clock.seconds, jitter=lambda: 1.0)
+def backoff(clock: Clock) -> Backoff:
+    return Backoff(clock.seconds, jitter=lambda: 1.0)
 
 
-# ── troubles ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── backoff ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_pauses_double_up_to_a_minute() -> None:
     """An hour's outage costs some sixty tries."""
     clock = Clock()
-    found = troubles(clock)
+    found = backoff(clock)
     pauses = []
     for _ in range(9):
         found.fail(Task.POLL, "ApiUnreachable")
@@ -39,14 +39,14 @@ def test_pauses_double_up_to_a_minute() -> None:
 
 def test_the_operators_own_wish_is_honoured() -> None:
     """Retry-After may be longer than our pause."""
-    found = troubles(Clock())
+    found = backoff(Clock())
     found.fail(Task.POLL, "ApiUnreachable", at_least=120)
     assert found.wait(Task.POLL) == 120
 
 
 def test_a_kind_of_failure_is_news_once() -> None:
     """Whichever task meets it; again only after everything was well."""
-    found = troubles(Clock())
+    found = backoff(Clock())
     assert found.fail(Task.BACKFILL, "ApiUnreachable") is True
     assert found.fail(Task.POLL, "ApiUnreachable") is False
     assert found.fail(Task.POLL, "BadAnswer") is True
@@ -60,7 +60,7 @@ def test_a_kind_of_failure_is_news_once() -> None:
 def test_the_end_of_the_last_trouble_is_told_with_its_length() -> None:
     """`recovered after_seconds=…`."""
     clock = Clock()
-    found = troubles(clock)
+    found = backoff(clock)
     found.fail(Task.POLL, "ApiUnreachable")
     clock.advance(3600)
     assert found.succeed(Task.SWEEP) is None
@@ -72,7 +72,7 @@ def test_the_end_of_the_last_trouble_is_told_with_its_length() -> None:
 def test_while_polling_fails_nothing_else_is_tried() -> None:
     """It would fail alike, and ask more of a troubled server."""
     clock = Clock()
-    found = troubles(clock)
+    found = backoff(clock)
     found.fail(Task.POLL, "ApiUnreachable")
     assert found.wait(Task.POLL) == 1
     assert [found.at(task) for task in Task if task is not Task.POLL] == [NEVER] * 4
@@ -82,14 +82,14 @@ def test_while_polling_fails_nothing_else_is_tried() -> None:
 
 def test_a_failing_sweep_does_not_stop_the_polls() -> None:
     """Only itself, for a while."""
-    found = troubles(Clock())
+    found = backoff(Clock())
     found.fail(Task.SWEEP, "InternalError")
     assert [task for task in Task if found.wait(task)] == [Task.SWEEP]
 
 
 def test_a_refused_poll_waits_for_its_next_time_and_stops_nothing() -> None:
     """A Skip: the others go on."""
-    found = troubles(Clock())
+    found = backoff(Clock())
     found.fail(Task.POLL, "RequestRefused", passing=False)
     assert [found.wait(task) for task in Task] == [0] * 5
 
@@ -98,7 +98,7 @@ def test_a_refused_poll_waits_for_its_next_time_and_stops_nothing() -> None:
 def test_no_pause_is_longer_than_a_minute(failures: list[Task]) -> None:
     """However often it fails."""
     clock = Clock()
-    found = troubles(clock)
+    found = backoff(clock)
     for task in failures:
         found.fail(task, "X")
         assert min(found.wait(task), found.wait(Task.POLL)) <= LONGEST_PAUSE
@@ -106,7 +106,7 @@ def test_no_pause_is_longer_than_a_minute(failures: list[Task]) -> None:
 
 def test_pauses_for_ones_own_database_end_at_five_seconds() -> None:
     """It bears more than the operator's server."""
-    found = troubles(Clock())
+    found = backoff(Clock())
     for _ in range(9):
         found.fail(None, "DatabaseUnavailable")
     assert found.wait(None) == DATABASE_PAUSE == 5
@@ -114,7 +114,7 @@ def test_pauses_for_ones_own_database_end_at_five_seconds() -> None:
 
 def test_of_a_long_wish_a_quarter_of_an_hour_is_believed_and_a_person_need_not_wait() -> None:
     """`Retry-After: 999999999` would silence the account for 31 years."""
-    found = troubles(Clock())
+    found = backoff(Clock())
     found.fail(Task.POLL, "ApiUnreachable", at_least=999999999)
     assert found.wait(Task.POLL) == LONGEST_WISH == 900
     found.hurry()
@@ -123,7 +123,7 @@ def test_of_a_long_wish_a_quarter_of_an_hour_is_believed_and_a_person_need_not_w
 
 def test_a_refused_login_is_tried_again_ever_more_rarely() -> None:
     """Half an hour, doubled up to a day; told once; from the beginning after a success."""
-    found = troubles(Clock())
+    found = backoff(Clock())
     tries = [found.park(Task.POLL, "LoginRefused") for _ in range(8)]
     assert [news for news, _ in tries] == [True] + [False] * 7
     assert [seconds / 3600 for _, seconds in tries] == [0.5, 1, 2, 4, 8, 16, 24, 24]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from cdrsync.errors import CdrsyncError
     from cdrsync.store.databases.grants import Grants
-    from cdrsync.store.databases.port import Changes, Number, Trouble
+    from cdrsync.store.databases.port import Changes, Number, Obstacle
 
 STATEMENT_LENGTH = 2**20
 """Characters of one INSERT: enough for some thousands of rows. Fewer where the server's max_allowed_packet is small."""
@@ -190,8 +190,8 @@ class Mysql(DatabaseKind):
         del connection
         return False
 
-    def troubles(self, connection: Connection) -> Iterator[Trouble]:
-        return mysql_access.troubles(connection)
+    def obstacles(self, connection: Connection) -> Iterator[Obstacle]:
+        return mysql_access.obstacles(connection)
 
     def grant(self, grants: Grants) -> None:
         mysql_access.grant(grants)

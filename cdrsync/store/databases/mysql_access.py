@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import ConfigError
 from cdrsync.store.databases import port
-from cdrsync.store.databases.port import Trouble
+from cdrsync.store.databases.port import Obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,7 +167,7 @@ def patient(seconds: float | None) -> Callable[[Any, Any], None]:
 WAITS = "SELECT CONNECTION_ID(), (SELECT command FROM information_schema.processlist WHERE id = %s)"
 
 
-def troubles(connection: Connection) -> Iterator[Trouble]:
+def obstacles(connection: Connection) -> Iterator[Obstacle]:
     """What keeps the user, or the server, from doing what sync needs."""
     (database,) = connection.exec_driver_sql("SELECT DATABASE()").one()
     held = _rights(connection, str(database))
@@ -176,18 +176,18 @@ def troubles(connection: Connection) -> Iterator[Trouble]:
         if missing:
             remedy = f"GRANT {missing} ON `{database}`.* TO this user"
             other = "" if always else ", or let another one run cdrsync db upgrade"
-            yield Trouble(f"this user has no {missing} on {database}", f"{remedy}{other}", always)
+            yield Obstacle(f"this user has no {missing} on {database}", f"{remedy}{other}", always)
     if connection.exec_driver_sql("SELECT @@global.read_only").scalar_one():
-        yield Trouble("this server is read-only, as a replica is", STANDBY_HINT)
+        yield Obstacle("this server is read-only, as a replica is", STANDBY_HINT)
     settings: dict[str, str] = dict(
         connection.exec_driver_sql(
             "SHOW VARIABLES WHERE Variable_name IN ('innodb_default_row_format', 'log_bin', 'binlog_format')"
         ).all()
     )
     if settings.get("innodb_default_row_format", "dynamic").lower() in ("compact", "redundant"):
-        yield Trouble("new tables have short keys only (innodb_default_row_format)", ROW_FORMAT_HINT, always=False)
+        yield Obstacle("new tables have short keys only (innodb_default_row_format)", ROW_FORMAT_HINT, always=False)
     if settings.get("log_bin") == "ON" and settings.get("binlog_format") == "STATEMENT":
-        yield Trouble("the binary log takes statements only (binlog_format)", BINLOG_HINT)
+        yield Obstacle("the binary log takes statements only (binlog_format)", BINLOG_HINT)
 
 
 STANDBY_HINT = "Name the server in database_url that can be written, or SET GLOBAL read_only = 0 on it"

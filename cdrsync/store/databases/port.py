@@ -69,7 +69,7 @@ def pieces(items: Iterable[T], size: int = AT_ONCE) -> Iterator[list[T]]:
         yield some
 
 
-class Trouble(NamedTuple):
+class Obstacle(NamedTuple):
     """Something that would keep a sync from working."""
 
     what: str
@@ -252,7 +252,7 @@ class DatabaseKind(ABC):
         return True
 
     @abstractmethod
-    def troubles(self, connection: Connection) -> Iterator[Trouble]:
+    def obstacles(self, connection: Connection) -> Iterator[Obstacle]:
         """What keeps the user, or the server, from doing what sync needs. Nothing is changed to find it."""
 
     @abstractmethod

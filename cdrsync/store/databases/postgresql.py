@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cdrsync.errors import CdrsyncError
     from cdrsync.store.databases.grants import Grants
-    from cdrsync.store.databases.port import Changes, Number, Trouble
+    from cdrsync.store.databases.port import Changes, Number, Obstacle
 
 ENCODINGS = ("UTF8", "SQL_ASCII")  # of PostgreSQL's databases: those that take any text
 TOO_LONG_TO_INDEX = "54000"  # a value that does not fit into an index page
@@ -205,8 +205,8 @@ class Postgresql(DatabaseKind):
         """Not where Citus reads the tables of other servers for whoever asks."""
         return not postgresql_access.is_spread(connection)
 
-    def troubles(self, connection: Connection) -> Iterator[Trouble]:
-        return postgresql_access.troubles(connection)
+    def obstacles(self, connection: Connection) -> Iterator[Obstacle]:
+        return postgresql_access.obstacles(connection)
 
     def grant(self, grants: Grants) -> None:
         """By a schema of the reader's own where it may read some accounts only."""

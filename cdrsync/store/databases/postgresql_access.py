@@ -10,7 +10,7 @@ from psycopg.pq import Conninfo
 
 from cdrsync.errors import ConfigError
 from cdrsync.store.databases import port
-from cdrsync.store.databases.port import Trouble
+from cdrsync.store.databases.port import Obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -123,23 +123,23 @@ REMEDIES = {
 """Of a connection that fails libpq tells the server's words alone."""
 
 
-def troubles(connection: Connection) -> Iterator[Trouble]:
+def obstacles(connection: Connection) -> Iterator[Obstacle]:
     """Of rights: on the schema, and on the tables that are there."""
     if connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one():
-        yield Trouble("this server is a standby: it can only be read", STANDBY_HINT)
+        yield Obstacle("this server is a standby: it can only be read", STANDBY_HINT)
         return
     schema, usage, create = connection.exec_driver_sql(
         "SELECT current_schema(), has_schema_privilege(current_schema(), 'USAGE'),"
         " has_schema_privilege(current_schema(), 'CREATE')"
     ).one()
     if schema is None:
-        yield Trouble("the search path names no schema that is there", NO_SCHEMA_HINT)
+        yield Obstacle("the search path names no schema that is there", NO_SCHEMA_HINT)
     elif not (usage and create):
         remedy = SCHEMA_HINT.replace("public", schema)
-        yield Trouble(f"this user may make no tables in the schema {schema}", remedy, always=False)
+        yield Obstacle(f"this user may make no tables in the schema {schema}", remedy, always=False)
     denied = connection.exec_driver_sql(_DENIED).scalars().all()
     if denied:
-        yield Trouble(
+        yield Obstacle(
             f"this user may not read and write {', '.join(denied)}",
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO this user",
         )

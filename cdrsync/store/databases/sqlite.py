@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from cdrsync.errors import CdrsyncError
     from cdrsync.store.databases.grants import Grants
-    from cdrsync.store.databases.port import Changes, Number, Trouble
+    from cdrsync.store.databases.port import Changes, Number, Obstacle
 
 BROKEN_FILES = {
     sqlite3.SQLITE_NOTADB: ("is not a SQLite database", "Name another file in database_url"),
@@ -210,7 +210,7 @@ class Sqlite(DatabaseKind):
     def bound_time(self, value: time_of_day) -> str:
         return value.isoformat("seconds")
 
-    def troubles(self, connection: Connection) -> Iterator[Trouble]:
+    def obstacles(self, connection: Connection) -> Iterator[Obstacle]:
         """Those of a file are seen without opening it."""
         del connection
         yield from ()

@@ -1,4 +1,4 @@
-"""What goes wrong, task by task: how long to wait, and whether it was said already."""
+"""Which tasks fail: how long each waits, and whether it was said already."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_PARKED_PAUSE = 86400.0  # … up to a day: a refused login that is tried
 
 
 @dataclass(slots=True)
-class _Trouble:
+class _Failing:
     since: float
     failures: int = 0
     not_before: float = 0.0
@@ -29,8 +29,8 @@ class _Trouble:
     kinds: set[str] = field(default_factory=set)
 
 
-class Troubles:
-    """An account's tasks that fail. `task` None is the way to the database: without it no task can be done.
+class Backoff:
+    """One account's tasks that fail. `task` None is the way to the database: without it no task can be done.
 
     While polling is in passing trouble nothing else is tried: it would fail alike, and ask more of a troubled server.
     """
@@ -42,22 +42,22 @@ class Troubles:
     ) -> None:
         self._clock = clock
         self._jitter = jitter
-        self._troubles: dict[Task | None, _Trouble] = {}
+        self._failing: dict[Task | None, _Failing] = {}
         self._parked = 0
 
     def __bool__(self) -> bool:
-        return bool(self._troubles)
+        return bool(self._failing)
 
     def fail(self, task: Task | None, kind: str, *, passing: bool = True, at_least: float = 0.0) -> bool:
         """Note a failure; say whether this kind is news. `at_least`: seconds to wait, by the operator's own wish."""
-        news = not any(kind in trouble.kinds for trouble in self._troubles.values())
-        trouble = self._troubles.setdefault(task, _Trouble(self._clock()))
-        trouble.failures += 1
-        trouble.kinds.add(kind)
-        trouble.passing = passing
+        news = not any(kind in failing.kinds for failing in self._failing.values())
+        failing = self._failing.setdefault(task, _Failing(self._clock()))
+        failing.failures += 1
+        failing.kinds.add(kind)
+        failing.passing = passing
         longest = DATABASE_PAUSE if task is None else LONGEST_PAUSE
-        pause = min(longest, FIRST_PAUSE * 2.0 ** min(trouble.failures - 1, 10)) * self._jitter()
-        trouble.not_before = self._clock() + max(pause, min(at_least, LONGEST_WISH)) if passing else 0.0
+        pause = min(longest, FIRST_PAUSE * 2.0 ** min(failing.failures - 1, 10)) * self._jitter()
+        failing.not_before = self._clock() + max(pause, min(at_least, LONGEST_WISH)) if passing else 0.0
         return news
 
     def park(self, task: Task | None, kind: str) -> tuple[bool, float]:
@@ -68,23 +68,23 @@ class Troubles:
 
     def hurry(self) -> None:
         """Wait no longer: a person, or the operator, wants the next poll now."""
-        for trouble in list(self._troubles.values()):
-            trouble.not_before = 0.0
+        for failing in list(self._failing.values()):
+            failing.not_before = 0.0
 
     def succeed(self, task: Task | None) -> float | None:
         """Note a success; after the last trouble the seconds for which there was any, else None."""
         if task is Task.POLL:
             self._parked = 0
-        ended = self._troubles.pop(task, None)
-        return None if ended is None or self._troubles else self._clock() - ended.since
+        ended = self._failing.pop(task, None)
+        return None if ended is None or self._failing else self._clock() - ended.since
 
     def at(self, task: Task | None) -> float:
         """When a task may be tried, in seconds of the clock."""
-        poll = self._troubles.get(Task.POLL)
+        poll = self._failing.get(Task.POLL)
         if task not in (None, Task.POLL) and poll is not None and poll.passing:
             return NEVER
-        trouble = self._troubles.get(task)
-        return 0.0 if trouble is None else trouble.not_before
+        failing = self._failing.get(task)
+        return 0.0 if failing is None else failing.not_before
 
     def wait(self, task: Task | None) -> float:
         """Return the seconds until a task may be tried again."""
