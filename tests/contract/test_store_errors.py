@@ -161,7 +161,8 @@ def test_a_read_only_database_may_become_writable_again(migrated: Database) -> N
     [
         ("nonsense", "can't be read"),
         ("oracle://host/name", "names oracle: cdrsync knows sqlite, postgresql, mysql, mariadb"),
-        ("nosuch://host/name", "can't be read"),
+        ("nosuch://host/name", "can't be read: there is no nosuch"),
+        ("postgresql+nosuch://user:secret@host/name", r"can't be read: there is no postgresql\+nosuch\b(?!.*secret)"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("sqlite:///.", "names a directory"),

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from cdrsync.model import FIELDS, Cdr, Field
+from cdrsync.sandbox import Call, render
+from cdrsync.store.schema.tables import cdr
+
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = sorted((REPOSITORY / "cdrsync").rglob("*.py"))
 TOP_LEVEL = {
@@ -133,6 +137,25 @@ def test_what_contributing_names_is_there() -> None:
     for task in ("a column of the API", "a database"):
         (row,) = re.findall(rf"(?m)^\| {task} \|(.*)\|(.*)\|$", text)
         assert (len(re.findall(r"`[\w/]+\.\w+`", row[0])), row[1].count(",") + 1) == (4, 2), task
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.column)
+def test_a_field_of_a_call_is_everywhere(field: Field) -> None:
+    """What one file of the newcomer's task lacks is told by its name."""
+    view = (REPOSITORY / "migrations/views/calls.sql").read_text(encoding="utf-8")
+    places = {
+        "cdrsync/model.py, Cdr": field.column in Cdr._fields,
+        "cdrsync/store/schema/tables.py, cdr": field.column in cdr.c,
+        "cdrsync/sandbox/calls.py, Call and SOMETIMES": field.element in render.ELEMENTS,
+        "migrations/views/calls.sql": re.search(rf"\bcdr\.{field.column}\b", view),
+    }
+    assert [place for place, there in places.items() if not there] == []
+
+
+def test_the_stand_in_prints_the_fields_in_the_order_of_the_program() -> None:
+    """Two tables, for the stand-in shares nothing with the program; and no field of it is left unprinted."""
+    assert list(render.ELEMENTS) == [field.element for field in FIELDS]
+    assert len(render.ELEMENTS) == Call._fields.index("started"), "a field before started has no element in SOMETIMES"
 
 
 def test_two_builds_of_the_wheel_are_equal(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Engine
 
 
+URL_HINT = "sqlite:///file.db, postgresql+psycopg://user@host/name or mysql+pymysql://user@host/name"
 OPTION_HINT = "Leave the option away, or write it as the driver wants it"
 POOL = 5  # connections of the status page, and of a command
 _GIVEN = "cdrsync_url"  # execution option: the URL with what only we read of it
@@ -79,11 +80,10 @@ def _parsed(url: str | URL) -> URL:
         if driver and parsed.drivername == backend:
             parsed = parsed.set(drivername=f"{backend}+{driver}")
         parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        raise ConfigError(
-            ["database_url can't be read"],
-            hint="sqlite:///file.db, postgresql+psycopg://user@host/name or mysql+pymysql://user@host/name",
-        ) from None
+    except NoSuchModuleError:
+        raise ConfigError([f"database_url can't be read: there is no {parsed.drivername}"], hint=URL_HINT) from None
+    except (ArgumentError, ValueError):
+        raise ConfigError(["database_url can't be read"], hint=URL_HINT) from None
     except ModuleNotFoundError:  # said better where the driver is asked for
         return parsed
     return parsed
