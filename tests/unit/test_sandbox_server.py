@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 DEADLINE = 30.0  # seconds; the machine may be busy
 SERVE = """
 import sys
-from cdrsync.sandbox import Settings
-from cdrsync.sandbox.command import serve
-serve("127.0.0.1", 0, Settings(), calls=int(sys.argv[1]), days=2, seed=1, out=sys.stdout)
+from cdrsync.cli.sandbox import sandbox
+sandbox.callback("127.0.0.1", 0, calls=int(sys.argv[1]), days=2, rate=0.0, seed=1)
 """
 
 
