@@ -46,6 +46,7 @@ class Sharing:
         self._shown = shown
         self._retry = retry
         self._free_since: dict[str, float] = {}
+        self._told = ""
         self._changed = threading.Event()
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="sharing", daemon=True)
@@ -72,9 +73,17 @@ class Sharing:
                 # Each account's own worker finds out and says it.
                 self._assign(self._names(), ())
             except Exception as error:  # noqa: BLE001 - nothing but a person's stop ends the sharing
-                logs.get().error("internal error", message=logs.one_line(error))
+                self._tell(logs.one_line(error))
+            else:
+                self._told = ""
             self._changed.wait(self._database.replica.lease_seconds / LOOKS)
             self._changed.clear()
+
+    def _tell(self, message: str) -> None:
+        """Once, until there is a look without it."""
+        if message != self._told:
+            self._told = message
+            logs.get().error("internal error", message=message)
 
     def _share(self) -> None:
         names, replica = self._names(), self._database.replica

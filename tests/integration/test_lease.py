@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -175,6 +176,29 @@ def test_a_replica_that_comes_back_stands_by_for_nobody(migrated: Database) -> N
         database.replica._write(lambda connection: connection.execute(update(replica).values(beat_at=hours_ago)))
         Sharing(database, lambda: ["main"], lambda *both: told.append(both), lambda _: None, lambda _: None)._share()
     assert told == [({"main"}, set())]
+
+
+class _Looks(Sharing):
+    """Looks that go wrong (n), or well (y)."""
+
+    looks = iter("nnynn")
+
+    def _share(self) -> None:
+        look = next(self.looks, "")
+        self._ended = not look
+        self._changed.set()
+        if look == "n":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+def test_what_goes_wrong_at_each_look_is_told_once(migrated: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    """Some thousand lines an hour say no more than one; the same after a look that went well is news."""
+    read = config.load(config.Inputs(environ=environment("http://127.0.0.1:1/", migrated.url)))
+    with contextlib.closing(wiring.Database(read, shares=True)) as database:
+        _Looks(database, list, lambda *_: None, lambda _: None, lambda _: None)._run()
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("Too many open files") == 2
 
 
 def test_a_lease_of_nobody_is_free(migrated: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from alembic.operations import Operations
 from sqlalchemy import Column, event, inspect, text
 from sqlalchemy.engine import make_url
 
-from cdrsync.errors import ConfigError, SchemaMismatch
+from cdrsync.errors import ConfigError, DatabaseUnavailable, SchemaMismatch
 from cdrsync.store.admin import migrate, views
 from cdrsync.store.databases.engine import open_engine, url_of
 from cdrsync.store.schema import versions
@@ -26,6 +27,7 @@ from tests.support.processes import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Table
     from sqlalchemy.engine import Engine
@@ -146,7 +148,21 @@ def test_what_goes_wrong_in_the_upgrades_process_is_told_as_it_was(engine: Engin
     assert tables(engine) == {"cdr"}
 
 
-def test_an_upgrades_process_that_is_killed_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_upgrade_that_a_signal_ends_passes(
+    engine: Engine, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a service is stopped, or memory is short: no fault of ours, and it is done again."""
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nkill -{number:d} $$\n", encoding="ascii")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(DatabaseUnavailable, match=f"ended by signal {number:d}") as raised:
+        migrate.upgrade_apart(engine)
+    assert "done again" in raised.value.hint
+
+
+def test_an_upgrades_process_that_fails_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a failure, not a schema that is up to date."""
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(RuntimeError, match="the upgrade of the schema ended with 1"):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from cdrsync.store.lease import Lease
 
 LOCK_SECONDS = 120.0  # how long to wait for another upgrader
+AGAIN_HINT = "It is done again by itself; signal 9 comes also where there is too little memory"
 LOCK_PAUSE = 0.2  # seconds between two attempts
 
 _alembic_in_use = threading.Lock()  # Alembic's context is a global of the process
@@ -95,6 +96,8 @@ def upgrade_apart(engine: Engine) -> None:
     url = url_of(engine).render_as_string(hide_password=False)
     command = [sys.executable, "-P", "-c", f"from {__name__} import upgrade_from_stdin; upgrade_from_stdin()"]
     done = subprocess.run(command, input=url.encode(), capture_output=True, check=False)  # noqa: S603 - this very program
+    if done.returncode < 0:  # as by systemd, which ends every process of a service, or for want of memory
+        raise DatabaseUnavailable(f"the upgrade of the schema was ended by signal {-done.returncode}", hint=AGAIN_HINT)
     if done.returncode:
         said = done.stderr.decode(errors="replace").splitlines()
         raise RuntimeError(f"the upgrade of the schema ended with {done.returncode}: {said[-1] if said else ''}")

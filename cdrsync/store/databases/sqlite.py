@@ -71,6 +71,7 @@ REMEDIES = {
     "^SQLITE_(BUSY|LOCKED)": "Another program writes to the file, or keeps it locked: it passes when that has ended",
     "^SQLITE_READONLY": "Let this user write the file and those beside it (-wal, -shm), and in their folder",
     "^SQLITE_IOERR": "Look at the disk of the file: it may be full, failing, or another machine's that is away",
+    "^SQLITE_CANTOPEN": "Let this user enter and write its folder, and that of temporary files (TMPDIR)",
     "": "Look at the file that database_url names, and at its disk",
 }
 
