@@ -117,6 +117,8 @@ class Eraser:
         for uids in self._batches(person.calls(seen)):
             with self._writing() as connection:
                 done = Erased(done.calls + self._treat(connection, uids, person.rules, seen, person.found))
+        with self._writing() as connection:  # whoever read a call again meanwhile has noted what it was before
+            person.clean_history(connection)
         with self._transaction() as connection:
             gone = [(row, None) for row, _ in quarantine.treated(connection, self._account_id, person.rules)]
         return self._finish(run, done, seen, gone, person.found)

@@ -64,7 +64,7 @@ class Person:
 
     def clean_texts(self, connection: Connection) -> None:
         """Take it out of the history of changes, and of every other table's words."""
-        self._clean_history(connection)
+        self.clean_history(connection)
         for table in metadata.sorted_tables:
             if "account_id" in table.c and table not in OTHERWISE:
                 for column in table.c:
@@ -81,7 +81,8 @@ class Person:
     def _may_hold(self, column: Column[Any]) -> ColumnElement[bool]:
         return or_(*(cast(column, String).ilike(pattern) for pattern in self._patterns))
 
-    def _clean_history(self, connection: Connection) -> None:
+    def clean_history(self, connection: Connection) -> None:
+        """Take it out of the history of changes."""
         may = or_(self._may_hold(cdr_change.c.old_value), self._may_hold(cdr_change.c.new_value))
         for row in connection.execute(select(cdr_change).where(cdr_change.c.account_id == self._account_id, may)).all():
             values = {}
