@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from decimal import Decimal
 
-TAIL_STREAM = "tail"
-BACKFILL_STREAM = "backfill"
-
 BEGINNING = date(1990, 1, 1)  # before any call that the API can have
 LAST_DAY = date(2100, 12, 31)  # a call that is said to be later, or before the beginning, is a broken record
 COST_PLACES = 6  # decimal places kept of a cost in pounds; the operator prints three

@@ -11,9 +11,9 @@ from cdrsync.cli import output
 from cdrsync.cli.options import account_report_options, number_option, settings_of
 from cdrsync.config.values import Start
 from cdrsync.errors import EXIT_FOUND, EXIT_OK
-from cdrsync.model import BEGINNING, MAX_UID, TAIL_STREAM
-from cdrsync.sync.position import START_STREAM, stream_of
+from cdrsync.model import BEGINNING, MAX_UID
 from cdrsync.sync.runs import Tally
+from cdrsync.sync.streams import Stream
 from cdrsync.wiring import accounts, database
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def set_(
     configured = account.start_date
     if day is not None and configured is not Start.TODAY and _since(configured) < day:
         raise click.UsageError(f"start_date is {configured}: set it to {day} first, or the next sync wants that again")
-    stream = START_STREAM if uid is None else stream_of(TAIL_STREAM, number)
+    stream = Stream.START if uid is None else Stream.of(Stream.TAIL, number)
     with accounts.open_account(settings, account) as parts:
         before = parts.store.checkpoint(stream)
         run = parts.store.begin_run("checkpoint")

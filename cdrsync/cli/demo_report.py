@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from cdrsync.cli import output
-from cdrsync.model import FIELDS, TAIL_STREAM, Kind
+from cdrsync.model import FIELDS, Kind
 from cdrsync.sandbox.calls import SOMETIMES
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema import tables
+from cdrsync.sync.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,7 +112,7 @@ def show(console: Console, database: Path, world: World, found: list[str], secon
         for line in chart([(date.fromisoformat(day), calls) for day, calls in per_day], _blocks(console)):
             console.print(line, markup=False)
         console.print("\n[bold]Checkpoint[/]")
-        (uid,) = connection.execute("SELECT high_water_uid FROM checkpoint WHERE stream = ?", (TAIL_STREAM,)).fetchone()
+        (uid,) = connection.execute("SELECT high_water_uid FROM checkpoint WHERE stream = ?", (Stream.TAIL,)).fetchone()
         console.print(f"high water: uid {uid}; the next poll asks for what comes after it")
         console.print(f"\n[bold]The file to open[/]\n{database}  ({database.stat().st_size / 1e6:.1f} MB, SQLite)")
         console.print("\n[bold]Three queries to try[/], and their answers")

@@ -14,10 +14,11 @@ from cdrsync.cli.options import DAY, account_report_options, settings_of
 from cdrsync.config.values import duration
 from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import EXIT_FOUND, EXIT_OK, DatabaseUnavailable, LeaseLost, Retry, Skip
-from cdrsync.model import BEGINNING, TAIL_STREAM, Window
+from cdrsync.model import BEGINNING, Window
 from cdrsync.monitor import logs
 from cdrsync.sync.endurance import Endurance
 from cdrsync.sync.runs import recorded
+from cdrsync.sync.streams import Stream
 from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _carry_out(
                     tally.outcome = "stopped"
                     break
             _sum_days(parts, tally)
-            if tally.high_water_uid is None and (mark := parts.store.checkpoint(TAIL_STREAM)):
+            if tally.high_water_uid is None and (mark := parts.store.checkpoint(Stream.TAIL)):
                 tally.high_water_uid = mark.high_water_uid  # nothing was new: it is where it was
         INTERRUPT.check()
         if not as_json:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from cdrsync import tuning
 from cdrsync.daemon.tasks import URGENT, Task
 from cdrsync.errors import CdrsyncError
-from cdrsync.model import TAIL_STREAM, Checkpoint, Origin, Page, Period, utc_now
+from cdrsync.model import Checkpoint, Origin, Page, Period, utc_now
 from cdrsync.monitor import logs
 from cdrsync.monitor.activity import PHASES
-from cdrsync.sync.position import DEEP_SWEEP_STREAM, LOOKBACK_STREAM, POLLED_STREAM, SWEEP_STREAM
 from cdrsync.sync.runs import Run, Tally, recorded
+from cdrsync.sync.streams import Stream
 from cdrsync.wiring import accounts
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Work:
         """Get schema and lease, and publish what the database knows. Return when the last audit was."""
         name = self._account.name
         self._database.open(self._parts.store)
-        mark = self._parts.store.checkpoint(TAIL_STREAM)
+        mark = self._parts.store.checkpoint(Stream.TAIL)
         if mark is not None:
             self._activity.publish(name, high_water_uid=mark.high_water_uid)
         audited_at, newest_call = self._database.last_audit(name)
@@ -148,7 +148,7 @@ class Work:
         """Write that a poll brought nothing, once a minute."""
         if time.monotonic() - self._trace_left >= TRACE_SECONDS:
             self._trace_left = time.monotonic()
-            checkpoint = Checkpoint(POLLED_STREAM, begun_at=asked, done=True)
+            checkpoint = Checkpoint(Stream.POLLED, begun_at=asked, done=True)
             self._parts.store.save(Page(Origin.TAIL, [], checkpoint=checkpoint))
 
     def _tallied(self, task: Task) -> contextlib.AbstractContextManager[Tally]:
@@ -160,13 +160,13 @@ class Work:
         match task:
             case Task.POLL:
                 yield from sync.poll()
-            case Task.LOOKBACK if sync.position.due(LOOKBACK_STREAM):
+            case Task.LOOKBACK if sync.position.due(Stream.LOOKBACK):
                 yield from sync.look_back()
             case Task.BACKFILL:
                 yield from sync.backfill()
-                if sync.position.due(DEEP_SWEEP_STREAM):
+                if sync.position.due(Stream.DEEP_SWEEP):
                     yield from sync.deep_sweep()
-            case Task.SWEEP if sync.position.due(SWEEP_STREAM):
+            case Task.SWEEP if sync.position.due(Stream.SWEEP):
                 yield from sync.sweep()
 
     def _audit(self) -> None:

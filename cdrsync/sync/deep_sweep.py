@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdrsync.model import BEGINNING, MAX_UID, TAIL_STREAM, CdrsAsk, Checkpoint, Origin, Page, PageSaved, Window
+from cdrsync.model import BEGINNING, MAX_UID, CdrsAsk, Checkpoint, Origin, Page, PageSaved, Window
 from cdrsync.sync.ports import batches
-from cdrsync.sync.position import DEEP_SWEEP_STREAM, stream_of
+from cdrsync.sync.streams import Stream
 from cdrsync.sync.tail import by_offset, follows
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ class DeepSweep:
     def sweep(self) -> Iterator[PageSaved]:
         """Walk over all uids of what is wanted. Resumable: how far it has come is kept."""
         numbers = self._position.numbers
-        job = self._store.checkpoint(DEEP_SWEEP_STREAM)
+        job = self._store.checkpoint(Stream.DEEP_SWEEP)
         begun = self._clock() if job is None or job.done or job.begun_at is None else job.begun_at
         if job is None or job.begun_at != begun:
             first = self._position.start_day() or BEGINNING
             after, _ = self._uids_of(Window(first, self._position.today()))
-            streams = [stream_of(DEEP_SWEEP_STREAM, number) for number in numbers]
-            for stream in dict.fromkeys([*streams, DEEP_SWEEP_STREAM]):  # the job last: only then has it begun
+            streams = [Stream.of(Stream.DEEP_SWEEP, number) for number in numbers]
+            for stream in dict.fromkeys([*streams, Stream.DEEP_SWEEP]):  # the job last: only then has it begun
                 checkpoint = Checkpoint(stream, high_water_uid=after, begun_at=begun, lowers=True)
                 yield self._transfer.keep(Origin.DEEP_SWEEP, checkpoint)
         for number in numbers:
-            reached = self._position.high_water_uid(DEEP_SWEEP_STREAM, number) or 0
-            yield from self._walk(reached, MAX_UID, number, stream_of(DEEP_SWEEP_STREAM, number), begun)
-        done = Checkpoint(DEEP_SWEEP_STREAM, begun_at=begun, done=True)
+            reached = self._position.high_water_uid(Stream.DEEP_SWEEP, number) or 0
+            yield from self._walk(reached, MAX_UID, number, Stream.of(Stream.DEEP_SWEEP, number), begun)
+        done = Checkpoint(Stream.DEEP_SWEEP, begun_at=begun, done=True)
         yield self._transfer.keep(Origin.DEEP_SWEEP, done)
 
     def around(self, window: Window) -> Iterator[PageSaved]:
@@ -64,7 +64,7 @@ class DeepSweep:
     def _walk(
         self, after: int, until: int, number: str | None, stream: str | None, begun: datetime
     ) -> Iterator[PageSaved]:
-        mark = self._store.checkpoint(stream_of(TAIL_STREAM, number))
+        mark = self._store.checkpoint(Stream.of(Stream.TAIL, number))
         if mark is None or mark.high_water_uid is None:
             return  # nothing was read yet
         pages = walk_pages(

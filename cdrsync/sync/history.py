@@ -18,7 +18,7 @@ from cdrsync.model import (
     Window,
 )
 from cdrsync.sync.ports import batches
-from cdrsync.sync.position import HISTORY_STREAM
+from cdrsync.sync.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +44,7 @@ class History:
         `read` reads what is missing of a window. GetTotals can't say when everything is held: how it counts calls is
         not documented.
         """
-        walk = self._store.checkpoint(HISTORY_STREAM)
+        walk = self._store.checkpoint(Stream.HISTORY)
         reached = Window(today, today) if walk is None or walk.window is None else walk.window
         oldest, busy = reached.first, reached.last  # read back to the one; no calls seen between it and the other
         yield from read(Window(oldest, today - timedelta(days=1)))
@@ -88,7 +88,7 @@ class History:
             return None
 
     def _walked(self, oldest: date, busy: date, *, done: bool = False) -> PageSaved:
-        checkpoint = Checkpoint(HISTORY_STREAM, window=Window(oldest, busy), begun_at=self._transfer.clock(), done=done)
+        checkpoint = Checkpoint(Stream.HISTORY, window=Window(oldest, busy), begun_at=self._transfer.clock(), done=done)
         return self._transfer.keep(Origin.BACKFILL, checkpoint)
 
 

@@ -9,26 +9,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import BEGINNING, TAIL_STREAM, Window, utc_now
+from cdrsync.model import BEGINNING, Window, utc_now
+from cdrsync.sync.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cdrsync.sync.ports import ReadStore, SyncSettings
-
-BOOTSTRAP_STREAM = "bootstrap"
-HISTORY_STREAM = "history"
-LOOKBACK_STREAM = "lookback"
-DEEP_SWEEP_STREAM = "deep-sweep"
-START_STREAM = "start"
-"""Since when calls are wanted, as settings have ever said: a later start never narrows it, only a person does."""
-
-POLLED_STREAM = "polled"
-"""When the operator was asked last and had nothing new: written once a minute, so that who looks on sees it."""
-
-SWEEP_STREAM = "sweep"
-WANTED_STREAM = "wanted"
-"""Since when a number is wanted, or all numbers are: days that were read before lack its calls."""
 
 SWEEP_INTERVAL = timedelta(days=1)
 DEEP_SWEEP_INTERVAL = timedelta(days=30)
@@ -82,7 +69,7 @@ class Position:
         start = self._settings.start
         if start == "all":
             return BEGINNING
-        kept = self._store.checkpoint(START_STREAM)
+        kept = self._store.checkpoint(Stream.START)
         since = start if isinstance(start, date) else self.anchor() or self.today()
         return since if kept is None or kept.window is None else min(since, kept.window.first)
 
@@ -107,12 +94,12 @@ class Position:
 
     def first_day(self) -> date | None:
         """The day before which the operator has no call; None while the way back to it is not done."""
-        walk = self._store.checkpoint(HISTORY_STREAM)
+        walk = self._store.checkpoint(Stream.HISTORY)
         return walk.window.first if walk is not None and walk.window is not None and walk.done else None
 
     def anchor(self) -> date | None:
         """The day of the first poll ever, from which on the tail was read."""
-        first = self._store.checkpoint(BOOTSTRAP_STREAM)
+        first = self._store.checkpoint(Stream.BOOTSTRAP)
         return None if first is None or first.window is None else first.window.first
 
     def pending_days(self) -> list[date]:
@@ -122,7 +109,7 @@ class Position:
 
     def missing(self, window: Window) -> list[date]:
         """Days of a window that no page has completed since all of the account's numbers are wanted, newest first."""
-        marks = [self._store.checkpoint(stream_of(WANTED_STREAM, number)) for number in self.numbers]
+        marks = [self._store.checkpoint(Stream.of(Stream.WANTED, number)) for number in self.numbers]
         since = max((mark.begun_at for mark in marks if mark is not None and mark.begun_at is not None), default=None)
         downloaded = self._store.days_downloaded(window, since=since)
         return [day for day in reversed(window.days()) if day not in downloaded]
@@ -131,11 +118,11 @@ class Position:
 
     def tail_stream(self, number: str | None) -> str:
         """The stream whose high-water mark tells which calls to a number are held."""
-        return stream_of(TAIL_STREAM, number if number in self.numbers else None)
+        return Stream.of(Stream.TAIL, number if number in self.numbers else None)
 
     def high_water_uid(self, stream: str, number: str | None) -> int | None:
         """How far a stream of a number is read; None before its first page."""
-        checkpoint = self._store.checkpoint(stream_of(stream, number))
+        checkpoint = self._store.checkpoint(Stream.of(stream, number))
         return None if checkpoint is None else checkpoint.high_water_uid
 
     # ── due ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -150,7 +137,7 @@ class Position:
         if not interval:
             return False
         kept = self._store.checkpoint(stream)
-        if stream == DEEP_SWEEP_STREAM:
+        if stream == Stream.DEEP_SWEEP:
             if kept is not None and not kept.done:
                 return True
         elif not first_run and kept is None:
@@ -160,7 +147,7 @@ class Position:
 
     def read_at(self, stream: str, now: datetime) -> datetime:
         """When a look-back or sweep last began; before the first, when the account was first polled: all was read."""
-        checkpoint = self._store.checkpoint(stream) or self._store.checkpoint(BOOTSTRAP_STREAM)
+        checkpoint = self._store.checkpoint(stream) or self._store.checkpoint(Stream.BOOTSTRAP)
         return now if checkpoint is None or checkpoint.begun_at is None else checkpoint.begun_at
 
     def last_read(self, stream: str, now: datetime) -> datetime:
@@ -168,13 +155,8 @@ class Position:
         return min(self.read_at(stream, now), now)
 
     def _interval(self, stream: str) -> timedelta:
-        if stream == DEEP_SWEEP_STREAM:
+        if stream == Stream.DEEP_SWEEP:
             return DEEP_SWEEP_INTERVAL
-        if stream == SWEEP_STREAM:
+        if stream == Stream.SWEEP:
             return SWEEP_INTERVAL if self._settings.sweep_days else timedelta()
         return self._settings.lookback_interval if self._settings.lookback else timedelta()
-
-
-def stream_of(name: str, number: str | None) -> str:
-    """The checkpoint stream of a number, of the whole account where it is limited to none."""
-    return name if number is None else f"{name}:{number}"

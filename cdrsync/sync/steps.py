@@ -18,32 +18,12 @@ import itertools
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import (
-    BACKFILL_STREAM,
-    BEGINNING,
-    TAIL_STREAM,
-    Batch,
-    Cdr,
-    Checkpoint,
-    Origin,
-    Page,
-    PageSaved,
-    Window,
-    utc_now,
-)
+from cdrsync.model import BEGINNING, Batch, Cdr, Checkpoint, Origin, Page, PageSaved, Window, utc_now
 from cdrsync.sync.deep_sweep import DeepSweep
 from cdrsync.sync.high_water import RESET_MARGIN, HighWater
 from cdrsync.sync.history import History, counted
-from cdrsync.sync.position import (
-    BOOTSTRAP_STREAM,
-    DEEP_SWEEP_STREAM,
-    LOOKBACK_STREAM,
-    START_STREAM,
-    SWEEP_STREAM,
-    WANTED_STREAM,
-    stream_of,
-)
 from cdrsync.sync.read_ahead import read_ahead
+from cdrsync.sync.streams import Stream
 from cdrsync.sync.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -78,10 +58,10 @@ class Sync:
     def poll(self) -> Iterator[PageSaved]:
         """New calls: the tail, after the bootstrap where there is no high-water mark yet. Idle: one API request."""
         for number in self._numbers:
-            uid = self.position.high_water_uid(TAIL_STREAM, number)
+            uid = self.position.high_water_uid(Stream.TAIL, number)
             if uid is None:
                 yield from self._bootstrap(number)
-                uid = self.position.high_water_uid(TAIL_STREAM, number)
+                uid = self.position.high_water_uid(Stream.TAIL, number)
             if uid is not None:
                 yield from self._transfer.tail(number, uid, Origin.TAIL)
         self._transfer.in_doubt = False
@@ -93,17 +73,17 @@ class Sync:
         where the operator hands out lower uids than before.
         """
         begun = self._clock()
-        since = self.position.last_read(LOOKBACK_STREAM, begun) - self._settings.lookback
+        since = self.position.last_read(Stream.LOOKBACK, begun) - self._settings.lookback
         late = self._store.look_back_uid(since, begun + RESET_MARGIN)
         for number in self._numbers:
-            mark = self.position.high_water_uid(TAIL_STREAM, number)
+            mark = self.position.high_water_uid(Stream.TAIL, number)
             if mark is not None:
                 yield self._transfer.todays_first_page(number)
-                proven = self.position.high_water_uid(LOOKBACK_STREAM, number)
+                proven = self.position.high_water_uid(Stream.LOOKBACK, number)
                 after = min(uid for uid in (mark, late, proven) if uid is not None)
                 yield from self._transfer.tail(number, mark, Origin.LOOKBACK, after=after)
                 yield self._proven(Origin.LOOKBACK, number, begun)
-        yield self._mark(Origin.LOOKBACK, LOOKBACK_STREAM, begun)
+        yield self._mark(Origin.LOOKBACK, Stream.LOOKBACK, begun)
 
     def backfill(self, window: Window | None = None) -> Iterator[PageSaved]:
         """History: days of `window` newest first; by default the days since the start date not downloaded yet.
@@ -130,12 +110,12 @@ class Sync:
             return
         begun = self._clock()
         today = self.position.today()
-        last = self.position.last_read(SWEEP_STREAM, begun).astimezone(self._settings.timezone).date()
+        last = self.position.last_read(Stream.SWEEP, begun).astimezone(self._settings.timezone).date()
         first = last - timedelta(days=self._settings.sweep_days - 1)
         start = self.position.start_day()
         window = Window(first if start is None else min(max(first, start), today), today)
         yield from self.read_days(reversed(window.days()), Origin.SWEEP)
-        yield self._mark(Origin.SWEEP, SWEEP_STREAM, begun)
+        yield self._mark(Origin.SWEEP, Stream.SWEEP, begun)
 
     def deep_sweep(self) -> Iterator[PageSaved]:
         """Read all that is held again by uid: records that no date shows, or another one."""
@@ -150,15 +130,15 @@ class Sync:
 
         A first run counts as look-back and sweep: it reads everything anyway.
         """
-        first_run = self._store.checkpoint(BOOTSTRAP_STREAM) is None
+        first_run = self._store.checkpoint(Stream.BOOTSTRAP) is None
         yield from self._keep_start()
         yield from self.poll()
         worked = False
         for saved in itertools.chain(
-            self._if_due(self.look_back, LOOKBACK_STREAM, Origin.LOOKBACK, first_run=first_run),
+            self._if_due(self.look_back, Stream.LOOKBACK, Origin.LOOKBACK, first_run=first_run),
             self.backfill(),
-            self._if_due(self.sweep, SWEEP_STREAM, Origin.SWEEP, first_run=first_run),
-            self._if_due(self.deep_sweep, DEEP_SWEEP_STREAM, Origin.DEEP_SWEEP, first_run=first_run),
+            self._if_due(self.sweep, Stream.SWEEP, Origin.SWEEP, first_run=first_run),
+            self._if_due(self.deep_sweep, Stream.DEEP_SWEEP, Origin.DEEP_SWEEP, first_run=first_run),
         ):
             worked = True
             yield saved
@@ -170,7 +150,7 @@ class Sync:
     ) -> Iterator[PageSaved]:
         if self.position.due(stream, first_run=first_run):
             yield from step()
-        elif first_run and stream != DEEP_SWEEP_STREAM:
+        elif first_run and stream != Stream.DEEP_SWEEP:
             self._mark(origin, stream, self.position.read_at(stream, self._clock()))
 
     def read_days(self, days: Iterable[date], origin: Origin) -> Iterator[PageSaved]:
@@ -200,20 +180,20 @@ class Sync:
     def set_mark(self, uid: int, number: str | None = None) -> PageSaved:
         """Have the tail go on after a uid, whatever was read before: a person's word."""
         checkpoint = Checkpoint(
-            stream_of(TAIL_STREAM, number), high_water_uid=uid, high_water_ended_at=self._clock(), lowers=True
+            Stream.of(Stream.TAIL, number), high_water_uid=uid, high_water_ended_at=self._clock(), lowers=True
         )
         return self._transfer.keep(Origin.PERSON, checkpoint)
 
     def set_start(self, day: date) -> PageSaved:
         """Want history from a day on, also a later one than before; BEGINNING: all of it. A person's word."""
-        checkpoint = Checkpoint(START_STREAM, window=Window(day, day), begun_at=self._clock(), done=True)
+        checkpoint = Checkpoint(Stream.START, window=Window(day, day), begun_at=self._clock(), done=True)
         return self._transfer.keep(Origin.PERSON, checkpoint)
 
     def _keep_start(self) -> Iterator[PageSaved]:
         """Keep what history is wanted: a run that is cut off must not forget it, whatever the next one is told."""
-        kept, since = self._store.checkpoint(START_STREAM), self.position.wanted_since()
+        kept, since = self._store.checkpoint(Stream.START), self.position.wanted_since()
         if kept is None or kept.window is None or kept.window.first > since:
-            checkpoint = Checkpoint(START_STREAM, window=Window(since, since), begun_at=self._clock(), done=True)
+            checkpoint = Checkpoint(Stream.START, window=Window(since, since), begun_at=self._clock(), done=True)
             yield self._transfer.keep(Origin.BACKFILL, checkpoint)
 
     def _mark(self, origin: Origin, stream: str, begun: datetime) -> PageSaved:
@@ -221,8 +201,8 @@ class Sync:
 
     def _proven(self, origin: Origin, number: str | None, begun: datetime) -> PageSaved:
         """Keep up to which uid nothing rests on the order of tail pages: the next look-back begins there."""
-        uid = self.position.high_water_uid(TAIL_STREAM, number)
-        checkpoint = Checkpoint(stream_of(LOOKBACK_STREAM, number), high_water_uid=uid, begun_at=begun, done=True)
+        uid = self.position.high_water_uid(Stream.TAIL, number)
+        checkpoint = Checkpoint(Stream.of(Stream.LOOKBACK, number), high_water_uid=uid, begun_at=begun, done=True)
         return self._transfer.keep(origin, checkpoint)
 
     # ── bootstrap and tail ─────────────────────────────────────────────────────────────────────────────────────────
@@ -230,13 +210,13 @@ class Sync:
     def _bootstrap(self, number: str | None) -> Iterator[PageSaved]:
         """Find the newest calls by date. The high-water mark is set after the last page, never before."""
         today = self.position.today()
-        anchor = self._store.checkpoint(BOOTSTRAP_STREAM)
+        anchor = self._store.checkpoint(Stream.BOOTSTRAP)
         first_run = anchor is None or anchor.window is None
         if first_run:
-            checkpoint = Checkpoint(BOOTSTRAP_STREAM, window=Window(today, today), begun_at=self._clock())
+            checkpoint = Checkpoint(Stream.BOOTSTRAP, window=Window(today, today), begun_at=self._clock())
             yield self._transfer.keep(Origin.BOOTSTRAP, checkpoint)
         for wanted in self._numbers if first_run else (number,):
-            stream = stream_of(WANTED_STREAM, wanted)
+            stream = Stream.of(Stream.WANTED, wanted)
             if self._store.checkpoint(stream) is None:
                 yield self._mark(Origin.BOOTSTRAP, stream, self._clock())
         since = today if anchor is None or anchor.window is None else min(anchor.window.first, today)
@@ -245,9 +225,9 @@ class Sync:
             yield from self._transfer.windows(iter([window]), Origin.BOOTSTRAP, numbers=(number,), high=high)
             high.believe_leap(self._source, limit=self._settings.page_size, number=number)
             if high.uid >= 0:
-                checkpoint = high.checkpoint(stream_of(TAIL_STREAM, number))
+                checkpoint = high.checkpoint(Stream.of(Stream.TAIL, number))
                 yield self._transfer.keep(Origin.BOOTSTRAP, checkpoint)
-                yield self._proven(Origin.BOOTSTRAP, number, self.position.read_at(BOOTSTRAP_STREAM, self._clock()))
+                yield self._proven(Origin.BOOTSTRAP, number, self.position.read_at(Stream.BOOTSTRAP, self._clock()))
                 return
 
     def _steps_back(self, since: date) -> Iterator[Window]:
@@ -261,13 +241,13 @@ class Sync:
             last, length = window.first - timedelta(days=1), length * 2
 
     def _backfill_job(self, window: Window) -> Iterator[PageSaved]:
-        job = self._store.checkpoint(BACKFILL_STREAM)
+        job = self._store.checkpoint(Stream.BACKFILL)
         if job is None or job.done or job.window != window or job.begun_at is None:
-            job = Checkpoint(BACKFILL_STREAM, window=window, begun_at=self._clock())
+            job = Checkpoint(Stream.BACKFILL, window=window, begun_at=self._clock())
             yield self._transfer.keep(Origin.BACKFILL, job)
         downloaded = self._store.days_downloaded(window, since=job.begun_at)
         yield from self.read_days((day for day in reversed(window.days()) if day not in downloaded), Origin.BACKFILL)
-        done = Checkpoint(BACKFILL_STREAM, window=window, begun_at=job.begun_at, done=True)
+        done = Checkpoint(Stream.BACKFILL, window=window, begun_at=job.begun_at, done=True)
         yield self._transfer.keep(Origin.BACKFILL, done)
 
     def expected_calls(self) -> int | None:

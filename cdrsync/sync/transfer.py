@@ -7,11 +7,12 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from cdrsync.errors import BadAnswer, RequestRefused, SequenceReset
-from cdrsync.model import TAIL_STREAM, CdrsAsk, Checkpoint, Origin, Page, PageSaved
+from cdrsync.model import CdrsAsk, Checkpoint, Origin, Page, PageSaved
 from cdrsync.sync.high_water import fallen
 from cdrsync.sync.ports import batches
-from cdrsync.sync.position import Position, stream_of
+from cdrsync.sync.position import Position
 from cdrsync.sync.read_ahead import Shared, blocks
+from cdrsync.sync.streams import Stream
 from cdrsync.sync.tail import tail_pages
 from cdrsync.sync.windows import EndDates, window_pages
 
@@ -52,7 +53,7 @@ class Transfer:
 
     def tail(self, number: str | None, mark: int, origin: Origin, *, after: int | None = None) -> Iterator[PageSaved]:
         """Read what follows the uid `mark`, or `after`, which is lower."""
-        stream = stream_of(TAIL_STREAM, number)
+        stream = Stream.of(Stream.TAIL, number)
         pages = tail_pages(
             self.source,
             origin=origin,
@@ -79,7 +80,7 @@ class Transfer:
         ask = CdrsAsk(limit=size, start_date=day, end_date=day + timedelta(days=1), number=number)
         (batch,) = batches(self.source.ask([ask]))
         page = Page(Origin.LOOKBACK, batch.cdrs, batch.rejects)
-        self._refuse_reset(page, self.store.checkpoint(stream_of(TAIL_STREAM, number)))
+        self._refuse_reset(page, self.store.checkpoint(Stream.of(Stream.TAIL, number)))
         return self.store.save(page)
 
     def windows(
@@ -111,7 +112,7 @@ class Transfer:
             )
             for _ in first  # no more threads than have something to read
         ]
-        marks = [self.store.checkpoint(stream_of(TAIL_STREAM, number)) for number in wanted]
+        marks = [self.store.checkpoint(Stream.of(Stream.TAIL, number)) for number in wanted]
         mark = max((mark for mark in marks if mark is not None), key=_mark_uid, default=None)
         for page in self._ahead(lanes):
             self._refuse_reset(page, mark)

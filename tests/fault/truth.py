@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, select
 
-from cdrsync.model import TAIL_STREAM
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.schema import versions
 from cdrsync.store.schema.tables import NUMBER_LENGTH, cdr, checkpoint, coverage, number
+from cdrsync.sync.streams import Stream
 from tests.support.rig import COLUMNS, expected
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _wrong_values(held: dict[int, Any], readable: dict[int, Call], truth: Truth)
 
 def _ahead(missing: list[Call], marks: dict[str, Any], ledger: Sequence[Any], history_top: int) -> Iterator[str]:
     """Calls that are not held although a checkpoint or the ledger says that they are."""
-    begun, tail = marks.get("bootstrap"), marks.get(TAIL_STREAM)
+    begun, tail = marks.get("bootstrap"), marks.get(Stream.TAIL)
     if tail is not None and tail.high_water_uid is not None:
         first: date | None = begun and begun.window_first
         for call in missing:

@@ -16,7 +16,7 @@ from cdrsync.errors import ApiUnreachable, ConfigError, RequestRefused
 from cdrsync.model import Checkpoint, Origin, Page, Period, Verdict, Window
 from cdrsync.store.reads.ledger import SqlLedger
 from cdrsync.store.schema.tables import cdr, coverage
-from cdrsync.sync.position import HISTORY_STREAM
+from cdrsync.sync.streams import Stream
 from tests.support.clock import LONDON
 from tests.support.operator import Fault, Settings
 from tests.support.rig import rig
@@ -301,7 +301,7 @@ def test_a_call_dated_after_today_is_among_all_calls(migrated: Database, day: st
 def test_history_that_was_ended_too_early_is_opened_by_healing(migrated: Database) -> None:
     """An earlier version took months that had been read before for empty ones."""
     with rig(migrated.url, calls=450, days=70, start="all") as r:
-        ended = Checkpoint(HISTORY_STREAM, window=Window(date(2024, 5, 1), date(2024, 5, 23)), done=True)
+        ended = Checkpoint(Stream.HISTORY, window=Window(date(2024, 5, 1), date(2024, 5, 23)), done=True)
         r.run("poll")
         r.store.save(Page(Origin.BACKFILL, [], checkpoint=ended))
         r.run()

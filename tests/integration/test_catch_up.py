@@ -16,9 +16,10 @@ import pytest
 from sqlalchemy import func, select
 
 from cdrsync.errors import DatabaseUnavailable
-from cdrsync.model import TAIL_STREAM, Origin
+from cdrsync.model import Origin
 from cdrsync.store.schema.tables import cdr, cdr_change, reject
 from cdrsync.sync.steps import Sync
+from cdrsync.sync.streams import Stream
 from tests.support.operator import Fault, Settings
 from tests.support.rig import rig
 
@@ -231,7 +232,7 @@ def test_no_call_today(migrated: Database) -> None:
     with rig(migrated.url, now="2024-05-20T12:00:00+01:00", calls=200, days=2, start=date(2024, 5, 1)) as r:
         r.clock.set("2024-05-23T12:00:00+01:00")
         r.run()
-        checkpoint = r.store.checkpoint(TAIL_STREAM)
+        checkpoint = r.store.checkpoint(Stream.TAIL)
         assert checkpoint is not None
         assert checkpoint.high_water_uid == r.world.records()[-1].uid
         r.world.add()

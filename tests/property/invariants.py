@@ -12,8 +12,8 @@ from collections import defaultdict
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cdrsync.model import TAIL_STREAM, Cdr, Checkpoint, Origin, Page, Reject
-from cdrsync.sync.position import BOOTSTRAP_STREAM, DEEP_SWEEP_STREAM, LOOKBACK_STREAM, SWEEP_STREAM
+from cdrsync.model import Cdr, Checkpoint, Origin, Page, Reject
+from cdrsync.sync.streams import Stream
 from tests.property.operator import LONDON, Call
 from tests.property.world import RESET_MARGIN, Plan
 from tests.support.memory import held_as
@@ -54,7 +54,7 @@ class Invariants:
             self._shown_from[call.uid] = min(call.visible, self._shown_from.get(call.uid, call.visible))
         self._marks: dict[str, int] = {}
         self._moved_at: dict[str, float] = {}
-        self._passed = {LOOKBACK_STREAM: (0, 0), SWEEP_STREAM: (0, 0)}
+        self._passed = {Stream.LOOKBACK: (0, 0), Stream.SWEEP: (0, 0)}
         self._deep: tuple[int, int] = (0, 0)  # the uids that the deep sweep under way walks over: after, up to
         self.begun = 0.0
         self._lowest_held = 0
@@ -74,13 +74,13 @@ class Invariants:
             self._moved(page.checkpoint, now)
 
     def _moved(self, checkpoint: Checkpoint, now: float) -> None:
-        if checkpoint.stream.startswith(TAIL_STREAM):
+        if checkpoint.stream.startswith(Stream.TAIL):
             self._mark_moved(checkpoint.stream, now)
-        elif checkpoint.stream == LOOKBACK_STREAM and checkpoint.begun_at is not None:
+        elif checkpoint.stream == Stream.LOOKBACK and checkpoint.begun_at is not None:
             self._looked_back(checkpoint.begun_at.timestamp() - self._plan.skew, now)
-        elif checkpoint.stream == SWEEP_STREAM and checkpoint.begun_at is not None:
+        elif checkpoint.stream == Stream.SWEEP and checkpoint.begun_at is not None:
             self._swept(checkpoint.begun_at.timestamp() - self._plan.skew, now)
-        elif checkpoint.stream == DEEP_SWEEP_STREAM and checkpoint.begun_at is not None:
+        elif checkpoint.stream == Stream.DEEP_SWEEP and checkpoint.begun_at is not None:
             if checkpoint.lowers:  # the walk begins
                 self._deep = checkpoint.high_water_uid or 0, min(self._marks.values(), default=0)
             if checkpoint.done:
@@ -118,10 +118,10 @@ class Invariants:
         first = self._lowest_held  # what lies below all that was held when it began is for the days to find
 
         def hidden(call: Call) -> bool:  # until there is a mark, polls read by date
-            stream = f"{TAIL_STREAM}:{call.number}" if self._numbers else TAIL_STREAM
+            stream = f"{Stream.TAIL}:{call.number}" if self._numbers else Stream.TAIL
             return call.dateless and call.visible <= self._marked_at.get(stream, now)
 
-        calls, changes = self._news(LOOKBACK_STREAM, begun)
+        calls, changes = self._news(Stream.LOOKBACK, begun)
         late = (
             call
             for call in calls
@@ -149,7 +149,7 @@ class Invariants:
             known = call.day >= min(anchor, first) or (call.day in self._store.downloaded and call.day >= first)
             return known and self.in_horizon(call, at) and call.day <= self._today() and not call.dateless
 
-        calls, changes = self._news(SWEEP_STREAM, begun)
+        calls, changes = self._news(Stream.SWEEP, begun)
         if not self._plan.vanishing:
             self._require((call for call in calls if covered(call, call.visible)), begun, now, "swept")
             for at, version, call in changes:
@@ -180,7 +180,7 @@ class Invariants:
             return
         anchor = self._anchor()
         for number in self._numbers or ("",):
-            mark = before.get(f"{TAIL_STREAM}:{number}" if number else TAIL_STREAM)
+            mark = before.get(f"{Stream.TAIL}:{number}" if number else Stream.TAIL)
             if mark is not None and not self.tail_in_order():
                 continue
             fresh = (
@@ -217,7 +217,7 @@ class Invariants:
     # ── parts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _anchor(self) -> date:
-        checkpoint = self._store.checkpoints.get(BOOTSTRAP_STREAM, Checkpoint(BOOTSTRAP_STREAM))
+        checkpoint = self._store.checkpoints.get(Stream.BOOTSTRAP, Checkpoint(Stream.BOOTSTRAP))
         return date.max if checkpoint.window is None else checkpoint.window.first
 
     def _today(self) -> date:

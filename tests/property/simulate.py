@@ -18,8 +18,9 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from cdrsync.errors import DatabaseUnavailable, LeaseLost, Retry, SequenceReset, Skip
-from cdrsync.sync.position import SWEEP_INTERVAL, SWEEP_STREAM
+from cdrsync.sync.position import SWEEP_INTERVAL
 from cdrsync.sync.steps import Sync
+from cdrsync.sync.streams import Stream
 from tests.property.invariants import Invariants, Violation
 from tests.property.operator import Operator
 from tests.property.world import plan
@@ -158,13 +159,13 @@ class Simulation:
         elif task == DEEP_SWEEP:
             yield from self._sync.deep_sweep()
         elif task == CATCH_UP:
-            self.invariants.skipped_first = self.store.checkpoint(SWEEP_STREAM) is None
+            self.invariants.skipped_first = self.store.checkpoint(Stream.SWEEP) is None
             yield from self._sync.catch_up()
         elif self._overdue():
             yield from self._sync.sweep()
 
     def _overdue(self) -> bool:
-        checkpoint = self.store.checkpoint(SWEEP_STREAM)
+        checkpoint = self.store.checkpoint(Stream.SWEEP)
         return (
             checkpoint is None
             or checkpoint.begun_at is None

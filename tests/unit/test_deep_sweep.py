@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from cdrsync.model import Cdr, Reject, Window
-from cdrsync.sync.position import DEEP_SWEEP_STREAM
+from cdrsync.sync.streams import Stream
 from tests.support.account import MemoryAccount, run
 from tests.support.examples import FIRST, call
 
@@ -46,13 +46,13 @@ def test_it_is_due_a_month_after_the_first_poll_and_a_month_after_the_last_one()
     due = []
     for now in ("2026-06-01 12:00:00", "2026-06-10 12:00:00"):
         made.clock.set(now)
-        due.append(made.sync.position.due(DEEP_SWEEP_STREAM))
+        due.append(made.sync.position.due(Stream.DEEP_SWEEP))
     next(made.sync.deep_sweep())
-    due.append(made.sync.position.due(DEEP_SWEEP_STREAM))
+    due.append(made.sync.position.due(Stream.DEEP_SWEEP))
     run(made.sync.deep_sweep())
-    due.append(made.sync.position.due(DEEP_SWEEP_STREAM))
+    due.append(made.sync.position.due(Stream.DEEP_SWEEP))
     made.clock.set("2026-07-20 12:00:00")
-    due.append(made.sync.position.due(DEEP_SWEEP_STREAM))
+    due.append(made.sync.position.due(Stream.DEEP_SWEEP))
     assert due == [False, True, True, False, True]
 
 

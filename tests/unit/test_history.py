@@ -9,7 +9,7 @@ import pytest
 
 from cdrsync.model import BEGINNING, Batch, CdrsAsk, Refusal, Reject, TotalsAsk, Window
 from cdrsync.sync.history import calls_before
-from cdrsync.sync.position import HISTORY_STREAM
+from cdrsync.sync.streams import Stream
 from tests.support.account import MemoryAccount, run
 from tests.support.examples import call
 
@@ -70,7 +70,7 @@ def test_a_walk_that_is_stopped_again_and_again_does_not_walk_for_ever() -> None
         pages = world.sync.backfill()
         if not list(islice(pages, 8)):
             break
-    checkpoint = world.store.checkpoint(HISTORY_STREAM)
+    checkpoint = world.store.checkpoint(Stream.HISTORY)
     assert checkpoint is not None
     assert (checkpoint.done, checkpoint.window) == (True, Window(date(2026, 4, 1), date(2026, 5, 10)))
 
@@ -79,7 +79,7 @@ def test_while_the_walk_goes_on_its_beginning_is_not_known() -> None:
     world = MemoryAccount([call(3)], start="all")
     run(world.sync.poll())
     pages = world.sync.backfill()
-    while world.store.checkpoint(HISTORY_STREAM) is None:
+    while world.store.checkpoint(Stream.HISTORY) is None:
         next(pages)
     assert (world.sync.position.start_day(), world.sync.position.pending_days()) == (None, [])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cdrsync.sync.position import LOOKBACK_STREAM, SWEEP_STREAM
+from cdrsync.sync.streams import Stream
 from tests.support.account import MemoryAccount, run
 
 OFF: list[dict[str, Any]] = [{"lookback_interval": timedelta()}, {"lookback": timedelta()}]
@@ -17,24 +17,24 @@ OFF: list[dict[str, Any]] = [{"lookback_interval": timedelta()}, {"lookback": ti
 def test_a_look_back_that_is_switched_off_is_never_due(settings: dict[str, Any]) -> None:
     """Neither before the first one nor ever after, whoever asks."""
     world = MemoryAccount(**settings)
-    assert not world.sync.position.due(LOOKBACK_STREAM)
+    assert not world.sync.position.due(Stream.LOOKBACK)
     run(world.sync.poll())
     world.clock.set("2026-07-01 12:00:00")
-    assert not world.sync.position.due(LOOKBACK_STREAM)
+    assert not world.sync.position.due(Stream.LOOKBACK)
 
 
 def test_a_sweep_that_is_switched_off_is_never_due() -> None:
     world = MemoryAccount(sweep_days=0)
     run(world.sync.catch_up())
     world.clock.set("2026-07-01 12:00:00")
-    assert not world.sync.position.due(SWEEP_STREAM)
+    assert not world.sync.position.due(Stream.SWEEP)
 
 
 @pytest.mark.parametrize(
     ("stream", "step", "early", "late"),
     [
-        (LOOKBACK_STREAM, "look_back", "2026-05-10 12:09:20", "2026-05-10 12:09:40"),
-        (SWEEP_STREAM, "sweep", "2026-05-11 10:30:00", "2026-05-11 11:00:00"),
+        (Stream.LOOKBACK, "look_back", "2026-05-10 12:09:20", "2026-05-10 12:09:40"),
+        (Stream.SWEEP, "sweep", "2026-05-11 10:30:00", "2026-05-11 11:00:00"),
     ],
 )
 def test_what_was_read_is_due_an_interval_later(stream: str, step: str, early: str, late: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 from cdrsync.errors import ApiUnreachable
 from cdrsync.model import CdrsAsk, Window
 from cdrsync.sync.ports import SyncSettings
-from cdrsync.sync.position import LOOKBACK_STREAM, SWEEP_STREAM
 from cdrsync.sync.steps import Sync
+from cdrsync.sync.streams import Stream
 from tests.support.account import MemoryAccount, run
 from tests.support.clock import LONDON, Clock
 from tests.support.examples import call
@@ -269,7 +269,7 @@ def test_a_first_run_counts_as_look_back_and_sweep() -> None:
     world = MemoryAccount([call(n, f"2026-05-{n:02} 10:00:00") for n in range(1, 11)])
     run(world.sync.catch_up())
     assert world.held() == list(range(1, 11))
-    assert {LOOKBACK_STREAM, SWEEP_STREAM} <= world.store.checkpoints.keys()
+    assert {Stream.LOOKBACK, Stream.SWEEP} <= world.store.checkpoints.keys()
     days = [ask.start_date for ask in world.source.asked if ask.start_date is not None and ask.offset == 0]
     assert len(days) == len(set(days)) == 10
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, case, func, or_, select
 
 from cdrsync import errors
-from cdrsync.model import BACKFILL_STREAM, BEGINNING, Verdict, utc_now
+from cdrsync.model import BEGINNING, Verdict, utc_now
 from cdrsync.monitor.status import RECENTLY, Failure, Summary
 from cdrsync.store.process import Process
 from cdrsync.store.reads.ledger import still_open
 from cdrsync.store.schema.tables import account, audit_result, checkpoint, coverage, lease, reject, replica, sync_run
-from cdrsync.sync.position import BOOTSTRAP_STREAM, HISTORY_STREAM, START_STREAM, WANTED_STREAM, HistoryRead
+from cdrsync.sync.position import HistoryRead
+from cdrsync.sync.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
-INTENDED = (BOOTSTRAP_STREAM, START_STREAM)
+INTENDED = (Stream.BOOTSTRAP, Stream.START)
 """Marks of what is wanted, as are those of `wanted` and of a job not done: they come before any answer."""
 
 ENDED_WELL = ("ok", "stopped")  # outcomes of a run that are no failure
@@ -120,15 +121,15 @@ def _read() -> Select[Any]:
     def of(stream: str, value: Any) -> Any:
         return func.max(case((checkpoint.c.stream == stream, value)))
 
-    begun = and_(checkpoint.c.stream == HISTORY_STREAM, checkpoint.c.done)
+    begun = and_(checkpoint.c.stream == Stream.HISTORY, checkpoint.c.done)
     undone = ~checkpoint.c.done
-    wanted = or_(checkpoint.c.stream == WANTED_STREAM, checkpoint.c.stream.startswith(f"{WANTED_STREAM}:"))
-    intended = or_(wanted, checkpoint.c.stream.in_(INTENDED), and_(checkpoint.c.stream == BACKFILL_STREAM, undone))
+    wanted = or_(checkpoint.c.stream == Stream.WANTED, checkpoint.c.stream.startswith(f"{Stream.WANTED}:"))
+    intended = or_(wanted, checkpoint.c.stream.in_(INTENDED), and_(checkpoint.c.stream == Stream.BACKFILL, undone))
     return select(
         checkpoint.c.account_id,
         func.max(case((~intended, checkpoint.c.updated_at))).label("updated_at"),
         func.max(case((~intended, checkpoint.c.begun_at))).label("begun_at"),
-        of(START_STREAM, checkpoint.c.window_first).label("start"),
+        of(Stream.START, checkpoint.c.window_first).label("start"),
         func.max(case((begun, checkpoint.c.window_first))).label("reached"),
         func.max(case((wanted, checkpoint.c.begun_at))).label("wanted_since"),
     )

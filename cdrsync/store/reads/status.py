@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Integer, String, and_, cast, func, select
 
 from cdrsync.audit.figures import Figures, Stated
-from cdrsync.model import TAIL_STREAM, Checkpoint, LedgerDay, Period, Verdict, utc_now
+from cdrsync.model import Checkpoint, LedgerDay, Period, Verdict, utc_now
 from cdrsync.monitor.status import HOURS, AccountStatus, AuditLine, OperatorToday, RejectLine, RunLine, Summary, Today
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.position import as_checkpoint
@@ -27,6 +27,7 @@ from cdrsync.store.schema.tables import (
     reject,
     sync_run,
 )
+from cdrsync.sync.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -116,7 +117,7 @@ def _status(connection: Connection, of_account: int, summary: Summary) -> Accoun
 def _tails(connection: Connection, of_account: int) -> tuple[Checkpoint, ...]:
     marks = select(checkpoint).where(checkpoint.c.account_id == of_account, checkpoint.c.high_water_uid.is_not(None))
     found = map(as_checkpoint, connection.execute(marks.order_by(checkpoint.c.stream)))
-    return tuple(mark for mark in found if mark.stream.partition(":")[0] == TAIL_STREAM)
+    return tuple(mark for mark in found if mark.stream.partition(":")[0] == Stream.TAIL)
 
 
 def _ledger(connection: Connection, of_account: int) -> tuple[LedgerDay, ...]:
