@@ -52,7 +52,6 @@ class Demo:
     console: Console
     world: World
     directory: Path
-    calls: int
     days: int
     seconds: float
 
@@ -93,17 +92,12 @@ def demo(directory: Path, calls: int, days: int, seconds: float) -> int:
     The operator is a stand-in on this machine, with made-up calls of invented people. At the end every column of every
     row is compared with the stand-in's own records. Exit 0: all equal; 1: not.
     """
+    from rich.console import Console
+
     if "?" in str(directory.resolve()):
         raise click.BadParameter("a database URL can't hold a question mark", param_hint="--directory")
     signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))  # a closed terminal ends its processes, too
     INTERRUPT.patience += 2 * LAST_WORDS
-    return run_demo(directory=directory, calls=calls, days=days, seconds=seconds)
-
-
-def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: float = 10.0) -> int:
-    """Run the demo; `seconds` is how long the daemon works. Return the exit code: 0 only if everything is equal."""
-    from rich.console import Console
-
     _clear(directory / DATABASE)
     console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
@@ -111,7 +105,7 @@ def run_demo(*, directory: Path, calls: int = 50_000, days: int = 60, seconds: f
     world = World(seed=7)
     world.add_history(calls=calls, days=days)
     world.configure(rate=CALLS_PER_SECOND, late_share=0.25, late_delay=LATE, change_share=0.25, change_delay=CHANGED)
-    show = Demo(console, world, directory, calls, days, seconds)
+    show = Demo(console, world, directory, days, seconds)
     try:
         with running(world) as api_url:
             environment = show.environment(api_url)

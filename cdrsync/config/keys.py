@@ -80,12 +80,11 @@ class AccountSettings:
     audit_time: time | None = _key(
         values.optional(values.time_of_day), time(4, 30), 'daily check against the totals, or "off"'
     )
-    sources: dict[str, str] = field(compare=False)  # key → where its value came from
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Settings:
-    """Everything the program is told, parsed and checked, each value with its source."""
+    """Everything the program is told, parsed and checked."""
 
     accounts: tuple[AccountSettings, ...]
     database_url: str = _key(values.database_url, "sqlite:///cdrsync.db", "where the calls go", secret=True)
@@ -126,7 +125,6 @@ class Settings:
     pseudonym_key: str | None = _key(  # with a shorter one every number could be guessed
         values.optional(values.long_secret(16)), None, "makes the pseudonyms; never change it", secret=True
     )
-    sources: dict[str, str] = field(compare=False)
 
     def account(self, name: str) -> AccountSettings:
         """Return the account of that name; KeyError where there is none."""

@@ -91,8 +91,8 @@ class Reading:
         problems = [*self.problems, *(self._missing_credentials() if credentials else ())]
         if problems:
             raise ConfigError(problems)
-        accounts = tuple(AccountSettings(name=name, **_fields(found)) for name, found in self.accounts.items())
-        return Settings(accounts=accounts, **_fields(self.shared))
+        accounts = tuple(AccountSettings(name=name, **_values(found)) for name, found in self.accounts.items())
+        return Settings(accounts=accounts, **_values(self.shared))
 
     def _missing_credentials(self) -> Iterator[str]:
         for name, found in self.accounts.items():
@@ -114,9 +114,8 @@ class Reading:
         return f"no {', '.join(keys)}{where}: set {ways} or write {written} into {file}"
 
 
-def _fields(found: Mapping[str, Value]) -> dict[str, Any]:
-    sources = {name: value.source for name, value in found.items()}
-    return {"sources": sources, **{name: value.value for name, value in found.items()}}
+def _values(found: Mapping[str, Value]) -> dict[str, Any]:
+    return {name: value.value for name, value in found.items()}
 
 
 def load(inputs: Inputs | None = None, *, credentials: bool = True) -> Settings:
@@ -328,7 +327,7 @@ class _Reader:
 
     def _check_together(self, environment: Layer) -> None:
         """Find what is wrong only in combination."""
-        shared = {name: value.value for name, value in self._found.shared.items()}
+        shared = _values(self._found.shared)
         by_pseudonym = shared["retention_months"] and shared["retention_policy"] == "pseudonymise"
         if by_pseudonym and not shared["pseudonym_key"]:
             self._problem("retention_policy pseudonymise needs a pseudonym_key (any long random text, kept for good)")

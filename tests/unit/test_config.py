@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from cdrsync.config import KEYS, AccountSettings, Inputs, Listen, Settings, Start, load
+from cdrsync.config import KEYS, AccountSettings, Inputs, Listen, Settings, Start, load, read
 from cdrsync.errors import ConfigError
 from tests.support.canary import PASSWORD, VKEY
 from tests.support.configuration import LOGIN, problems, settings
@@ -24,7 +24,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     """With a login and nothing else, everything has the documented default."""
     found = settings()
     (account,) = found.accounts
-    assert dataclasses.asdict(dataclasses.replace(account, sources={}, password="", vkey="")) == {
+    assert dataclasses.asdict(dataclasses.replace(account, password="", vkey="")) == {
         "name": "default",
         "api_url": "https://xml.ttnc.co.uk/api/",
         "username": "canary@example.com",
@@ -40,7 +40,6 @@ def test_defaults_are_those_of_the_contract() -> None:
         "sweep_days": 7,
         "backfill_workers": 2,
         "audit_time": time(4, 30),
-        "sources": {},
     }
     assert found.database_url == "sqlite:///cdrsync.db"
     assert found.auto_migrate is True
@@ -51,8 +50,8 @@ def test_defaults_are_those_of_the_contract() -> None:
 
 def test_the_table_of_keys_and_the_settings_agree() -> None:
     """Every key has a field, every field a key, and every key a line of help."""
-    account = {field.name for field in dataclasses.fields(AccountSettings)} - {"name", "sources"}
-    shared = {field.name for field in dataclasses.fields(Settings)} - {"accounts", "sources"}
+    account = {field.name for field in dataclasses.fields(AccountSettings)} - {"name"}
+    shared = {field.name for field in dataclasses.fields(Settings)} - {"accounts"}
     assert {name for name, key in KEYS.items() if key.account} == account
     assert {name for name, key in KEYS.items() if not key.account} == shared
     assert [key.name for key in KEYS.values() if not key.help] == []
@@ -61,15 +60,20 @@ def test_the_table_of_keys_and_the_settings_agree() -> None:
 def test_flag_beats_environment_beats_file_beats_default() -> None:
     """The contract's precedence, and each value says where it came from."""
     toml = "page_size = 300\nsweep_days = 3\nbackfill_workers = 3\n"
-    found = settings(toml, flags={"page_size": "100"}, CDRSYNC_PAGE_SIZE="200", CDRSYNC_SWEEP_DAYS="2")
-    (account,) = found.accounts
+    environ = {**LOGIN, "CDRSYNC_PAGE_SIZE": "200", "CDRSYNC_SWEEP_DAYS": "2"}
+    Path("cdrsync.toml").write_text(toml, encoding="utf-8")
+    found = read(Inputs(flags={"page_size": "100"}, environ=environ))
+    (account,) = found.settings(credentials=True).accounts
     assert (account.page_size, account.sweep_days, account.backfill_workers, account.lookback) == (
         100,
         2,
         3,
         timedelta(hours=2),
     )
-    assert {key: account.sources[key] for key in ("page_size", "sweep_days", "backfill_workers", "lookback")} == {
+    assert {
+        key: found.accounts["default"][key].source
+        for key in ("page_size", "sweep_days", "backfill_workers", "lookback")
+    } == {
         "page_size": "flag",
         "sweep_days": "environment CDRSYNC_SWEEP_DAYS",
         "backfill_workers": "cdrsync.toml",
@@ -164,7 +168,8 @@ def test_accounts_override_their_own_keys(tmp_path: Path) -> None:
         numbers = ["0121 369 1057"]
     """
     Path("cdrsync.toml").write_text(toml, encoding="utf-8")
-    sales, support = load(Inputs(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})).accounts
+    found = read(Inputs(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)}))
+    sales, support = found.settings(credentials=True).accounts
     assert (sales.name, sales.page_size, sales.password, sales.start_date) == (
         "sales",
         500,
@@ -173,7 +178,7 @@ def test_accounts_override_their_own_keys(tmp_path: Path) -> None:
     )
     assert (support.name, support.page_size, support.password, support.vkey) == ("support", 50, "other", "shared")
     assert support.numbers == ("01213691057",)
-    assert sales.sources["password"] == "credential password.sales"
+    assert found.accounts["sales"]["password"].source == "credential password.sales"
 
 
 def test_two_accounts_with_the_same_login_are_refused() -> None:

@@ -52,10 +52,11 @@ def test_each_file_of_the_folder_is_an_account() -> None:
             "README": "who may change these",
         }
     )
-    sales, support = load(Inputs(environ={})).accounts
+    found = read(Inputs(environ={}))
+    sales, support = found.settings(credentials=True).accounts
     assert (sales.name, sales.page_size, sales.password) == ("sales", 50, PASSWORD)
     assert (support.name, support.page_size, support.password) == ("support", 1000, VKEY)
-    assert sales.sources["page_size"] == "accounts.d/sales.toml"
+    assert found.accounts["sales"]["page_size"].source == "accounts.d/sales.toml"
 
 
 def test_the_folder_stands_beside_the_file_that_is_named(tmp_path: Path) -> None:
