@@ -80,7 +80,7 @@ class Audit:
         if gap is None or gap.excess is None:
             return None
         excess = gap.excess
-        for other in self._ledger.holdings(number=None, up_to_uid=None).ledger:
+        for other in self._ledger.holdings().ledger:
             if other.day in gap.window and other.accepted is not None and other.day != day:
                 excess = excess.less(other.accepted)
         self._ledger.accept(day, excess, note, report.audited_at)
@@ -134,7 +134,7 @@ class Audit:
             report, verdicts_after = self._settle(periods, number, healer)
         report = replace(report, gaps=[part for gap in report.gaps for part in suspects(gap, listed, self._ledger)])
         left = {day for gap in report.gaps for day in self._days_of(gap)}
-        held = self._ledger.holdings(number=None, up_to_uid=None).rows
+        held = self._ledger.holdings().rows
         self._read_in_vain |= {day: (report.audited_at, held.get(day, Figures())) for day in listed.keys() & left}
         healed = tuple(sorted(mended - left))
         verdicts_after = {
@@ -146,7 +146,7 @@ class Audit:
 
     def _days_to_read(self, report: AuditReport) -> set[date]:
         """The days of gaps that were not read in vain lately."""
-        held = self._ledger.holdings(number=None, up_to_uid=None).rows
+        held = self._ledger.holdings().rows
         days = {day for gap in report.gaps for day in self._days_of(gap)}
         return {day for day in days if not self._was_in_vain(day, held.get(day, Figures()), report.audited_at)}
 
@@ -158,7 +158,7 @@ class Audit:
 
     def _recount(self, listed: Mapping[date, Mapping[int, Cdr]]) -> None:
         """Have the ledger follow the rows where they are what the operator lists: a row too many stays in sight."""
-        held = self._ledger.holdings(number=None, up_to_uid=None).rows
+        held = self._ledger.holdings().rows
         self._ledger.recount(
             day for day, calls in listed.items() if Figures.of_calls(calls.values()) == held.get(day, Figures())
         )

@@ -110,7 +110,7 @@ class Look:
             moment = self._observe(periods, one, writer=writer)
             judged = [self._judge(answer, period, moment, one, established) for period, answer in moment.totals]
             findings.append(accepted_by_a_person(overruled(judged), moment.holdings.ledger))
-        holdings = moment.holdings if wanted == (number,) else self._ledger.holdings(number=None, up_to_uid=None)
+        holdings = moment.holdings if wanted == (number,) else self._ledger.holdings()
         altered = [] if number is not None else tampered(holdings)
         altered = [gap for gap in altered if not is_accepted(gap.window, gap.excess, holdings.ledger)]
         known = {gap.window.first for gap in altered}

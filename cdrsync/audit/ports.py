@@ -19,7 +19,7 @@ class Ledger(Protocol):
     def checkpoint(self, stream: str) -> Checkpoint | None:
         """The checkpoint of a stream."""
 
-    def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
+    def holdings(self, *, number: str | None = None, up_to_uid: int | None = None) -> Holdings:
         """Calls per day, counted from the rows, and the ledger; of one number where one is given."""
 
     def days(self) -> list[date]:

@@ -190,7 +190,7 @@ def test_old_calls_are_deleted(store: SqlStore, eraser: Eraser, eyes: Eyes) -> N
     store.save(page(CALLS[0]._replace(anumber=OTHER)))
     store.save(page(CALLS[0]))
     before = ledger(eyes)
-    everything_held = SqlLedger(eyes.engine, "main").holdings(number=None, up_to_uid=None)
+    everything_held = SqlLedger(eyes.engine, "main").holdings()
     assert list(eraser.prune(HORIZON, "delete"))[-1] == Erased(3, 0)
     assert [cdr.uid for cdr in eyes.cdrs()] == [4, 5]
     assert ledger(eyes) == before
@@ -199,7 +199,7 @@ def test_old_calls_are_deleted(store: SqlStore, eraser: Eraser, eyes: Eyes) -> N
         "", "0", "1245830144", f"44{CALLER}", OTHER, CALLER,
     ]  # fmt: skip
     audited = SqlLedger(eyes.engine, "main")
-    left = audited.holdings(number=None, up_to_uid=None)
+    left = audited.holdings()
     assert left == replace(everything_held, deleted=left.deleted)
     assert len(left.deleted) == 2
     audited.recount([CALLS[0].call_date])

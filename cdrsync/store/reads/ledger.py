@@ -45,7 +45,7 @@ class SqlLedger(Positions):
         self._engine = engine
         self._session: ReadSession = ReadSession(engine, account)
 
-    def holdings(self, *, number: str | None, up_to_uid: int | None) -> Holdings:
+    def holdings(self, *, number: str | None = None, up_to_uid: int | None = None) -> Holdings:
         """Calls per day and the ledger, of one moment. The index of days answers; no row is read."""
         account_id = self._session.account_id
         where = and_(cdr.c.account_id == account_id, *_of_number(number))
