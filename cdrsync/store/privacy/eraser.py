@@ -110,9 +110,10 @@ class Eraser:
         run = self._put_down(what=NUMBER, token=token, key_check=key.check)
         rules = Rules(1, key, tokens=frozenset([token]), stand_in=key.pseudonym(meant))  # retention may have made one
         person = Person(self._account_id, rules, meant)
-        with self._writing() as connection:
-            person.clean_texts(connection)
+        with self._transaction() as connection:
             seen = set(person.forms(connection))
+        with self._writing() as connection:
+            person.clean_texts(connection, seen)
         done = Erased()
         for uids in self._batches(person.calls(seen)):
             with self._writing() as connection:

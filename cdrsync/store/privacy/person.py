@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,14 @@ class Person:
         last = [meant.removeprefix("V:")] if meant.startswith("V:") else [*meant[-LOOKED_AT:]]
         written = ["%".join(last), *("%".join(last).translate(digits) for digits in _SCRIPTS)]
         self._patterns = [f"%{digits}%" for digits in (*written, rules.stand_in) if digits]
+        plain = [".*".join(map(re.escape, last)), *map(re.escape, filter(None, [rules.stand_in]))]
+        # What is worth a closer look of numbers; the others are digits of other scripts, or written out (&#55;).
+        self._worth = re.compile("|".join([*plain, "&", r"[^\x00-\x7f]"]), re.IGNORECASE | re.DOTALL)
 
     def forms(self, connection: Connection) -> Iterator[str]:
         """The ways in which calls have it."""
         for text in connection.execute(select(number.c.number)).scalars():
-            if self.rules.text(text, date.max) != text:
+            if self._worth.search(text) and self.rules.text(text, date.max) != text:
                 yield text
 
     def calls(self, forms: Collection[str]) -> ColumnElement[bool]:
@@ -62,7 +66,7 @@ class Person:
         numbers = [column.in_(forms) for column in (cdr.c.anumber, cdr.c.dialled, cdr.c.bnumber)]
         return or_(*numbers, *map(self._may_hold, texts), self._may_hold(cdr.c.extra))
 
-    def clean_texts(self, connection: Connection) -> None:
+    def clean_texts(self, connection: Connection, forms: Collection[str]) -> None:
         """Take it out of the history of changes, and of every other table's words."""
         self.clean_history(connection)
         for table in metadata.sorted_tables:
@@ -70,7 +74,6 @@ class Person:
                 for column in table.c:
                     if isinstance(column.type, Exact) and not column.primary_key:
                         self._clean(connection, table, column)
-        forms = list(self.forms(connection))
         mine = and_(
             call_day.c.account_id == self._account_id,
             call_day.c.split.in_(("number", "number-month")),
