@@ -45,7 +45,6 @@ class Figures:
 
     @classmethod
     def of_calls(cls, cdrs: Iterable[Cdr]) -> Figures:
-        """The sum over calls."""
         return sum((cls(1, cdr.duration, cdr.user_cost) for cdr in cdrs), cls())
 
     @property

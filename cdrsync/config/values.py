@@ -141,7 +141,6 @@ def flag(value: Any) -> bool:
 
 
 def choice(*words: str) -> Parser:
-    """One of `words`."""
 
     def parse(value: Any) -> str:
         word = text(value).lower()
@@ -176,7 +175,6 @@ def time_of_day(value: Any) -> time:
 
 
 def timezone(value: Any) -> ZoneInfo:
-    """Return an IANA time zone."""
     name = text(value)
     try:
         return ZoneInfo(name)

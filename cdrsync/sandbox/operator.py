@@ -45,7 +45,6 @@ class Answer:
     refused: bool = False  # login or session
 
     def shown(self) -> str:
-        """In print."""
         return render.response(self.asked.target, self.asked.name, self.code, self.request_id, self.content)
 
 
@@ -92,7 +91,6 @@ class Operator:
     # The three calls and the login
 
     def document(self, asking: Asking, address: str) -> Document:
-        """The answers to what is asked, one for each request."""
         document = Document()
         if asking.session_id is not None and self._is_allowed(address):
             document.account = self.world.session_account(asking.session_id)
@@ -167,7 +165,6 @@ class Operator:
         return page
 
     def fill(self, answer: Answer, account: Account, page: list[int]) -> None:
-        """Let the answer be these records."""
         answer.page = page
         answer.content = render.page(account.records.xml(page), self.world.settings.empty_page)
 

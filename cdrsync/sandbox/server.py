@@ -24,7 +24,6 @@ _JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def response(answer: HttpAnswer, world: World) -> Response:
-    """An answer as HTTP means it."""
     return Response(answer.body, answer.status, {"Content-Type": XML, "Date": formatdate(world.clock(), usegmt=True)})
 
 

@@ -152,7 +152,6 @@ class World:
             return self.account(username).records.totals(first, last, number)
 
     def counters(self) -> dict[str, Any]:
-        """How often everything happened, by name."""
         with self.lock:
             self.settle()
             return {

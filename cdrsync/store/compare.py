@@ -57,7 +57,6 @@ def next_held(account_id: int, uids: Sequence[int]) -> Select[Any]:
 
 
 def read(kind: DatabaseKind, connection: Connection, account_id: int, uids: Sequence[int]) -> dict[int, Cdr]:
-    """Read calls by uid."""
     wanted = select(*(table.c[name] for name in Cdr._fields)).where(table.c.account_id == account_id)
     return {row[0]: Cdr._make(row) for row in connection.execute(kind.by_uid(wanted, table.c.uid, uids))}
 

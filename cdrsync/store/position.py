@@ -57,29 +57,24 @@ class ReadSession:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One transaction that only reads."""
         with translated(), self._engine.connect() as connection:
             yield connection
 
 
 class Positions:
-    """Checkpoints, the ledger and the newest uids of one account."""
+    """The port `ReadStore`: checkpoints, the ledger and the newest uids of one account."""
 
     _session: WriterSession | ReadSession
 
     def checkpoint(self, stream: str) -> Checkpoint | None:
-        """Read a stream's checkpoint, None before its first."""
         values = {"account_id": self._session.account_id, "stream": stream}
         with self._session.reading() as connection:
             row = connection.execute(_CHECKPOINT, values).one_or_none()
         return None if row is None else as_checkpoint(row)
 
     def look_back_uid(self, since: datetime, until: datetime) -> int | None:
-        """As the port says.
-
-        Uids grow with time but for stragglers, so the walk backwards ends where `LOOK_BACK_STEP` calls have no such one
-        among them: no index on started_at is needed.
-        """
+        # Uids grow with time but for stragglers, so the walk backwards ends where LOOK_BACK_STEP calls have no such one
+        # among them: no index on started_at is needed.
         lowest, top = None, MAX_UID
         below = select(func.max(cdr.c.uid)).where(cdr.c.account_id == self._session.account_id)
         with self._session.reading() as connection:
@@ -90,7 +85,6 @@ class Positions:
             return connection.execute(below.where(cdr.c.uid < lowest)).scalar() or lowest - 1
 
     def uids_around(self, window: Window) -> tuple[int | None, int | None]:
-        """As the port says."""
         here = cdr.c.account_id == self._session.account_id
         inside = and_(here, cdr.c.call_date.between(window.first, window.last))
         with self._session.reading() as connection:
@@ -102,7 +96,6 @@ class Positions:
         return _in_order(below, above)
 
     def days_downloaded(self, window: Window, *, since: datetime | None = None) -> set[date]:
-        """Read the days of the window that a page has completed, at or after `since`."""
         statement = select(coverage.c.call_date).where(
             coverage.c.account_id == self._session.account_id,
             coverage.c.call_date.between(window.first, window.last),
@@ -114,7 +107,6 @@ class Positions:
             return set(connection.execute(statement).scalars())
 
     def holds_calls(self, window: Window) -> bool:
-        """Whether the ledger counts calls on any day of the window."""
         statement = (
             select(literal(1))
             .where(
@@ -149,7 +141,6 @@ class Positions:
 
 
 def as_checkpoint(row: Row[Any]) -> Checkpoint:
-    """Make a Checkpoint of a row of its table."""
     window = Window(row.window_first, row.window_last) if row.window_first and row.window_last else None
     return Checkpoint(row.stream, row.high_water_uid, row.high_water_ended_at, window, row.begun_at, done=row.done)
 

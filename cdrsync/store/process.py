@@ -44,7 +44,6 @@ class Process:
 
 
 def this_process() -> Process:
-    """The process that asks."""
     pid = os.getpid()
     found = _state(pid)
     return Process(socket.gethostname(), _machine() if found else None, pid, found[1] if found else None)

@@ -19,13 +19,12 @@ COUNTS = ("inserted", "updated", "unchanged", "rejected")
 
 
 class Runs:
-    """Begins and ends lines of `sync_run` for one account. Raises DatabaseUnavailable, LeaseLost."""
+    """The port `RunLog`: lines of `sync_run` for one account."""
 
     _session: WriterSession
     _clock: Callable[[], datetime]
 
     def begin_run(self, origin: str) -> int:
-        """Write that work has begun: the run's number. A run that is killed stays without an end."""
         values = {
             "account_id": self._session.account_id,
             "origin": origin,
@@ -37,7 +36,6 @@ class Runs:
             return int(key[0]) if key else 0
 
     def end_run(self, run: int, done: Tally, message: str | None = None) -> None:
-        """Write how the run ended and what it did."""
         ended = (
             update(sync_run)
             .where(sync_run.c.id == run, sync_run.c.account_id == self._session.account_id)

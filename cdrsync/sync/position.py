@@ -84,7 +84,6 @@ class Position:
         return self.first_day() if since <= BEGINNING else since
 
     def history(self) -> HistoryRead:
-        """How much of the wanted history is held."""
         start, yesterday = self.start_day(), self.today() - timedelta(days=1)
         if start is None:
             return HistoryRead(None, None, len(self._store.days_downloaded(Window(BEGINNING, yesterday))))

@@ -61,7 +61,7 @@ class RunLog(Protocol):
     """The table of runs. Raises DatabaseUnavailable, LeaseLost."""
 
     def begin_run(self, origin: str) -> int:
-        """Write that work has begun; answer the run's number."""
+        """Write that work has begun; answer the run's number. A run that is killed stays without an end."""
 
     def end_run(self, run: int, done: Tally, message: str | None = None) -> None:
         """Write how it ended, and what it did."""

@@ -46,7 +46,6 @@ def kind_of(dialect: str) -> DatabaseKind:
 
 
 def kind_of_error(error: BaseException | None) -> DatabaseKind | None:
-    """The kind of database whose driver raised an error."""
     module = type(error).__module__.partition(".")[0]
     return next((kind_of(dialect) for dialect, known in _KNOWN.items() if known.driver == module), None)
 

@@ -63,13 +63,11 @@ class SqlLedger(Positions):
         return Holdings(held, rows, ledger, frozenset(row.call_date for row in deleted))
 
     def days(self) -> list[date]:
-        """The days of the ledger."""
         here = coverage.c.account_id == self._session.account_id
         with self._session.reading() as connection:
             return list(connection.scalars(select(coverage.c.call_date).where(here)))
 
     def held_uids(self, uids: Iterable[int]) -> set[int]:
-        """Those of the uids that are held."""
         held: set[int] = set()
         here = cdr.c.account_id == self._session.account_id
         with self._session.reading() as connection:
@@ -78,20 +76,17 @@ class SqlLedger(Positions):
         return held
 
     def quarantined(self) -> list[str]:
-        """The records in quarantine as sent, dismissed ones too."""
         here = and_(reject.c.account_id == self._session.account_id, reject.c.resolved_at.is_(None))
         with self._session.reading() as connection:
             return list(connection.scalars(select(reject.c.raw).where(here)))
 
     def calls_of(self, day: date) -> list[Cdr]:
-        """The calls held of a day, by uid."""
         here = and_(cdr.c.account_id == self._session.account_id, cdr.c.call_date == day)
         calls = select(*(cdr.c[name] for name in Cdr._fields)).where(here).order_by(cdr.c.uid)
         with self._session.reading() as connection:
             return [Cdr._make(row) for row in connection.execute(calls)]
 
     def accept(self, day: date, excess: Excess, note: str, at: datetime) -> None:
-        """Keep what a person has accepted of a day."""
         accepted = {f"accepted_{name}": value for name, value in excess._asdict().items()}
         values = {"verdict": Verdict.ACCEPTED.value, "note": note, "audited_at": at, **accepted}
         nothing = {"calls": 0, "duration": 0, "charge": Decimal(0)}
@@ -100,13 +95,11 @@ class SqlLedger(Positions):
             connection.execute(self._upsert(*values), row)
 
     def established(self) -> Interpretation:
-        """The interpretation that the latest agreement of the account established."""
         account_id = self._session.account_id
         with self._session.reading() as connection:
             return established(connection, account_id)
 
     def proven_before(self) -> bool:
-        """Whether an audit of `all` has agreed before."""
         query = select(literal(1)).where(
             audit_result.c.account_id == self._session.account_id,
             audit_result.c.period == Period.ALL.value,
@@ -116,7 +109,6 @@ class SqlLedger(Positions):
             return connection.scalar(query.limit(1)) is not None
 
     def recount(self, days: Iterable[date]) -> None:
-        """Count the ledger's figures of these days from the rows again."""
         account_id = self._session.account_id
         with translated(), self._engine.begin() as connection:
             for day in set(days) - _deleted(connection, account_id):
@@ -130,7 +122,6 @@ class SqlLedger(Positions):
                     connection.execute(self._upsert(*values), {**key, **values})
 
     def record_audit(self, report: AuditReport, verdicts: Mapping[date, Verdict]) -> None:
-        """Keep findings, totals and verdicts, in one transaction."""
         at = report.audited_at
         notes = [(gap.window, gap.problem) for gap in report.gaps]
         account_id = self._session.account_id
@@ -157,7 +148,6 @@ class SqlLedger(Positions):
                 connection.execute(update(coverage).where(here).values(**_stated_columns(stated)))
 
     def record_totals(self, totals: Totals, at: datetime) -> None:
-        """Keep an answer to GetTotals."""
         account_id = self._session.account_id
         with translated(), self._engine.begin() as connection:
             _insert_totals(connection, account_id, totals, at)
@@ -184,7 +174,6 @@ def established(connection: Connection, account_id: int) -> Interpretation:
 
 
 def ledger_day(row: Any) -> LedgerDay:
-    """Make a LedgerDay of a row of coverage."""
     as_kept = {name: getattr(row, name) for name in _AS_KEPT}
     accepted = Excess(row.accepted_calls, row.accepted_duration, row.accepted_charge)
     none = accepted.calls is None
