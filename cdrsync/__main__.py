@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     _open_closed_streams()
+    _write_whole()
     if "run" in sys.argv[1:]:
         # The daemon ends with 0 when it is told to stop, also in the half second before it listens for signals itself.
         # Nothing is in hand yet.
@@ -46,6 +48,16 @@ def _open_closed_streams() -> None:
                 os.dup2(null, number)
                 os.close(null)
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: PTH123, SIM115 - to the end
+
+
+def _write_whole() -> None:
+    """Give streams their buffer back (PYTHONUNBUFFERED): without it what is written in part counts as written."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream.buffer, io.RawIOBase):
+            encoding, errors = stream.encoding, stream.errors
+            whole = io.BufferedWriter(stream.detach())
+            setattr(sys, name, io.TextIOWrapper(whole, encoding=encoding, errors=errors, line_buffering=True))
 
 
 if __name__ == "__main__":

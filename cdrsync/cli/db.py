@@ -110,11 +110,11 @@ def describe(names: tuple[str, ...], form: str, *, as_json: bool) -> int:
     if as_json:
         output.emit("db describe", objects=[asdict(one) for one in chosen])
     elif form == "markdown":
-        click.echo(dictionary.markdown(chosen), nl=False)
+        output.document(dictionary.markdown(chosen))
     elif form == "dbt":
-        click.echo(semantic.dbt(chosen), nl=False)
+        output.document(semantic.dbt(chosen))
     elif form == "mermaid":
-        click.echo(semantic.mermaid(), nl=False)
+        output.document(semantic.mermaid())
     else:
         for one in chosen:
             output.line(f"{one.name} ({one.kind}): {one.comment}")

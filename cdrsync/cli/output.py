@@ -116,6 +116,11 @@ def _print(text: str) -> None:
         raise OutputFailed(f"can't write to standard output: {error.strerror or error}") from error
 
 
+def document(text: str) -> None:
+    """Print a text of many lines on standard output, as it is."""
+    _print(text.removesuffix("\n"))
+
+
 def line(text: str = "") -> None:
     """Print one line on standard output."""
     _print(visible(text))

@@ -198,6 +198,23 @@ def test_full_standard_output_is_no_bug_of_ours(command: list[str], unbuffered: 
     assert (done.returncode, done.stderr.startswith(said), done.stderr.count("\n")) == (2, True, 1), done.stderr
 
 
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("command", ["export", "db describe --format dbt"])
+def test_output_that_the_disk_takes_in_part_is_said(command: str, migrated: Database, tmp_path: Path) -> None:
+    """Also without Python's own buffer, as in the image: there a system call that takes less is no error."""
+    save(migrated.url, "main", calls(300))
+    limited = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
+        " os.execv(sys.executable, [sys.executable, '-m', 'cdrsync', *sys.argv[1:]])"
+    )
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "CDRSYNC_DATABASE_URL": migrated.url}
+    with (tmp_path / "said").open("wb") as said:
+        program = [sys.executable, "-c", limited, *command.split()]
+        done = subprocess.run(program, env=env, stdout=said, stderr=subprocess.PIPE, text=True, check=False)
+    words = "error: can't write to standard output: File too large. "
+    assert (done.returncode, done.stderr.startswith(words), done.stderr.count("\n")) == (2, True, 1), done.stderr
+
+
 def test_memory_is_flat(migrated: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five times as many calls of a day need no more memory: pieces are written as they come."""
     monkeypatch.setattr(export, "ROWS_AT_ONCE", 200)

@@ -46,7 +46,7 @@ UIDS = 1_000  # of one statement
 
 SQL_MODE = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 
-NO_GUARDS = "sql_select_limit = 18446744073709551615, sql_safe_updates = 0, sql_big_selects = 1"
+NO_GUARDS = "sql_select_limit = 18446744073709551615, sql_safe_updates = 0, sql_big_selects = 1, completion_type = 0"
 """What a server may have set against people who type: answers that are cut off without a word, statements refused."""
 
 READ_ONLY = (1290, 1792, 1836)
