@@ -8,17 +8,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Boolean, delete, insert, literal_column, or_, select, update
+from sqlalchemy import delete, insert, literal_column, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.errors import CdrsyncError
 from cdrsync.model import utc_now
-from cdrsync.store.accounts import hand_down
+from cdrsync.store.accounts import hand_down, ids_by_name
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.engine import POOL, open_engine
 from cdrsync.store.databases.errors import again, translated
 from cdrsync.store.databases.port import WRITER
-from cdrsync.store.lease import Holder, Lease, Peer
+from cdrsync.store.lease import Holder, Lease, Peer, commits_by_token, lease_rows, of_accounts
 from cdrsync.store.process import Process, this_process
 from cdrsync.store.schema import versions
 from cdrsync.store.schema.tables import SCHEMA_ID, account, lease, replica
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.engine import URL, Connection
 
 LEASE_SECONDS = 15.0
@@ -36,7 +35,6 @@ BEATS = 3  # within a lease's time
 RETRY_SECONDS = 1.0  # after a beat that failed
 LATE = 1.5  # times the pause between two beats: one of them is missing
 LOOK_SECONDS = 0.5  # between two looks at a holder that may be dead
-FEW = 50  # accounts: of more names the whole table is read, which is as quick and binds nothing
 LEAVE_SECONDS = 3.0  # at most, for a clean farewell
 NAME_LENGTH = 8  # of a replica's id: what stays the same when it has to join again
 
@@ -120,7 +118,7 @@ class Replica:
         """Free leases for others. Only between two transactions of theirs."""
         with self._lock:
             ids = [held.account_id for name in names if (held := self._leases.pop(name, None))]
-            here = (_among(ids), lease.c.replica_id == self.id)
+            here = (of_accounts(ids), lease.c.replica_id == self.id)
         if ids:
             self._write(lambda connection: connection.execute(update(lease).where(*here).values(_FREE)))
 
@@ -237,20 +235,20 @@ class Replica:
     def _take(self, names: list[str]) -> dict[str, Holder]:
         with self.reading() as connection:
             versions.check_on(connection)
-            ids = _ids(connection, names)
+            ids = ids_by_name(connection, names)
         missing = [name for name in names if name not in ids]
         if missing:
             with self.engine.begin() as connection:
                 made = [{"name": name, "created_at": self._clock()} for name in missing]
                 connection.execute(insert(account), made)
-                new = _ids(connection, missing)
+                new = ids_by_name(connection, missing)
                 hand_down(connection, list(new.values()), self._clock())
                 ids |= new
         return self._take_ids(ids)
 
     def _take_ids(self, ids: Mapping[str, int]) -> dict[str, Holder]:
         with self.reading() as connection:
-            rows = _rows(connection, ids.values())
+            rows = lease_rows(connection, ids.values())
             peers = {peer.id: peer for peer in self._peers(connection)}  # after the rows: who has one is among them
         gone = {peer.id for peer in peers.values() if self._is_gone(peer)}
         gone |= {row.replica_id for row in rows.values() if row.replica_id} - peers.keys()
@@ -265,10 +263,10 @@ class Replica:
                     connection.execute(insert(lease), new)
                 ours = or_(lease.c.replica_id.is_(None), lease.c.replica_id == self.id)
                 taken = {"replica_id": self.id, "token": token, "taken_at": self._now}
-                connection.execute(update(lease).where(_among(free), ours).values(taken))
-                mine = _commits(connection, self.id, token)
+                connection.execute(update(lease).where(of_accounts(free), ours).values(taken))
+                mine = commits_by_token(connection, self.id, token)
                 if len(mine) < len(ids):
-                    rows = _rows(connection, ids.values() - mine.keys())
+                    rows = lease_rows(connection, ids.values() - mine.keys())
             self._begin_to_beat()
         with self._lock:
             for name, one in ids.items():
@@ -351,28 +349,3 @@ class Replica:
                 pause = max(0.0, begun + interval - time.monotonic())  # one that took long is as old as it took
             except (CdrsyncError, DBAPIError):  # told by whoever saves next; without beats the leases end by themselves
                 pause = min(RETRY_SECONDS, interval)
-
-
-def _among(ids: Collection[int]) -> ColumnElement[bool]:
-    """A lease's account is one of these. Written out: to bind a thousand values costs more than all the rest."""
-    return literal_column(f"lease.account_id IN ({','.join(map(str, ids)) or 'NULL'})", Boolean)
-
-
-def _ids(connection: Connection, names: Collection[str]) -> dict[str, int]:
-    query = select(account.c.name, account.c.id)
-    if len(names) <= FEW:
-        query = query.where(account.c.name.in_(names))
-    wanted = set(names)
-    return {name: one for name, one in connection.execute(query).all() if name in wanted}
-
-
-def _rows(connection: Connection, ids: Collection[int]) -> dict[int, Any]:
-    query = select(lease.c.account_id, lease.c.replica_id, lease.c.taken_at).where(_among(ids))
-    return {row[0]: row for row in connection.execute(query).all()}
-
-
-def _commits(connection: Connection, holder: str, token: str) -> dict[int, int]:
-    """What was taken with a token: the accounts, and the commits of each so far."""
-    taken = (lease.c.replica_id == holder, lease.c.token == token)
-    rows = connection.execute(select(lease.c.account_id, lease.c.commits).where(*taken)).all()
-    return {row[0]: row[1] for row in rows}
