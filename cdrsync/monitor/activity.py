@@ -57,7 +57,7 @@ class AccountState:
     holder: str = ""  # the other replica that works on it, as its process and host
     last_success: datetime | None = None  # end of the last poll that read the tail to its end
     read_until: datetime | None = None  # when that poll began: everything the operator showed by then is held
-    last_error: str | None = None  # one line, without secrets; None once a poll has succeeded again
+    last_error: str | None = None  # one line, without secrets; None once all that failed has succeeded
     last_error_kind: str | None = None  # class of that error: ApiUnreachable, LoginRefused, …
     failing_since: datetime | None = None  # when the first error came that no success has followed
     high_water_uid: int | None = None

@@ -68,10 +68,18 @@ def troubles(
         found.append(Trouble(None, Weight.WARNING, text, "cdrsync config check", now.reload_refused_at))
     for account in now.accounts:
         own = list(_of_worker(account, now))
-        found += own
+        found += own or _beside_polls(account)
         if not isinstance(held, CdrsyncError) and (summary := held.get(account.name)):
             found += of_database.of_account(summary, failing=not own and account.last_success is None)
     return sorted(found, key=lambda trouble: trouble.weight is not Weight.BAD)
+
+
+def _beside_polls(state: AccountState) -> Iterator[Trouble]:
+    """What fails while polls succeed: history for which the disk has no room, an audit that the operator refuses."""
+    if state.last_error is not None and state.phase is not Phase.STANDING_BY:
+        short = of_database.in_short(state.last_error_kind or "")
+        since = state.failing_since
+        yield Trouble(state.name, Weight.WARNING, state.last_error, "It tries again by itself", since, short)
 
 
 def _of_worker(state: AccountState, now: Snapshot) -> Iterator[Trouble]:

@@ -158,6 +158,22 @@ def test_page_of_an_unreachable_database_still_shows_the_daemon() -> None:
     assert "Ledger of days" not in answer.text
 
 
+def test_page_says_what_fails_beside_the_polls() -> None:
+    """History for which the disk has no room: polls that bring nothing succeed, and the daemon is ready."""
+    shown = healthy()
+    failing = replace(
+        well(),
+        last_error="database or disk is full. Free space",
+        last_error_kind="DatabaseUnavailable",
+        failing_since=AT - timedelta(minutes=2),
+    )
+    shown.shown = now(failing)
+    assert "database or disk is full. Free space" in get(shown, "/").text
+    assert get(shown, "/readyz").text == "ready\n"
+    shown.shown = now(replace(failing, phase=Phase.STANDING_BY))
+    assert "disk is full" not in get(shown, "/").text
+
+
 def test_page_escapes_everything() -> None:
     """Nothing that the operator, a caller or a configuration file wrote becomes markup, or turns text around."""
     text = get(troubled(), "/").text
