@@ -59,14 +59,24 @@ def erase(
 
 
 def _number(settings: Settings, names: tuple[str, ...], number: str) -> Iterator[tuple[str, Erased]]:
-    """In every account of the database, unless some are named: also in those that left the configuration."""
+    """In every account of the database, unless some are named: also in those that left the configuration.
+
+    Accounts are added and renamed meanwhile, so they are asked for anew before each.
+    """
+    with database.existing(settings, names):
+        pass  # each name is one
+    done: set[str] = set()
+    while left := [name for name in _names(settings) if name not in done and (not names or name in names)]:
+        done.add(left[0])
+        with accounts.eraser(settings, left[0]) as made:
+            yield left[0], made.erase_number(number)
+
+
+def _names(settings: Settings) -> list[str]:
     from cdrsync.store.reads import status
 
-    with database.existing(settings, names) as engine:
-        wanted = [name for name in status.names(engine) if not names or name in names]
-    for name in wanted:
-        with accounts.eraser(settings, name) as made:
-            yield name, made.erase_number(number)
+    with database.existing(settings) as engine:
+        return status.names(engine)
 
 
 def _expired(settings: Settings) -> Iterator[tuple[str, Erased]]:

@@ -11,9 +11,10 @@ import pytest
 from cdrsync.cli import main
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases.engine import open_engine
+from cdrsync.store.privacy.eraser import Erased, Eraser
 from tests.support.examples import FIRST, page
 from tests.support.eyes import seen
-from tests.support.stores import OwnStore
+from tests.support.stores import OwnStore, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,3 +87,27 @@ def test_every_account_of_the_database(url: str, capsys: pytest.CaptureFixture[s
     told = json.loads(capsys.readouterr().out)["accounts"]
     assert [(one["name"], one["calls"]) for one in told] == [("default", 1), ("sold", 0)]
     assert callers(url) == ["~erased", "~erased"]
+
+
+@pytest.mark.parametrize("what", ["added", "renamed", "forgotten"])
+def test_an_account_that_changes_meanwhile(url: str, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """One that is added, renamed or forgotten while others are treated: nothing of the person is left anywhere."""
+    with opened(url, "sold") as store:
+        store.save(page(FIRST._replace(uid=5)))
+    erase_number = Eraser.erase_number
+
+    def erase(eraser: Eraser, wanted: str) -> Erased:
+        done = erase_number(eraser, wanted)
+        monkeypatch.setattr(Eraser, "erase_number", erase_number)  # of the first account
+        with opened(url, "new" if what == "added" else "sold", pseudonym_key="a long random text") as other:
+            if what == "added":
+                other.save(page(FIRST._replace(uid=6)))
+            elif what == "renamed":
+                other.rename("bought")
+            else:
+                other.forget()
+        return done
+
+    monkeypatch.setattr(Eraser, "erase_number", erase)
+    assert main(["erase", "--number", "07921255043", "--yes"]) == 0
+    assert callers(url) == ["~erased"] * {"added": 3, "renamed": 2, "forgotten": 1}[what]
