@@ -164,6 +164,16 @@ def test_what_retention_made_of_the_number_goes_too(
     assert {call.anumber for call in eyes.cdrs()} == {Key(SECRET).pseudonym("7700900123")}  # somebody else's stays
 
 
+def test_what_retention_made_of_another_country_s_number_stays(store: SqlStore, eraser: Eraser, eyes: Eyes) -> None:
+    """+7 921 255043 has the digits that a UK number has as the operator writes it: each is a person's own."""
+    store.save(page(FIRST._replace(uid=1, anumber=NUMBER), FIRST._replace(uid=2, anumber=f"+{NUMBER}")))
+    list(eraser.prune(FIRST.call_date + timedelta(days=1), "pseudonymise"))
+    british, russian = (call.anumber for call in eyes.cdrs())
+    assert british != russian
+    eraser.erase_number(f"+{NUMBER}")
+    assert [call.anumber for call in eyes.cdrs()] == [british, "~erased"]
+
+
 @pytest.mark.parametrize("how", ["another account", "read anew", "under the name of one that is gone"])
 def test_what_is_erased_stays_so_in_whatever_account_comes(
     store: SqlStore, eraser: Eraser, migrated: Database, eyes: Eyes, clock: Clock, how: str

@@ -108,7 +108,7 @@ class Eraser:
         meant = normal_form(wanted)
         token = key.token(meant)
         run = self._put_down(what=NUMBER, token=token, key_check=key.check)
-        rules = Rules(1, key, tokens=frozenset([token]), stand_in=key.pseudonym(meant))  # retention may have made one
+        rules = Rules(1, key, tokens=frozenset([token]), stand_in=key.stand_in(meant))  # retention may have made one
         person = Person(self._account_id, rules, meant)
         with self._transaction() as connection:
             seen = set(person.forms(connection))

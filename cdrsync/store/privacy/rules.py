@@ -67,8 +67,13 @@ class Key:
         """What stands for a number, however it is written. Nobody's number, or what stands for one already, stays."""
         if number is None or number in _PLAIN or number.removeprefix(_MAILBOX).startswith(_MARK):
             return number
-        mailbox = _MAILBOX if number.startswith(_MAILBOX) else ""  # a voicemail is still seen to be one
-        meant = number.casefold().replace("v:", _MAILBOX, 1) if mailbox else next(iter(readings(number)), number)
+        if number.startswith(_MAILBOX):
+            return self.stand_in(number.casefold().replace("v:", _MAILBOX, 1))
+        return self.stand_in(next(iter(readings(number)), number))
+
+    def stand_in(self, meant: str) -> str:
+        """The pseudonym of a number in its normal form (`spelling`), or of a mailbox."""
+        mailbox = _MAILBOX if meant.startswith(_MAILBOX) else ""  # a voicemail is still seen to be one
         digest = bytes.fromhex(self._hash("pseudonym", meant))[:_LENGTH]
         return f"{mailbox}{_MARK}{b32encode(digest).decode()}"
 
