@@ -34,8 +34,16 @@ def count_day(kind: DatabaseKind) -> Insert:
 
 @functools.cache
 def complete_day(kind: DatabaseKind) -> Insert:
-    """Say when a day was last read to its end."""
-    return kind.upsert(coverage, ["account_id", "call_date"], lambda new: {"downloaded_at": new("downloaded_at")})
+    """Say when a day was last read to its end: never earlier than before, where the host's clock was set back.
+
+    Else a day that is read again would count as unread since a moment that the fast clock had named.
+    """
+
+    def changes(new: New) -> dict[str, Any]:
+        was, now = coverage.c.downloaded_at, new("downloaded_at")
+        return {"downloaded_at": case((was > now, was), else_=now)}
+
+    return kind.upsert(coverage, ["account_id", "call_date"], changes)
 
 
 def keep_reject(kind: DatabaseKind) -> Insert:

@@ -245,7 +245,9 @@ class Sync:
         if job is None or job.done or job.window != window or job.begun_at is None:
             job = Checkpoint(Stream.BACKFILL, window=window, begun_at=self._clock())
             yield self._transfer.keep(Origin.BACKFILL, job)
-        downloaded = self._store.days_downloaded(window, since=job.begun_at)
+            downloaded = set[date]()  # whatever a clock that was ahead has written
+        else:
+            downloaded = self._store.days_downloaded(window, since=job.begun_at)
         yield from self.read_days((day for day in reversed(window.days()) if day not in downloaded), Origin.BACKFILL)
         done = Checkpoint(Stream.BACKFILL, window=window, begun_at=job.begun_at, done=True)
         yield self._transfer.keep(Origin.BACKFILL, done)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from cdrsync.audit.audit import Audit
-from cdrsync.model import Period, Verdict, WallClock
+from cdrsync.model import Period, Verdict, WallClock, Window
 from cdrsync.store.schema.tables import cdr
 from cdrsync.sync.steps import Sync
 from tests.fault.fresh import fresh
@@ -68,6 +68,23 @@ def test_the_first_run_ever_on_a_host_whose_clock_is_wrong(migrated: Database, o
         r.clock.advance(DAY + HOUR)
         run(step_our_clock(r, 0.0))
         assert r.assert_equal() == 301
+
+
+@pytest.mark.parametrize("migrated", ["sqlite", "postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("days", [3, 4000])
+def test_history_read_under_a_clock_that_was_ahead_stays_read(migrated: Database, days: int) -> None:
+    """What is read again is not unread since a moment to come, and a backfill reads all that it is told to."""
+    with rig(migrated.url, calls=300, days=9, sweep_days=5) as r:
+        run(step_our_clock(r, days * DAY))
+        sync = step_our_clock(r, 0.0)
+        for _ in range(3):
+            r.clock.advance(DAY + HOUR)
+            run(sync)
+            assert sync.position.history().complete
+            assert sync.position.pending_days() == []
+        window = Window(r.clock().date() - timedelta(days=9), r.clock().date() - timedelta(days=6))
+        assert sum(saved.unchanged for saved in sync.backfill(window)) > 30
+        assert r.assert_equal() == 300
 
 
 @SQLITE
