@@ -223,7 +223,7 @@ def _pseudonyms(engine: Engine, settings: Settings) -> Iterator[Finding]:
     """Where numbers were erased: whether the key is theirs. A sync meets it with its first call."""
     key = Key(settings.pseudonym_key) if settings.pseudonym_key else None
     try:
-        with engine.connect() as connection:
+        with translated(), engine.connect() as connection:
             check_key(connection, key)
     except ConfigError as error:
         yield _failed("pseudonym_key", error)

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import psycopg
+import pymysql
 import pytest
 from sqlalchemy import event, insert, make_url, text, update
 from sqlalchemy.engine import Connection, Engine
@@ -17,6 +19,7 @@ from cdrsync.errors import ConfigError, DatabaseUnavailable
 from cdrsync.model import Reject
 from cdrsync.store.admin import migrate
 from cdrsync.store.databases import port, sqlite
+from cdrsync.store.databases.choose import kind_of_error
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import coverage, number, reject
 from tests.support.clock import Clock
@@ -230,6 +233,30 @@ def test_a_connection_that_fails_is_told_with_the_remedy_for_just_that(database:
     with pytest.raises(DatabaseUnavailable) as raised:
         OwnStore(url.render_as_string(hide_password=False), "main").open()
     assert REMEDIES[what] in raised.value.hint, str(raised.value)
+
+
+SAID = [
+    (psycopg.OperationalError("consuming input failed: SSL error: unexpected eof while reading"), port.LOST_HINT),
+    (psycopg.OperationalError("consuming input failed: SSL SYSCALL error: EOF detected"), port.LOST_HINT),
+    (psycopg.OperationalError("sending query failed: SSL connection has been closed unexpectedly"), port.LOST_HINT),
+    (psycopg.errors.AdminShutdown("terminating connection\nSSL connection has been closed"), port.LOST_HINT),
+    (pymysql.OperationalError(2006, "MySQL server has gone away (SSLEOFError(8, 'EOF occurred'))"), port.LOST_HINT),
+    (pymysql.OperationalError(2013, "Lost connection to MySQL server during query ([SSL: BAD])"), port.LOST_HINT),
+    (psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), None),
+    (psycopg.errors.UndefinedFile('could not open file "base/5/1": No such file or directory'), None),
+    (psycopg.OperationalError("connection failed: port 5432 failed: Connection timed out"), port.START_HINT),
+]
+"""What drivers say, as they said it, and what a person can do about it; None: to look at each step."""
+
+
+@pytest.mark.parametrize(("error", "hint"), SAID)
+def test_a_session_that_ends_is_no_matter_of_certificates_nor_of_a_server_that_is_not_there(
+    error: psycopg.Error | pymysql.MySQLError, hint: str | None
+) -> None:
+    """Debian's PostgreSQL speaks TLS to everybody: each restart of it was told with how to set up certificates."""
+    kind = kind_of_error(error)
+    assert kind is not None
+    assert kind.unavailable(error).hint == (hint or DatabaseUnavailable.default_hint)
 
 
 def test_a_server_that_is_not_there_is_said_in_one_line_without_the_password() -> None:

@@ -222,10 +222,11 @@ def test_who_looks_at_a_locked_table_is_told(
         metrics, listen = Metrics(activity), Listen("127.0.0.1", 0)
         server = serve(listen, settings=lambda: told, activity=activity, metrics=metrics, ring=lambda _: None)
         opened.callback(server.close)
-        opened.enter_context(locked(migrated, "account", "checkpoint", "coverage", "reject"))
+        opened.enter_context(locked(migrated, "account", "checkpoint", "coverage", "erasure", "reject"))
         beside = opened.enter_context(ThreadPoolExecutor())
         env = environment("http://127.0.0.1:9/", migrated.url)
         commands = [beside.submit(cdrsync, *look.split(), env=env, deadline=STALL) for look in looks]
+        doctor = beside.submit(cdrsync, "doctor", env=env, deadline=2 * STALL)  # it looks at the operator first
         metrics_seen = beside.submit(plain_http.get, f"{server.url}metrics", timeout=STALL)
         shown = plain_http.get(server.url, timeout=STALL)
         assert (shown.status_code, port.LOCKED_HINT in shown.text) == (200, True)
@@ -235,6 +236,7 @@ def test_who_looks_at_a_locked_table_is_told(
                 command.result()
             )
             assert "LINE " not in command.result().stderr  # of the statement
+        assert (doctor.result().returncode, port.LOCKED_HINT in doctor.result().stdout) == (69, True), doctor.result()
 
 
 @contextlib.contextmanager

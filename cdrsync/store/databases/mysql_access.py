@@ -206,10 +206,10 @@ REMEDIES = {
     "^(1045|1698|1820|1862|3118|4151):": _LOGIN_HINT,
     "^(1130|1129):": "Let this machine in, on the server: CREATE USER name@host, or FLUSH HOSTS where it is blocked",
     "^1049:": "Mend the database's name in database_url, or CREATE DATABASE on the server",
+    "^(2006|2013|1053|1927|0):": port.LOST_HINT,
     "certificate|SSL|TLS": TLS_HINT,
     "Name or service|name resolution|nodename": port.NAME_HINT,
     "^(2002|2003):": port.START_HINT,
-    "^(2006|2013|1053|1927|0):": port.LOST_HINT,
 }
 
 ROW_FORMAT_HINT = "SET GLOBAL innodb_default_row_format = dynamic, and in the server's configuration"

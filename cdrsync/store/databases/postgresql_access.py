@@ -115,10 +115,11 @@ REMEDIES = {
     "authentication failed|password supplied|not permitted to log in|role .* does not exist": _LOGIN_HINT,
     "no pg_hba.conf entry": _HBA_HINT,
     "database .* does not exist": "Mend the database's name in database_url, or CREATE DATABASE on the server",
+    "^57P0[123]|closed the connection|terminating connection|starting up|shutting down|reset by peer": port.LOST_HINT,
+    "^None: (consuming|sending|receiving|flushing|executing) |the connection is (lost|closed)": port.LOST_HINT,
     "SSL|certificate|verify": _TLS_HINT,
     "resolve host|translate host name": port.NAME_HINT,
-    "^57P0[123]|closed the connection|terminating connection|starting up|shutting down|reset by peer": port.LOST_HINT,
-    "refused|timeout|timed out|unreachable|No route|No such file": port.START_HINT,
+    "^None: .*(refused|timeout|timed out|unreachable|No route|No such file)": port.START_HINT,
 }
 """Of a connection that fails libpq tells the server's words alone."""
 
