@@ -78,7 +78,7 @@ def read(response: httpx.Response, url: httpx.URL, now: datetime, max_bytes: int
 
     Raises BadAnswer (too large, a broken or unknown encoding), httpx.HTTPError.
     """
-    body = _body(response, max_bytes)
+    body = _in_utf8(_body(response, max_bytes), response.headers.get("Content-Type", ""))
     date = _http_date(response.headers.get("Date"))
     return HttpAnswer(
         status=response.status_code,
@@ -103,6 +103,22 @@ def _body(response: httpx.Response, max_bytes: int) -> bytes:
         if left < 0:
             raise BadAnswer(f"the answer is larger than {max_bytes} bytes")
     return b"".join(body)  # of one piece, as the transport has it, that is no copy
+
+
+_LATIN = frozenset({"iso-8859-1", "latin1", "iso-8859-15", "windows-1252", "cp1252"})
+_SAYS_ITSELF = re.compile(rb"\s*<\?xml[^>]*\bencoding\b")
+
+
+def _in_utf8(body: bytes, content_type: str) -> bytes:
+    """A document that leaves it to its HTTP header to say that it is no UTF-8, which XML is otherwise."""
+    said = re.search(r"charset\s*=\s*[\"']?([\w.-]+)", content_type, re.IGNORECASE)
+    if said is None or said[1].lower() not in _LATIN or _SAYS_ITSELF.match(body):
+        return body
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode(said[1], errors="replace").encode()
+    return body
 
 
 _PIECE = 64 * 1024  # bytes unpacked at once: a bomb is given up before it is large

@@ -205,6 +205,34 @@ def test_a_failure_is_tried_again() -> None:
     assert len(one.seen) == 3
 
 
+@pytest.mark.parametrize(
+    ("encoding", "declared", "header"),
+    [
+        ("utf-8", "", "text/xml"),
+        ("utf-8", "", "text/xml; charset=ISO-8859-1"),  # a server's habit: it is what XML is
+        ("utf-8", ' encoding="utf-8"', 'text/xml; charset="windows-1252"'),
+        ("iso-8859-1", ' encoding="iso-8859-1"', "text/xml"),
+        ("iso-8859-1", ' encoding="iso-8859-1"', "text/xml; charset=utf-8"),
+        ("iso-8859-1", "", "text/xml; charset=ISO-8859-1"),
+        ("cp1252", "", 'text/xml; Charset="Windows-1252"'),
+    ],
+)
+def test_names_are_read_as_they_are_encoded(encoding: str, declared: str, header: str) -> None:
+    """Said by the document, or where it says nothing by its HTTP header."""
+
+    def step(seen: Seen) -> bytes:
+        root = answering(seen).decode().partition("<NoveroResponse>")
+        document = f'<?xml version="1.0"{declared}?>{root[1]}{root[2].replace("</alias>", "Café</alias>")}'
+        return http(document.encode(encoding), Content_Type=header)
+
+    with peer(step) as one:
+        source = api(one.url)
+        (batch,) = source.ask([ASK]).answers
+        source.close()
+    assert isinstance(batch, Batch)
+    assert [str(call.alias).endswith("Café") for call in batch.cdrs] == [True, True]
+
+
 def test_gzip_is_read() -> None:
     """A compressed answer is the same answer, in one member or several."""
     done: list[RequestDone] = []
