@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
+from cdrsync.store.admin import migrate
 from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.databases.errors import translated
@@ -71,6 +72,23 @@ def test_a_right_that_is_granted_again_counts_at_once(migrated: Database) -> Non
     store.open()
     assert store.save(page(*calls(3))).inserted == 3
     store.close()
+    execute(f"DROP USER {user}@'%'")
+
+
+@pytest.mark.parametrize("migrated", ["mariadb"], indirect=True)
+def test_who_looks_sees_a_right_that_is_granted_at_once(migrated: Database) -> None:
+    """The page of a daemon, and its /readyz, say no longer what is no longer so."""
+    assert isinstance(migrated.server, MariadbServer)
+    name, execute = database_name(migrated.url), migrated.server.execute
+    user = f"blind_{name}"[:32]
+    execute(f"CREATE USER {user}@'%' IDENTIFIED BY ''")
+    execute(f"GRANT INSERT ON {name}.* TO {user}@'%'")
+    engine = open_engine(make_url(migrated.url).set(username=user), looks=True)
+    with pytest.raises(ConfigError, match="too few rights: SELECT"):
+        migrate.check(engine)
+    execute(f"GRANT SELECT ON {name}.* TO {user}@'%'")
+    migrate.check(engine)
+    engine.dispose()
     execute(f"DROP USER {user}@'%'")
 
 

@@ -27,7 +27,7 @@ from cdrsync.store.databases.port import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Column, Insert, Select, Table
@@ -50,6 +50,7 @@ NO_GUARDS = "sql_select_limit = 18446744073709551615, sql_safe_updates = 0, sql_
 """What a server may have set against people who type: answers that are cut off without a word, statements refused."""
 
 READ_ONLY = (1290, 1792, 1836)
+STALE = (*READ_ONLY, *mysql_access.NO_PRIVILEGE)
 PASSING = (*READ_ONLY, 1146, 1205)  # no such table; a lock that does not come
 COLLISIONS = (1213, 1020, 3101)  # deadlocks and failed certification: InnoDB, MariaDB, group replication
 TOO_LARGE = (1180, 1197, 3100)  # a write-set or a transaction in the binary log: Galera, both, group replication
@@ -118,8 +119,7 @@ class Mysql(DatabaseKind):
         if "read_timeout" not in engine.url.query:
             event.listen(engine, "connect", mysql_access.patient(port.CUT_SECONDS if replica else None))
         event.listen(engine, "connect", _learn_packet)
-        stale = (*READ_ONLY, *mysql_access.NO_PRIVILEGE) if replica else READ_ONLY
-        event.listen(engine, "handle_error", _leaving(stale))
+        event.listen(engine, "handle_error", _leave_stale)
 
     def forms(self, calls: Sequence[Cdr]) -> Sequence[str]:
         return literals(calls, Cdr._fields)
@@ -220,17 +220,13 @@ class Mysql(DatabaseKind):
 KIND = Mysql()
 
 
-def _leaving(numbers: Collection[int]) -> Callable[[ExceptionContext], None]:
-    """Drop the pool's sessions at these errors: they would go on to say so.
+def _leave_stale(context: ExceptionContext) -> None:
+    """Drop the pool's sessions at errors that they would go on to tell.
 
     After a failover another server answers to the same name; rights that were granted count for new sessions alone.
     """
-
-    def leave(context: ExceptionContext) -> None:
-        if context.original_exception.args[:1] and context.original_exception.args[0] in numbers:
-            context.is_disconnect = True
-
-    return leave
+    if context.original_exception.args[:1] and context.original_exception.args[0] in STALE:
+        context.is_disconnect = True
 
 
 def _settings(writer: bool) -> str:  # noqa: FBT001 - a matter of this file

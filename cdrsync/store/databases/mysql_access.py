@@ -262,8 +262,10 @@ def grant(grants: Grants) -> None:
 def _hosts(grants: Grants) -> list[str] | None:
     """The hosts of the users of this name; None where we may not know: we own the database, not the server."""
     name = grants.role.rpartition("@")[0] or grants.role
+    query = "SELECT host FROM mysql.user WHERE user = %s"
     try:
-        return [str(row[0]) for row in grants.ask("SELECT host FROM mysql.user WHERE user = :name", name=name)]
+        with grants.connection.engine.connect() as beside:  # where we may not, its session ends (mysql.STALE)
+            return [str(host) for host in beside.exec_driver_sql(query, (name,)).scalars()]
     except DBAPIError as error:
         if _number(error) in NO_PRIVILEGE:
             return None
