@@ -107,18 +107,18 @@ def _body(response: httpx.Response, max_bytes: int) -> bytes:
 
 _LATIN = frozenset({"iso-8859-1", "latin1", "iso-8859-15", "windows-1252", "cp1252"})
 _SAYS_ITSELF = re.compile(rb"\s*<\?xml[^>]*\bencoding\b")
+_UTF_8 = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")  # a character beyond ASCII; in Latin-1 that is no text
 
 
 def _in_utf8(body: bytes, content_type: str) -> bytes:
-    """A document that leaves it to its HTTP header to say that it is no UTF-8, which XML is otherwise."""
+    """A document that leaves it to its HTTP header to say that it is no UTF-8, which XML is otherwise.
+
+    One of UTF-8 in which a record is broken stays what it is: servers say Latin-1 by habit.
+    """
     said = re.search(r"charset\s*=\s*[\"']?([\w.-]+)", content_type, re.IGNORECASE)
-    if said is None or said[1].lower() not in _LATIN or _SAYS_ITSELF.match(body):
+    if said is None or said[1].lower() not in _LATIN or _SAYS_ITSELF.match(body) or _UTF_8.search(body):
         return body
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return body.decode(said[1], errors="replace").encode()
-    return body
+    return body.decode(said[1], errors="replace").encode()
 
 
 _PIECE = 64 * 1024  # bytes unpacked at once: a bomb is given up before it is large

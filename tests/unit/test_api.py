@@ -233,6 +233,21 @@ def test_names_are_read_as_they_are_encoded(encoding: str, declared: str, header
     assert [str(call.alias).endswith("Café") for call in batch.cdrs] == [True, True]
 
 
+def test_a_header_that_says_latin_1_by_habit_spoils_no_names() -> None:
+    """Of a document in UTF-8 one record is broken: it is found by itself, and no other record's name is read anew."""
+
+    def step(seen: Seen) -> bytes:
+        whole = answering(seen).replace(b"</alias>", "Café</alias>".encode())
+        broken = whole.rindex("é".encode()) + 1
+        return http(whole[:broken] + whole[broken + 1 :], Content_Type="text/xml; charset=ISO-8859-1")
+
+    with peer(step) as one:
+        source = api(one.url)
+        with pytest.raises(BadAnswer, match="not well-formed"):
+            source.ask([ASK])
+        source.close()
+
+
 def test_gzip_is_read() -> None:
     """A compressed answer is the same answer, in one member or several."""
     done: list[RequestDone] = []
