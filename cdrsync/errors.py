@@ -180,7 +180,10 @@ class OutputFailed(Stop):
     """The file or stream that an answer should go to can't be written."""
 
     exit_code = EXIT_USAGE
-    default_hint = "Check that its folder is there, that you may write there, and that the disk has space"
+    default_hint = (
+        "Check that its folder is there, that you may write there, and that the disk has space; an .xlsx needs it for "
+        "temporary files, too (TMPDIR)"
+    )
 
 
 class SequenceReset(Stop):

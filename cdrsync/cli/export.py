@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,9 +88,11 @@ def export(
     with database.existing(settings) as engine:
         total = count(engine, since=first, until=last, accounts=names) if progress.wanted() else 0
         with progress.counting("export", total) as show, written(file) as to:
-            for more in pieces(engine, to, kind=written_as, since=first, until=last, accounts=names):
-                INTERRUPT.check()
-                calls += more
-                show(more)
+            exported = pieces(engine, to, kind=written_as, since=first, until=last, accounts=names)
+            with contextlib.closing(exported):
+                for more in exported:
+                    INTERRUPT.check()
+                    calls += more
+                    show(more)
     output.note(f"{calls} calls written" + ("" if file is None else f" to {file}"))
     return EXIT_OK

@@ -6,6 +6,8 @@ import contextlib
 import csv
 import io
 import os
+import subprocess
+import sys
 import tempfile
 import zipfile
 from datetime import UTC, date, datetime, time, timedelta
@@ -150,22 +152,53 @@ def _padded(engine: Engine, row: list[tuple[str | None, str]]) -> list[tuple[str
 def test_a_full_sheet_is_followed_by_another() -> None:
     """A spreadsheet ends at its 1,048,576th row."""
     to = io.BytesIO()
-    book = Xlsx(to, Columns(CALLS), sheet_rows=3)
     row = [_example(column.type) for column in CALLS]
-    book.write([row] * 7)
-    book.close()
+    with contextlib.ExitStack() as at_the_end:
+        book = Xlsx(to, Columns(CALLS), at_the_end, sheet_rows=3)
+        book.write([row] * 7)
+        book.close()
     assert [len(rows) - 1 for rows in sheets(to.getvalue())] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("end", ["done", "given up"])
+def test_no_temporary_file_is_left(
+    end: str, migrated: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers' numbers are in them, and gigabytes."""
+    save(migrated.url, "main", [ANSWERED])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    engine = open_engine(migrated.url)
+    rows = export.export(engine, io.BytesIO(), kind="xlsx")
+    next(rows)
+    assert list(tmp_path.rglob("*"))
+    rows.close() if end == "given up" else list(rows)
+    engine.dispose()
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("migrated", ["sqlite"], indirect=True)
+def test_a_workbook_for_which_there_is_no_room_is_said(migrated: Database, tmp_path: Path) -> None:
+    """In one line, and nothing of it is left."""
+    save(migrated.url, "main", [ANSWERED])
+    command = [sys.executable, "-m", "cdrsync", "export", "--format", "xlsx", "-o", "/dev/full"]
+    env = {**environment("http://127.0.0.1:9/", migrated.url), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    said = "error: can't write /dev/full: No space left on device. "
+    assert (done.returncode, done.stderr.startswith(said), done.stderr.count("\n")) == (2, True, 1), done.stderr
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_number_of_many_digits_is_a_text() -> None:
     """A spreadsheet keeps fifteen."""
     to = io.BytesIO()
-    book = Xlsx(to, Columns(CALLS))
     place = [column.name for column in CALLS].index("uid")
     row = [_example(column.type) for column in CALLS]
     row[place] = 9_223_372_036_854_775_807
-    book.write([row])
-    book.close()
+    with contextlib.ExitStack() as at_the_end:
+        book = Xlsx(to, Columns(CALLS), at_the_end)
+        book.write([row])
+        book.close()
     assert sheets(to.getvalue())[0][1][place][1] == "9223372036854775807"
 
 

@@ -6,6 +6,7 @@ memory, and the database sorts no more than those days' calls. Writers go on mea
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Boolean, Date, DateTime, Integer, and_, column, func, select, table
@@ -19,7 +20,7 @@ from cdrsync.store.schema.tables import account, cdr
 from cdrsync.store.schema.types import Exact, Instant, JsonText, WallTime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from datetime import date
     from typing import BinaryIO
 
@@ -55,22 +56,23 @@ def export(
     since: date | None = None,
     until: date | None = None,
     accounts: Sequence[str] = (),
-) -> Iterator[int]:
+) -> Generator[int]:
     """Write the calls of the days `since` to `until`, both included, by account, day and uid, to an open file.
 
     `kind` is one of FORMATS. Yields how many more were written, a piece at a time. Raises ConfigError where the
     format's library is not installed or an account is not there, DatabaseUnavailable.
     """
-    writer = FORMATS[kind](to, Columns(_CALLS.columns))
-    with translated(), engine.connect() as connection:
-        connection.execution_options(**kind_of(engine.dialect.name).snapshot)
-        for account_id in account_ids(connection, accounts):
-            for first, last in _spans(connection, account_id, since, until):
-                rows = _rows(connection, account_id, first, last)
-                while piece := rows.fetchmany(ROWS_AT_ONCE):
-                    writer.write(piece)
-                    yield len(piece)
-    writer.close()
+    with contextlib.ExitStack() as at_the_end:
+        writer = FORMATS[kind](to, Columns(_CALLS.columns), at_the_end)
+        with translated(), engine.connect() as connection:
+            connection.execution_options(**kind_of(engine.dialect.name).snapshot)
+            for account_id in account_ids(connection, accounts):
+                for first, last in _spans(connection, account_id, since, until):
+                    rows = _rows(connection, account_id, first, last)
+                    while piece := rows.fetchmany(ROWS_AT_ONCE):
+                        writer.write(piece)
+                        yield len(piece)
+        writer.close()
 
 
 def count(engine: Engine, *, since: date | None, until: date | None, accounts: Sequence[str] = ()) -> int:

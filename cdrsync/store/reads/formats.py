@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from functools import lru_cache
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cdrsync.errors import ConfigError, install_hint
@@ -12,6 +13,7 @@ from cdrsync.model import COST_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import ExitStack
     from datetime import datetime
     from typing import BinaryIO
 
@@ -42,7 +44,8 @@ class Csv:
 
     mark = b""
 
-    def __init__(self, to: BinaryIO, columns: Columns) -> None:
+    def __init__(self, to: BinaryIO, columns: Columns, at_the_end: ExitStack) -> None:
+        del at_the_end  # nothing is left behind
         self._to = to
         makers = self.makers()
         self._makers = [makers.get(kind, str) for kind in columns.types]
@@ -122,7 +125,8 @@ def _without_zone(value: datetime) -> str:
 class Parquet:
     """Typed columns with their meaning as metadata."""
 
-    def __init__(self, to: BinaryIO, columns: Columns) -> None:
+    def __init__(self, to: BinaryIO, columns: Columns, at_the_end: ExitStack) -> None:
+        del at_the_end
         try:
             import pyarrow as pa
             from pyarrow import parquet
@@ -174,13 +178,17 @@ class Xlsx:
     Instants are UTC, for a spreadsheet knows no time zones. A whole number of more digits than it keeps is a text.
     """
 
-    def __init__(self, to: BinaryIO, columns: Columns, sheet_rows: int = SHEET_ROWS) -> None:
+    def __init__(self, to: BinaryIO, columns: Columns, at_the_end: ExitStack, sheet_rows: int = SHEET_ROWS) -> None:
         try:
             import xlsxwriter
         except ModuleNotFoundError:
             raise ConfigError(["--format xlsx needs XlsxWriter"], hint=install_hint("xlsx")) from None
-        # Rows go to a temporary file as they come: no more than one is in memory.
-        self._book: Any = xlsxwriter.Workbook(to, {"constant_memory": True, "default_date_format": "yyyy-mm-dd"})
+        # Rows go to a temporary file as they come: no more than one is in memory. Whatever happens, none is left there.
+        folder = at_the_end.enter_context(TemporaryDirectory(prefix="cdrsync-", ignore_cleanup_errors=True))
+        told = {"constant_memory": True, "tmpdir": folder, "default_date_format": "yyyy-mm-dd"}
+        self._at_the_end = at_the_end
+        self._failed = xlsxwriter.exceptions.FileCreateError
+        self._book: Any = xlsxwriter.Workbook(to, told)
         self._columns = columns
         self._heading = self._book.add_format({"bold": True})
         formats = {
@@ -198,6 +206,7 @@ class Xlsx:
     def _add_sheet(self) -> None:
         self._sheets += 1
         self._sheet = self._book.add_worksheet("calls" if self._sheets == 1 else f"calls {self._sheets}")
+        self._at_the_end.callback(self._sheet.row_data_fh.close)
         self._sheet.freeze_panes(1, 0)
         for place, name in enumerate(self._columns.names):
             self._sheet.set_column(place, place, max(10, len(name) + 2))
@@ -232,8 +241,11 @@ class Xlsx:
             self._sheet.write_datetime(*at, value.replace(tzinfo=None) if kind == "timestamptz" else value, shown)
 
     def close(self) -> None:
-        """Put the sheets together."""
-        self._book.close()
+        """Put the sheets together. Raises OSError."""
+        try:
+            self._book.close()
+        except self._failed as error:
+            raise error.args[0] from None
 
 
 FORMATS: Mapping[str, type[Csv | Parquet | Xlsx]] = {
