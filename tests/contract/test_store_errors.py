@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from cdrsync.errors import ConfigError, DatabaseUnavailable
 from cdrsync.model import Reject
 from cdrsync.store.admin import migrate
-from cdrsync.store.databases import port, sqlite
+from cdrsync.store.databases import port, postgresql_access, sqlite
 from cdrsync.store.databases.choose import kind_of_error
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.schema.tables import coverage, number, reject
@@ -242,7 +242,8 @@ SAID = [
     (psycopg.errors.AdminShutdown("terminating connection\nSSL connection has been closed"), port.LOST_HINT),
     (pymysql.OperationalError(2006, "MySQL server has gone away (SSLEOFError(8, 'EOF occurred'))"), port.LOST_HINT),
     (pymysql.OperationalError(2013, "Lost connection to MySQL server during query ([SSL: BAD])"), port.LOST_HINT),
-    (psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), None),
+    (psycopg.errors.QueryCanceled("canceling statement due to statement timeout"), postgresql_access.SLOW_HINT),
+    (psycopg.errors.QueryCanceled("canceling statement due to user request"), None),
     (psycopg.errors.UndefinedFile('could not open file "base/5/1": No such file or directory'), None),
     (psycopg.OperationalError("connection failed: port 5432 failed: Connection timed out"), port.START_HINT),
 ]

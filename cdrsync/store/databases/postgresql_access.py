@@ -101,6 +101,7 @@ STANDBY_HINT = (
 
 _LOGIN_HINT = "Mend user and password in database_url, or on the server: ALTER ROLE … LOGIN PASSWORD …"
 _HBA_HINT = "Let this machine and user in, in the server's pg_hba.conf; where it wants encryption: sslmode=require"
+SLOW_HINT = "Another session may hold a lock (LOCK TABLE, VACUUM FULL, …), or the server is slow: see pg_stat_activity"
 _TLS_HINT = (
     "Write sslmode=verify-full&sslrootcert=/path/ca.pem (whom to trust), sslmode=require (encrypted, whoever answers) "
     "or sslmode=disable, as the server wants it"
@@ -110,6 +111,7 @@ REMEDIES = {
     "^25006": STANDBY_HINT,
     "^42P01": port.RESTORED_HINT,
     "^55P03": port.LOCKED_HINT,
+    "statement timeout": SLOW_HINT,
     "^53300|too many connections|connection slots|too many clients": port.SLOTS_HINT,
     "^53100|No space left|isk full": port.DISK_HINT,
     "authentication failed|password supplied|not permitted to log in|role .* does not exist": _LOGIN_HINT,
