@@ -49,6 +49,7 @@ LEFT JOIN cdr AS respelt  -- the same, where the answered call came in another s
         WHERE otherwise.usual = {usual: missed.anumber}
             AND otherwise.account_id = missed.account_id
             AND otherwise.started_at > missed.started_at
+            {before_answered}
         ORDER BY otherwise.started_at
         LIMIT 1
     ) END

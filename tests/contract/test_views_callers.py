@@ -11,7 +11,7 @@ from cdrsync.store.numbering import classify
 from tests.support.examples import page
 from tests.support.eyes import Eyes, seen
 from tests.support.small_account import ABROAD, ANSWERED, MISSED
-from tests.support.stores import OwnStore
+from tests.support.stores import OwnStore, opened
 
 if TYPE_CHECKING:
     from cdrsync.model import Cdr
@@ -63,6 +63,29 @@ def test_a_caller_is_one_however_the_number_is_spelled(
     assert rows[-1]["answered_uid"] is None  # somebody else
     calls_of = "SELECT COUNT(*) AS calls FROM calls GROUP BY caller ORDER BY 1"
     assert [row["calls"] for row in seen(eyes.engine, calls_of)] == [1, len(made)]
+
+
+@pytest.mark.parametrize("migrated", ["mariadb"], indirect=True)
+def test_a_busy_caller_of_two_spellings_is_looked_up_quickly(migrated: Database, eyes: Eyes) -> None:
+    """The next answered call is found without a look at all that the caller ever made later, in another spelling."""
+    pairs, later = 30, 300
+    made = [
+        call._replace(uid=1000 + n, ref="", started_at=MISSED.started_at + timedelta(minutes=n))
+        for n, call in enumerate([MISSED, ANSWERED] * pairs)
+    ]
+    other = ANSWERED._replace(anumber="+447921255043", ref="")
+    made += [
+        other._replace(uid=5000 + n, started_at=MISSED.started_at + timedelta(days=1, minutes=n)) for n in range(later)
+    ]
+    with opened(migrated.url, classify=classify) as store:
+        store.save(page(*made))
+    with eyes.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE TABLE cdr, number").all()
+        connection.exec_driver_sql("FLUSH STATUS")
+        found = connection.exec_driver_sql("SELECT COUNT(*), SUM(seconds_between) FROM callbacks").one()
+        looked = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read%%'").all()
+    assert [int(figure) for figure in found] == [pairs, pairs * 60]
+    assert sum(int(rows) for _, rows in looked) < pairs * later / 2
 
 
 def test_numbers_of_two_countries_that_read_alike_are_two_callers(migrated: Database, eyes: Eyes) -> None:
