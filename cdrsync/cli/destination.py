@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdrsync.daemon.signals import INTERRUPT
 from cdrsync.errors import OutputFailed
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _whole_file(path: Path, held: os.stat_result | None) -> Iterator[BinaryIO]:
     number, name = tempfile.mkstemp(prefix=".cdrsync-", suffix=".part", dir=path.parent)
     part = Path(name)
     try:
-        with open(number, "wb") as file:  # noqa: PTH123 - a file that is open already
+        with INTERRUPT.removing(part), open(number, "wb") as file:  # noqa: PTH123 - a file that is open already
             if held:
                 with contextlib.suppress(PermissionError):
                     os.chown(number, held.st_uid, held.st_gid)

@@ -17,6 +17,7 @@ from cdrsync.errors import EXIT_OK
 from cdrsync.wiring import database
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from cdrsync.config import Inputs
@@ -72,6 +73,7 @@ def export(
     """
     from cdrsync.store.reads.export import count
     from cdrsync.store.reads.export import export as pieces
+    from cdrsync.store.reads.formats import Scratch
 
     kind = kind or SUFFIXES.get(path.suffix.lower() if path else "", "csv")
     if excel and kind != "csv":
@@ -88,7 +90,9 @@ def export(
     with database.existing(settings) as engine:
         total = count(engine, since=first, until=last, accounts=names) if progress.wanted() else 0
         with progress.counting("export", total) as show, written(file) as to:
-            exported = pieces(engine, to, kind=written_as, since=first, until=last, accounts=names)
+            exported = pieces(
+                engine, to, kind=written_as, since=first, until=last, accounts=names, scratch=Scratch(_temporary)
+            )
             with contextlib.closing(exported):
                 for more in exported:
                     INTERRUPT.check()
@@ -96,3 +100,12 @@ def export(
                     show(more)
     output.note(f"{calls} calls written" + ("" if file is None else f" to {file}"))
     return EXIT_OK
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[str]:
+    """A folder that does not outlive the command: callers' numbers are in it."""
+    from cdrsync.store.reads.formats import temporary
+
+    with temporary() as folder, INTERRUPT.removing(Path(folder)):
+        yield folder

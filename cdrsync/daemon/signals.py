@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 LISTENED = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGUSR1)
@@ -63,6 +64,7 @@ class Interrupt:
         self.code = 0  # the exit code, as shells say it: 128 and the signal's number
         self.words = "interrupted"
         self.patience = PATIENCE
+        self._temporary: list[Path] = []
 
     def watch(self) -> None:
         """Listen from now on to the end of the process. Only in the main thread."""
@@ -77,10 +79,22 @@ class Interrupt:
         if self.event.is_set():
             raise Interrupted
 
+    @contextlib.contextmanager
+    def removing(self, path: Path) -> Iterator[None]:
+        """Have a temporary file, or a folder of such, removed also where the command is ended meanwhile."""
+        self._temporary.append(path)
+        try:
+            yield
+        finally:
+            self._temporary.remove(path)
+
     def _wait(self, signals: Signals) -> None:
         self.code = 128 + signals.wait(None)[0]
         self.event.set()
         signals.wait(self.patience)
+        for path in self._temporary:
+            with contextlib.suppress(OSError):
+                _remove(path)
         with contextlib.suppress(OSError):
             os.write(2, f"{self.words}\n".encode())
         os._exit(self.code)
@@ -88,6 +102,14 @@ class Interrupt:
 
 INTERRUPT = Interrupt()
 """Of this process."""
+
+
+def _remove(path: Path) -> None:
+    if not path.is_dir():
+        return path.unlink()
+    for file in path.iterdir():
+        file.unlink()
+    return path.rmdir()
 
 
 def _pipe() -> tuple[int, int]:

@@ -77,3 +77,31 @@ def _interrupt(command: str, env: dict[str, str], when: object) -> tuple[float, 
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     return time.monotonic() - begun, process.returncode, said
+
+
+ENDED = """
+import pathlib, sys, time
+from cdrsync.daemon.signals import INTERRUPT
+INTERRUPT.patience = 0.1
+INTERRUPT.watch()
+file, folder = map(pathlib.Path, sys.argv[1:])
+with INTERRUPT.removing(file), INTERRUPT.removing(folder):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_ended_leaves_no_temporary_file(number: int, tmp_path: Path) -> None:
+    """As an export in a long piece of work: callers' numbers are in them."""
+    file, folder = tmp_path / ".part", tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    (folder / "rows").touch()
+    program = [sys.executable, "-c", ENDED, str(file), str(folder)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        run.send_signal(number)
+        _, said = run.communicate(timeout=10 * SECONDS)
+    assert (run.returncode, said, list(tmp_path.iterdir())) == (128 + number, "interrupted\n", [])

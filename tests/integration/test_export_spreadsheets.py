@@ -22,7 +22,7 @@ from cdrsync.errors import OutputFailed
 from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.reads import export
-from cdrsync.store.reads.formats import Columns, ExcelCsv, Xlsx
+from cdrsync.store.reads.formats import Columns, ExcelCsv, Scratch, Xlsx
 from tests.integration.test_export import COLUMNS, save
 from tests.support.forks import Program
 from tests.support.processes import DEADLINE, REPOSITORY, environment
@@ -153,8 +153,8 @@ def test_a_full_sheet_is_followed_by_another() -> None:
     """A spreadsheet ends at its 1,048,576th row."""
     to = io.BytesIO()
     row = [_example(column.type) for column in CALLS]
-    with contextlib.ExitStack() as at_the_end:
-        book = Xlsx(to, Columns(CALLS), at_the_end, sheet_rows=3)
+    with Scratch() as scratch:
+        book = Xlsx(to, Columns(CALLS), scratch, sheet_rows=3)
         book.write([row] * 7)
         book.close()
     assert [len(rows) - 1 for rows in sheets(to.getvalue())] == [3, 3, 1]
@@ -195,8 +195,8 @@ def test_a_number_of_many_digits_is_a_text() -> None:
     place = [column.name for column in CALLS].index("uid")
     row = [_example(column.type) for column in CALLS]
     row[place] = 9_223_372_036_854_775_807
-    with contextlib.ExitStack() as at_the_end:
-        book = Xlsx(to, Columns(CALLS), at_the_end)
+    with Scratch() as scratch:
+        book = Xlsx(to, Columns(CALLS), scratch)
         book.write([row])
         book.close()
     assert sheets(to.getvalue())[0][1][place][1] == "9223372036854775807"

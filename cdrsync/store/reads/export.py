@@ -6,7 +6,6 @@ memory, and the database sorts no more than those days' calls. Writers go on mea
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Boolean, Date, DateTime, Integer, and_, column, func, select, table
@@ -15,7 +14,7 @@ from cdrsync.store.admin import dictionary
 from cdrsync.store.databases.choose import kind_of
 from cdrsync.store.databases.errors import translated
 from cdrsync.store.position import account_ids
-from cdrsync.store.reads.formats import FORMATS, Columns
+from cdrsync.store.reads.formats import FORMATS, Columns, Scratch
 from cdrsync.store.schema.tables import account, cdr
 from cdrsync.store.schema.types import Exact, Instant, JsonText, WallTime
 
@@ -56,14 +55,15 @@ def export(
     since: date | None = None,
     until: date | None = None,
     accounts: Sequence[str] = (),
+    scratch: Scratch | None = None,
 ) -> Generator[int]:
     """Write the calls of the days `since` to `until`, both included, by account, day and uid, to an open file.
 
     `kind` is one of FORMATS. Yields how many more were written, a piece at a time. Raises ConfigError where the
     format's library is not installed or an account is not there, DatabaseUnavailable.
     """
-    with contextlib.ExitStack() as at_the_end:
-        writer = FORMATS[kind](to, Columns(_CALLS.columns), at_the_end)
+    with scratch or Scratch() as used:
+        writer = FORMATS[kind](to, Columns(_CALLS.columns), used)
         with translated(), engine.connect() as connection:
             connection.execution_options(**kind_of(engine.dialect.name).snapshot)
             for account_id in account_ids(connection, accounts):

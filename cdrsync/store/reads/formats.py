@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from decimal import Decimal
 from functools import lru_cache
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from cdrsync.model import COST_PLACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import ExitStack
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from typing import BinaryIO
 
@@ -23,6 +24,23 @@ ROW_GROUP = 100_000  # rows of Parquet that are written together: packed, some 2
 SHEET_ROWS = 1_000_000  # of a workbook's sheet, beside its headings: a spreadsheet holds 1,048,576
 LONGEST_CELL = 32_767  # characters
 EXACT_DIGITS = 15  # of a number in a spreadsheet
+
+
+def temporary() -> AbstractContextManager[str]:
+    """A folder for the length of a block."""
+    return TemporaryDirectory(prefix="cdrsync-", ignore_cleanup_errors=True)
+
+
+class Scratch(ExitStack):
+    """What is in use while a file is written, and is cleared away at the end."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[str]] = temporary) -> None:
+        super().__init__()
+        self._make = make
+
+    def folder(self) -> str:
+        """A new one, for temporary files."""
+        return self.enter_context(self._make())
 
 
 class Columns:
@@ -44,8 +62,8 @@ class Csv:
 
     mark = b""
 
-    def __init__(self, to: BinaryIO, columns: Columns, at_the_end: ExitStack) -> None:
-        del at_the_end  # nothing is left behind
+    def __init__(self, to: BinaryIO, columns: Columns, scratch: Scratch) -> None:
+        del scratch  # nothing is left behind
         self._to = to
         makers = self.makers()
         self._makers = [makers.get(kind, str) for kind in columns.types]
@@ -125,8 +143,8 @@ def _without_zone(value: datetime) -> str:
 class Parquet:
     """Typed columns with their meaning as metadata."""
 
-    def __init__(self, to: BinaryIO, columns: Columns, at_the_end: ExitStack) -> None:
-        del at_the_end
+    def __init__(self, to: BinaryIO, columns: Columns, scratch: Scratch) -> None:
+        del scratch
         try:
             import pyarrow as pa
             from pyarrow import parquet
@@ -178,15 +196,14 @@ class Xlsx:
     Instants are UTC, for a spreadsheet knows no time zones. A whole number of more digits than it keeps is a text.
     """
 
-    def __init__(self, to: BinaryIO, columns: Columns, at_the_end: ExitStack, sheet_rows: int = SHEET_ROWS) -> None:
+    def __init__(self, to: BinaryIO, columns: Columns, scratch: Scratch, sheet_rows: int = SHEET_ROWS) -> None:
         try:
             import xlsxwriter
         except ModuleNotFoundError:
             raise ConfigError(["--format xlsx needs XlsxWriter"], hint=install_hint("xlsx")) from None
         # Rows go to a temporary file as they come: no more than one is in memory. Whatever happens, none is left there.
-        folder = at_the_end.enter_context(TemporaryDirectory(prefix="cdrsync-", ignore_cleanup_errors=True))
-        told = {"constant_memory": True, "tmpdir": folder, "default_date_format": "yyyy-mm-dd"}
-        self._at_the_end = at_the_end
+        told = {"constant_memory": True, "tmpdir": scratch.folder(), "default_date_format": "yyyy-mm-dd"}
+        self._scratch = scratch
         self._failed = xlsxwriter.exceptions.FileCreateError
         self._book: Any = xlsxwriter.Workbook(to, told)
         self._columns = columns
@@ -206,7 +223,7 @@ class Xlsx:
     def _add_sheet(self) -> None:
         self._sheets += 1
         self._sheet = self._book.add_worksheet("calls" if self._sheets == 1 else f"calls {self._sheets}")
-        self._at_the_end.callback(self._sheet.row_data_fh.close)
+        self._scratch.callback(self._sheet.row_data_fh.close)
         self._sheet.freeze_panes(1, 0)
         for place, name in enumerate(self._columns.names):
             self._sheet.set_column(place, place, max(10, len(name) + 2))
