@@ -65,7 +65,10 @@ class Transport(httpx.BaseTransport):
         if not self._brake.wait(deadline, self._stop):
             raise stopping() if self._stop.is_set() else self._resting()
         working = asyncio.run_coroutine_threadsafe(self._answer(request), _loop())
-        answer = _result(working, deadline, self._stop)
+        try:
+            answer = _result(working, deadline, self._stop)
+        except ssl.SSLError as error:  # after the handshake, which httpx lets through
+            raise httpx.ReadError(str(error)) from error
         wish = retry_after(answer.headers, utc_now())
         refused = answer.status_code == BUSY or (answer.status_code >= OUT_OF_ORDER and wish is not None)
         self._brake.answered(refused=refused, retry_after=wish)
