@@ -90,6 +90,7 @@ class Recovery:
         seconds = self.backoff.succeed(task)
         if seconds is not None:
             self._log.info("recovered", after_seconds=round(seconds))
+        if seconds is not None or (task is not None and not self.backoff):  # the worker before a reload may have failed
             self._activity.publish(self._account, last_error=None, last_error_kind=None)
 
     def _again(self, task: Task | None, *, reopen: bool) -> Decision:

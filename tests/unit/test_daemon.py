@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from cdrsync.config import Inputs, load
 from cdrsync.daemon.backoff import DATABASE_PAUSE, LONGEST_PARKED_PAUSE, LONGEST_PAUSE, LONGEST_WISH, Backoff
+from cdrsync.daemon.recovery import Recovery
 from cdrsync.daemon.tasks import NEVER, Task, Timetable, place
+from cdrsync.errors import LoginRefused
+from cdrsync.monitor.activity import AccountState, Activity
+from cdrsync.monitor.metrics import Metrics
 from tests.support.canary import LOGIN
 from tests.support.clock import Clock
 
@@ -55,6 +59,18 @@ def test_a_kind_of_failure_is_news_once() -> None:
     found.succeed(Task.POLL)
     found.succeed(Task.BACKFILL)
     assert found.fail(Task.POLL, "ApiUnreachable") is True
+
+
+def test_what_failed_before_a_reload_is_told_no_longer_than_it_fails() -> None:
+    """A password is mended and SIGHUP sent: the page's trouble ends with the new worker's first poll, not never."""
+    activity = Activity()
+    activity.reset([AccountState("main")])
+    before, after = (Recovery("main", activity, Metrics(activity)) for _ in range(2))
+    before.after(Task.POLL, LoginRefused("the operator refused the login"))
+    after.succeeded(None)
+    assert activity.snapshot().accounts[0].last_error_kind == "LoginRefused"  # nobody has asked the operator yet
+    after.succeeded(Task.POLL)
+    assert activity.snapshot().accounts[0].last_error is None
 
 
 def test_the_end_of_the_last_trouble_is_told_with_its_length() -> None:
