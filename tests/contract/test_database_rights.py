@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from cdrsync.errors import ConfigError, DatabaseUnavailable
-from cdrsync.store.admin import migrate
+from cdrsync.store.admin import migrate, views
 from cdrsync.store.admin.grant import grant_reader
 from cdrsync.store.databases.engine import open_engine
 from cdrsync.store.databases.errors import translated
@@ -86,8 +86,12 @@ def test_who_looks_sees_a_right_that_is_granted_at_once(migrated: Database) -> N
     engine = open_engine(make_url(migrated.url).set(username=user), looks=True)
     with pytest.raises(ConfigError, match="too few rights: SELECT"):
         migrate.check(engine)
-    execute(f"GRANT SELECT ON {name}.* TO {user}@'%'")
+    execute(f"GRANT SELECT ON {name}.alembic_version TO {user}@'%'")
     migrate.check(engine)
+    with pytest.raises(ConfigError, match=r"too few rights: SELECT .*calls"):
+        views.broken(engine)
+    execute(f"GRANT SELECT ON {name}.* TO {user}@'%'")
+    assert views.broken(engine) == []
     engine.dispose()
     execute(f"DROP USER {user}@'%'")
 

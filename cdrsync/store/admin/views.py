@@ -21,6 +21,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from cdrsync.store.databases.choose import kind_of
+from cdrsync.store.databases.errors import translated
 from cdrsync.store.schema.tables import metadata
 from cdrsync.store.schema.versions import head, migrations_directory
 
@@ -89,21 +90,25 @@ def tables_read() -> list[str]:
 
 
 def broken(engine: Engine) -> list[str]:
-    """The views that can't be read, or hold the place of one that a restore did not get to."""
-    found = []
+    """The views that can't be read, or hold the place of one that a restore did not get to.
+
+    Raises DatabaseUnavailable; ConfigError where MySQL and MariaDB say that this user may not read one.
+    """
+    with translated():
+        return [name for name in ORDER if not _works(engine, name)]
+
+
+def _works(engine: Engine, name: str) -> bool:
     kind = kind_of(engine.dialect.name)
-    for name in ORDER:
-        try:
-            with engine.connect() as connection:
-                columns = connection.execute(text(f"SELECT * FROM {name} {kind.of_no_rows}")).keys()  # noqa: S608 - our own name
-                stands_in = kind.is_stand_in(connection, name)
-                if stands_in or list(columns) != [column.name for column in _read(name).columns]:
-                    found.append(name)
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            found.append(name)
-    return found
+    try:
+        with engine.connect() as connection:
+            columns = connection.execute(text(f"SELECT * FROM {name} {kind.of_no_rows}")).keys()  # noqa: S608 - our own name
+            as_ours = list(columns) == [column.name for column in _read(name).columns]
+            return as_ours and not kind.is_stand_in(connection, name)
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        return False
 
 
 def make(op: Any, revision: str) -> None:
