@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,7 +41,6 @@ from tests.support.web import well
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -317,19 +317,23 @@ def test_the_readers_pool_exhausted(migrated: Database, monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of a few megabytes. Only root can make one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
+def small_disk() -> Iterator[Path]:
+    """A file system of a few megabytes. Only root can make one.
+
+    It is in no folder of pytest's: each pytest that begins closes that to other users, such as the one of the server.
+    """
+    disk = Path(tempfile.mkdtemp(prefix="cdrdisk-"))
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], capture_output=True, check=False
     )
     if mounted.returncode:
+        disk.rmdir()
         missing("a tmpfs can't be mounted here: run as root")
     try:
         yield disk
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+        disk.rmdir()
 
 
 def test_a_full_disk_under_sqlite(small_disk: Path) -> None:
@@ -354,11 +358,6 @@ def test_a_full_disk_under_postgresql(migrated: Database, small_disk: Path) -> N
     server = migrated.server
     assert isinstance(server, PostgresqlServer)
     if server.user:
-        enter = stat.S_IXGRP | stat.S_IXOTH
-        for folder in small_disk.parents:  # those that not everybody may enter: our own
-            mode = stat.S_IMODE(folder.stat().st_mode)
-            if mode & enter != enter:
-                folder.chmod(mode | enter)
         shutil.chown(small_disk, user=server.user)
         small_disk.chmod(0o700)
     server.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
