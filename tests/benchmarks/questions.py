@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from cdrsync.model import Cdr, Origin, Page
 from cdrsync.store.admin import migrate
@@ -162,10 +162,12 @@ def fill(url: str, count: int) -> None:
     while store.sum_days():
         pass
     store.close()
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    plain = create_engine(engine.url, isolation_level="AUTOCOMMIT")  # ours begins every transaction by itself
+    with plain.connect() as connection:
         for statement in ANALYSE[engine.dialect.name]:
             connection.execute(text(statement))
-    engine.dispose()
+    for opened in (engine, plain):
+        opened.dispose()
     sys.stdout.write(f"{count:,} calls saved and summed, {time.monotonic() - begun:.0f} s\n")
 
 

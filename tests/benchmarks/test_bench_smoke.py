@@ -6,16 +6,20 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from lxml import etree
 
-from tests.benchmarks import server
+from tests.benchmarks import questions, server
 from tests.benchmarks.bed import NEW_CALLS, made
 from tests.benchmarks.check import WrongRows, compare, rewritten
 from tests.benchmarks.data import FIELDS, LONDON, Recipe, calls, last_full_hour, render
 from tests.benchmarks.programs import CDRSYNC, GOOD_SCRIPT, PEERS_PYTHON, Program, Target
+
+if TYPE_CHECKING:
+    from tests.conftest import Database
 
 RECIPE = Recipe(2_000, 20, datetime(2026, 11, 3, 15, tzinfo=UTC), ampersands=500)
 
@@ -100,3 +104,13 @@ def test_cdrsync_stores_what_the_source_has() -> None:
 def test_good_script_stores_what_the_source_has() -> None:
     """The baseline does the same work, or its time would mean nothing."""
     _bring_up_to_date(GOOD_SCRIPT)
+
+
+def test_the_questions_are_asked_of_each_database(migrated: Database) -> None:
+    """Filled, summed and analysed; each question has its time."""
+    questions.fill(migrated.url, 1000)
+    columns = {migrated.url: questions.timed(migrated.url, 1)}
+    shown = questions.table(columns).splitlines()
+    assert shown[0] == f"1: 1,000 calls, {migrated.url}"
+    assert {f"question {number}" for number in range(1, 11)} <= columns[migrated.url].keys()
+    assert len(shown) == 2 + len(columns[migrated.url])
