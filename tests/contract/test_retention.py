@@ -283,7 +283,7 @@ def test_what_is_missing_is_said(store: SqlStore, eyes: Eyes) -> None:
     assert list(keyless.prune(HORIZON, "delete"))[-1].calls == 3
     with pytest.raises(ConfigError, match="no account 'mian'"):
         Eraser(eyes.engine, "mian", None)
-    with pytest.raises(ConfigError, match="is no number"):
+    with pytest.raises(ConfigError, match=r"'Jo' is no number\. Write it as 07921255043"):
         normal_form("Jo")
 
 

@@ -36,7 +36,7 @@ def normal_form(wanted: str) -> str:
         return f"V:{text[2:].casefold()}"
     meant = readings(text)
     if not meant:
-        raise ConfigError([f"{wanted!r} is no number"])
+        raise ConfigError([f"{wanted!r} is no number"], hint="Write it as 07921255043, +33123456789 or V:NAME@HOST")
     return meant[0]
 
 
