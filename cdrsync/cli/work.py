@@ -136,7 +136,7 @@ def fetch(
     Exit 1: the operator has none.
 
     JSON: {"account", "record": {column: value} or null, "rejected": problem or null, "stored": "inserted", "updated",
-    "unchanged" or "rejected"}.
+    "unchanged", "rejected" or, where nothing is, null}.
     """
     if (uid is None) == (ref is None):
         raise click.UsageError("give either --uid or --ref")
@@ -147,7 +147,8 @@ def fetch(
         batch = parts.store.as_kept(sent)
     record = batch.cdrs[0]._asdict() if batch.cdrs else None
     problem = batch.rejects[0].problem if batch.rejects else None
-    stored = next((word for word in ("inserted", "updated", "unchanged", "rejected") if getattr(saved, word)), None)
+    words = ("inserted", "updated", "unchanged", "rejected") if len(batch) else ()
+    stored = next((word for word in words if getattr(saved, word)), None)
     if as_json:
         output.emit("fetch", account=account.name, record=record, rejected=problem, stored=stored)
     elif record is not None:

@@ -73,7 +73,8 @@ def test_fetch_prints_what_is_kept(env: dict[str, str], world: World) -> None:
     assert (record["anumber"], record["dialled"], record["alias"]) == ("~erased", "~erased", "for ~erased")
     shown = cdrsync("fetch", "--uid", str(recent.uid), env=env)
     assert (shown.returncode, "255043" in shown.stdout + shown.stderr) == (0, False)
-    assert answer("fetch", "--uid", str(old.uid), env=env, code=1)["record"] is None
+    nothing = answer("fetch", "--uid", str(old.uid), env=env, code=1)
+    assert (nothing["record"], nothing["stored"]) == (None, None)
     assert "retention" in cdrsync("fetch", "--uid", str(old.uid), env=env).stdout
 
 
