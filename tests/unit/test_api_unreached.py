@@ -80,14 +80,21 @@ def _plain(tls: ssl.SSLContext | None = None) -> Iterator[int]:
         with contextlib.suppress(OSError):  # closed at the end
             while True:
                 connection, _ = listener.accept()
-                if tls is not None:
-                    safe = tls.wrap_socket(connection, server_side=True)
-                    safe.recv(65536)
-                    connection = socket.socket(fileno=safe.detach())
-                with connection:
-                    if tls is None:
-                        connection.recv(65536)
-                    connection.sendall(http(b"", "400 Bad Request"))
+                with contextlib.suppress(OSError):  # given up by who asked
+                    answer(connection)
+
+    def answer(connection: socket.socket) -> None:
+        if tls is not None:
+            safe = tls.wrap_socket(connection, server_side=True)
+            safe.recv(65536)
+            connection = socket.socket(fileno=safe.detach())
+        with connection:
+            if tls is None:
+                connection.recv(65536)
+            connection.sendall(http(b"", "400 Bad Request"))
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):  # what is left unread would reset the connection, answer and all
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, daemon=True).start()
