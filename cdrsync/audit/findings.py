@@ -55,6 +55,7 @@ class AuditReport:
     history: HistoryRead | None = None  # of the whole account
     proven: bool = False  # `all` agrees: nothing is missing
     first_proof: bool = False  # ... for the first time
+    to_come: int = 0  # calls that count as held, but are still to be stored by a poll
 
     @property
     def clean(self) -> bool:

@@ -106,8 +106,10 @@ class Look:
         wanted = self._numbers(number)
         established = self._ledger.established()
         findings: list[list[Finding]] = []  # of each number, by period
+        to_come = 0
         for one in wanted:
             moment = self._observe(periods, one, writer=writer)
+            to_come += len(moment.fresh)
             judged = [self._judge(answer, period, moment, one, established) for period, answer in moment.totals]
             findings.append(accepted_by_a_person(overruled(judged), moment.holdings.ledger))
         holdings = moment.holdings if wanted == (number,) else self._ledger.holdings()
@@ -125,6 +127,7 @@ class Look:
             history=self._position.history() if number is None else None,
             proven=proven,
             first_proof=proven and number is None and not self._ledger.proven_before(),
+            to_come=to_come,
         )
         return report, verdicts(holdings.ledger, of_periods, gaps)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cdrsync.model import Cdr
 
 REPORTED = (  # null where it failed
-    *("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed", "history"),
+    *("audited_at", "clean", "proven", "findings", "gaps", "healed", "records_healed", "to_come", "history"),
 )
 MARKS = {Verdict.COMPLETE: "equal", Verdict.GAP: "DIFFERS"}  # the others are words themselves
 
@@ -66,9 +66,10 @@ def audit(
 
     JSON: {"accounts": [{"name", "audited_at", "clean", "proven", "findings": [{"period", "first", "last", "number",
     "verdict", "held": {"calls", "duration", "charge"}, "operator": {element: text}, "problem", "remark"}],
-    "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "history": {"first",
-    "wanted", "read"}, "error"}]}; where an account failed, all but "name" and "error" are null. While the beginning of
-    history is not known "first" and "wanted" are null; "history" is null with --number.
+    "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "to_come": calls in "held" that the
+    next poll stores, "history": {"first", "wanted", "read"}, "error"}]}; where an account failed, all but "name" and
+    "error" are null. While the beginning of history is not known "first" and "wanted" are null; "history" is null with
+    --number.
     """
     if ctx.invoked_subcommand is not None:
         return EXIT_OK
@@ -96,6 +97,7 @@ def _as_object(report: AuditReport) -> dict[str, Any]:
         "gaps": [{"first": g.window.first, "last": g.window.last, "problem": g.problem} for g in report.gaps],
         "healed": list(report.healed),
         "records_healed": report.records_healed,
+        "to_come": report.to_come,
         "history": report.history,
     }
 
@@ -128,6 +130,8 @@ def _print(name: str, report: AuditReport) -> None:
         for f in report.findings
     ]
     output.table(rows, ("PERIOD", "CALLS HELD", "SECONDS", "CHARGE", "VERDICT", ""), right=(1, 2, 3))
+    if report.to_come:
+        output.line(f"counted as held: {report.to_come:,} that the next poll stores")
     for gap in report.gaps:
         days = (
             str(gap.window.first) if gap.window.first == gap.window.last else f"{gap.window.first} to {gap.window.last}"

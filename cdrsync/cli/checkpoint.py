@@ -46,7 +46,7 @@ def show(inputs: Inputs, names: tuple[str, ...], *, as_json: bool) -> int:
         keys = ("account", *HEADINGS)
         output.emit("checkpoint show", checkpoints=[dict(zip(keys, row, strict=True)) for row in rows])
     else:
-        shown = [[output.when(cell) if isinstance(cell, datetime) else cell for cell in row] for row in rows]
+        shown = [[_shown(cell) for cell in row] for row in rows]
         output.table(shown, ("ACCOUNT", "STREAM", "UID", "REACHED", "FIRST", "LAST", "BEGUN", "DONE"), right=(2,))
     return EXIT_OK if rows else EXIT_FOUND
 
@@ -106,6 +106,12 @@ def set_(
 
 
 HEADINGS = ("stream", "high_water_uid", "high_water_ended_at", "first", "last", "begun_at", "done")
+
+
+def _shown(cell: Any) -> Any:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return output.when(cell) if isinstance(cell, datetime) else cell
 
 
 def _columns(one: Checkpoint) -> tuple[Any, ...]:

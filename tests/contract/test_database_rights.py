@@ -154,6 +154,10 @@ def test_the_owner_of_a_database_grants_without_owning_the_server(migrated: Data
             connection.exec_driver_sql("SELECT count(*) FROM reject")  # none of the tables that the views read
     with pytest.raises(ConfigError, match="no user or role 'nobody_here'"):
         grant_reader(engine, "nobody_here")
+    execute(f"REVOKE GRANT OPTION ON {name}.* FROM {owner}@'%'")
+    with pytest.raises(ConfigError, match="GRANT command denied") as refused:
+        grant_reader(engine, reader)
+    assert "WITH GRANT OPTION" in refused.value.hint
     for one in (engine, own):
         one.dispose()
     for user in (owner, reader):

@@ -199,7 +199,7 @@ class Mysql(DatabaseKind):
     def meaning(self, error: DBAPIError) -> CdrsyncError | None:
         number, said = (*error.orig.args, "", "")[:2] if error.orig else ("", "")
         if number in mysql_access.NO_PRIVILEGE:
-            return no_rights(error)
+            return no_rights(error, mysql_access.GRANT_HINT) if "GRANT " in str(said) else no_rights(error)
         if number in SETTINGS:
             return ConfigError(
                 [f"the database server is not set up for this: {said} ({number})"], hint=SETTINGS[number]

@@ -318,6 +318,7 @@ def _number(error: DBAPIError) -> object:
 
 
 NO_PRIVILEGE = (1044, 1142, 1143, 1227)
+GRANT_HINT = "Run it as who may grant, such as root (--database-url), or give this user its rights WITH GRANT OPTION"
 
 
 def _quoted(value: str) -> str:
