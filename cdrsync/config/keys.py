@@ -96,10 +96,7 @@ class Settings:
         values.hosts, (), "names by which the web server may be asked, beside this machine's own", empty=True
     )
     http_password: str | None = _key(
-        values.optional(values.long_secret(8)),
-        None,
-        "asked for by page and metrics of whoever is not on this machine",
-        secret=True,
+        values.optional(values.long_secret(8)), None, "asked for by page and metrics, any user name", secret=True
     )
     doorbell_token: str | None = _key(
         values.optional(values.long_secret(16)), None, "POST /doorbell with it polls at once", secret=True

@@ -50,7 +50,9 @@ def _lines() -> Iterator[str]:
     yield from _commands(cdrsync, "")
     yield from (".SH CONFIGURATION", "A flag (\\-\\-set KEY=VALUE) beats the environment (CDRSYNC_KEY), which beats")
     yield "the file (TOML: \\-\\-config, CDRSYNC_CONFIG, ./cdrsync.toml, /etc/cdrsync/cdrsync.toml). A secret may be"
-    yield "the name of a file too, under KEY_file. Tables [accounts.NAME] of the file describe several logins."
+    yield "the name of a file too, under KEY_file, or a file KEY in the folder CREDENTIALS_DIRECTORY. Tables"
+    yield "[accounts.NAME] of the file describe several logins; the one above them is then no account any more."
+    yield "CDRSYNC_DEBUG=1 shows the traceback of an internal error."
     for key in KEYS.values():
         default = key.show(key.default) if key.default not in (None, "", ()) else ""
         told = f"{key.help} (default: {default})" if default else key.help
