@@ -69,7 +69,8 @@ def audit(
     "gaps": [{"first", "last", "problem"}], "healed": [days], "records_healed", "to_come": calls in "held" that the
     next poll stores, "history": {"first", "wanted", "read"}, "error"}]}; where an account failed, all but "name" and
     "error" are null. While the beginning of history is not known "first" and "wanted" are null; "history" is null with
-    --number.
+    --number. With --explain: {"accounts": [{"name", "day", "held", "listed", "not_listed": [calls], "not_held":
+    [calls], "different": [calls], "unreadable": [{"uid", "problem"}], "error"}]}.
     """
     if ctx.invoked_subcommand is not None:
         return EXIT_OK

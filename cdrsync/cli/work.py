@@ -107,7 +107,8 @@ def backfill(
         today = datetime.now(account.timezone).date()
         windows[account.name] = window = Window(since.date(), until.date() if until else today - timedelta(days=1))
         if window.first > window.last:
-            raise click.UsageError(f"--since {window.first} is after --until {window.last}")
+            end = f"--until {window.last}" if until else f"{window.last}, the default of --until"
+            raise click.UsageError(f"--since {window.first} is after {end}")
         if window.last > today:
             raise click.UsageError(f"--until {window.last} is in the future")
     some = next(iter(windows.values()))
