@@ -280,7 +280,7 @@ def test_set_needs_an_equals_sign(capsys: pytest.CaptureFixture[str]) -> None:
         (["fetch"], "give either --uid or --ref"),
         (["fetch", "--uid", "1", "--ref", "x"], "give either --uid or --ref"),
         (["backfill", "--since", "2024-02-02", "--until", "2024-02-01"], "is after --until"),
-        (["backfill", "--since", "2199-01-01"], "the default of --until"),
+        (["backfill", "--since", "2099-01-01"], "the default of --until"),
         (["backfill", "--since", "2024-02-01", "--until", "2099-01-01"], "is in the future"),
         (["backfill"], "Missing option '--since'"),
         (["backfill", "--since", "0001-01-01"], "0001-01-01 is not between 1990-01-01 and 2100-12-31"),
