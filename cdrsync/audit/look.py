@@ -242,9 +242,10 @@ class Look:
         clock = moment.operator_clock and moment.operator_clock.astimezone(self._timezone)
         if clock and clock.date() != local.date() and period is not Period.ALL:
             return f"the operator's clock says {clock.date()}, this machine's {local.date()}: cdrsync doctor"
-        if moment.behind and period is not Period.LAST_MONTH:
+        unread = self._not_downloaded(period, window, number)
+        if not unread and moment.behind and period is not Period.LAST_MONTH:
             return "new calls are not stored yet"
-        return self._not_downloaded(period, window, number)
+        return unread
 
     def _not_downloaded(self, period: Period, window: Window, number: str | None) -> str:
         """Which calls of a period were never to be held, or not yet; empty where all should be."""

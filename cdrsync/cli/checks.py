@@ -250,7 +250,7 @@ def _sqlite(path: Path) -> Finding:
         return Finding("permissions", "failed", f"there is no folder {folder}", f"mkdir -p {folder}", EXIT_UNREACHABLE)
     for target in (folder, path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         if os.access(target, os.F_OK) and not os.access(target, os.W_OK):
-            remedy = f"Let this user write in {folder}"
+            remedy = f"Let this user write in {folder}, or set database_url"
             return Finding("permissions", "failed", f"{target} is read-only for this user", remedy, EXIT_UNREACHABLE)
     if loose := database.open_to_others(path):
         files = " ".join(map(str, loose))

@@ -297,7 +297,8 @@ def _check_access(path: Path) -> None:
         if not os.access(path.parent, os.X_OK) or (os.access(file, os.F_OK) and not os.access(file, os.R_OK)):
             raise DatabaseUnavailable(f"you may not read {file}", hint=OTHER_USER)
     if not there and not os.access(path.parent, os.W_OK):
-        raise DatabaseUnavailable(f"you may not make {path}", hint=f"Let this user write in {path.parent}")
+        hint = f"Let this user write in {path.parent}, or set database_url"
+        raise DatabaseUnavailable(f"you may not make {path}", hint=hint)
 
 
 def _make_private(url: URL) -> None:
