@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -24,6 +25,8 @@ from tests.support.examples import calls, page
 from tests.support.stores import OwnStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.conftest import Database
 
 NOBODY = 65_534
@@ -40,60 +43,59 @@ def test_rights_that_lack_are_found(migrated: Database) -> None:
         url = migrated.url.replace("postgres@", f"{user}@")
         assert "may not read and write account, alembic_version, cdr" in obstacles(url)
         return
-    assert isinstance(migrated.server, MariadbServer)
-    execute = migrated.server.execute
-    execute(f"CREATE USER {user}@'%' IDENTIFIED BY ''")
-    execute(f"GRANT ALL ON other_database.* TO {user}@'%'")
-    some = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, CREATE VIEW"
     pattern = name.replace("_", r"\_")
-    execute(f"GRANT {some} ON `{pattern}`.* TO {user}@'%'")
-    url = make_url(migrated.url).set(username=user).render_as_string(hide_password=False)
-    assert f"no DROP, REFERENCES on {name}" in obstacles(url)
-    execute(f"GRANT DROP, REFERENCES ON `{pattern}`.* TO {user}@'%'")
-    assert obstacles(url) == ""
+    with mariadb_user(migrated, "other_database.*", "ALL") as (url, say):
+        say(f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, CREATE VIEW ON `{pattern}`.* TO USER")
+        assert f"no DROP, REFERENCES on {name}" in obstacles(url)
+        say(f"GRANT DROP, REFERENCES ON `{pattern}`.* TO USER")
+        assert obstacles(url) == ""
+
+
+@contextlib.contextmanager
+def mariadb_user(database: Database, what: str, rights: str) -> Iterator[tuple[str, Callable[[str], object]]]:
+    """A user with some rights on something: its URL, and how the server is told more of it, as USER."""
+    assert isinstance(database.server, MariadbServer)
+    execute = database.server.execute
+    user = f"poor_{database_name(database.url)}"[:32]
+    execute(f"CREATE USER {user}@'%' IDENTIFIED BY ''")
+    execute(f"GRANT {rights} ON {what} TO {user}@'%'")
+    url = make_url(database.url).set(username=user).render_as_string(hide_password=False)
+    yield url, lambda statement: execute(statement.replace("USER", f"{user}@'%'"))
     execute(f"DROP USER {user}@'%'")
 
 
 @pytest.mark.parametrize("migrated", ["mariadb"], indirect=True)
 def test_a_right_that_is_granted_again_counts_at_once(migrated: Database) -> None:
     """MariaDB's sessions keep what they might when they began: a daemon need not be started again all the same."""
-    assert isinstance(migrated.server, MariadbServer)
-    name, execute = database_name(migrated.url), migrated.server.execute
-    user = f"poor_{name}"[:32]
-    execute(f"CREATE USER {user}@'%' IDENTIFIED BY ''")
-    execute(f"GRANT ALL ON {name}.* TO {user}@'%'")
-    store = OwnStore(make_url(migrated.url).set(username=user).render_as_string(hide_password=False), "main")
-    store.open()
-    execute(f"REVOKE INSERT ON {name}.* FROM {user}@'%'")
-    cut(migrated)
-    with pytest.raises(ConfigError, match="too few rights: INSERT"):
-        store.save(page(*calls(3)))
-    execute(f"GRANT INSERT ON {name}.* TO {user}@'%'")
-    store.open()
-    assert store.save(page(*calls(3))).inserted == 3
-    store.close()
-    execute(f"DROP USER {user}@'%'")
+    name = database_name(migrated.url)
+    with mariadb_user(migrated, f"{name}.*", "ALL") as (url, say):
+        store = OwnStore(url, "main")
+        store.open()
+        say(f"REVOKE INSERT ON {name}.* FROM USER")
+        cut(migrated)
+        with pytest.raises(ConfigError, match="too few rights: INSERT"):
+            store.save(page(*calls(3)))
+        say(f"GRANT INSERT ON {name}.* TO USER")
+        store.open()
+        assert store.save(page(*calls(3))).inserted == 3
+        store.close()
 
 
 @pytest.mark.parametrize("migrated", ["mariadb"], indirect=True)
 def test_who_looks_sees_a_right_that_is_granted_at_once(migrated: Database) -> None:
     """The page of a daemon, and its /readyz, say no longer what is no longer so."""
-    assert isinstance(migrated.server, MariadbServer)
-    name, execute = database_name(migrated.url), migrated.server.execute
-    user = f"blind_{name}"[:32]
-    execute(f"CREATE USER {user}@'%' IDENTIFIED BY ''")
-    execute(f"GRANT INSERT ON {name}.* TO {user}@'%'")
-    engine = open_engine(make_url(migrated.url).set(username=user), looks=True)
-    with pytest.raises(ConfigError, match="too few rights: SELECT"):
+    name = database_name(migrated.url)
+    with mariadb_user(migrated, f"{name}.*", "INSERT") as (url, say):
+        engine = open_engine(url, looks=True)
+        with pytest.raises(ConfigError, match="too few rights: SELECT"):
+            migrate.check(engine)
+        say(f"GRANT SELECT ON {name}.alembic_version TO USER")
         migrate.check(engine)
-    execute(f"GRANT SELECT ON {name}.alembic_version TO {user}@'%'")
-    migrate.check(engine)
-    with pytest.raises(ConfigError, match=r"too few rights: SELECT .*calls"):
-        views.broken(engine)
-    execute(f"GRANT SELECT ON {name}.* TO {user}@'%'")
-    assert views.broken(engine) == []
-    engine.dispose()
-    execute(f"DROP USER {user}@'%'")
+        with pytest.raises(ConfigError, match=r"too few rights: SELECT .*calls"):
+            views.broken(engine)
+        say(f"GRANT SELECT ON {name}.* TO USER")
+        assert views.broken(engine) == []
+        engine.dispose()
 
 
 def test_postgresql_without_the_right_to_make_tables(database: Database) -> None:
